@@ -1,0 +1,27 @@
+//! Time, hit ratio and memory of the tenfold caches, beside their peers in the same run.
+//!
+//! Three kinds of measurement are kept apart, each with its own binary: `hit-ratio` replays recorded accesses, `throughput`
+//! races all caches in interleaved rounds, and `memory` counts bytes an entry. The criterion benches time single operations.
+//! All of them drive every cache through the same two traits of [`cache`], and check what the cache answers while they time
+//! it: a value that does not belong to its key, or a miss where every key is resident, ends the run.
+//!
+//! The [`catalogue`] lists the caches: [`ours`], the [`peers`], and the plain simulators of [`reference`] that ours have to
+//! equal on any sequence.
+
+#![deny(unsafe_code)]
+
+pub mod cache;
+pub mod catalogue;
+pub mod cli;
+pub mod clock;
+pub mod counting_alloc;
+pub mod ours;
+pub mod peers;
+pub mod race;
+pub mod reference;
+pub mod report;
+pub mod rng;
+pub mod sizes;
+pub mod trace;
+pub mod workload;
+pub mod zipf;

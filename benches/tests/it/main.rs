@@ -1,0 +1,7 @@
+//! The binaries as their users see them, and the trace reader on good and bad files.
+
+mod hit_ratio;
+mod memory;
+mod run;
+mod throughput;
+mod trace;

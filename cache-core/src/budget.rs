@@ -1,0 +1,79 @@
+//! The capacity, shared by all shards.
+//!
+//! Dividing a capacity into fixed shares makes a sharded cache evict before it is full and refuse an entry that is
+//! heavier than one share. Here all shards draw on one account instead: an insertion reserves its weight *before*
+//! the entry exists, so the sum of the weights never exceeds the capacity, at any instant. An insertion that evicts
+//! from its own shard passes the freed weight on and does not touch the account, so a full cache writes no shared
+//! line.
+
+use crate::sync::atomic::{AtomicU64, Ordering};
+
+/// # Invariants
+/// - **B1** `used` is the sum of the weights of all entries and of all reservations not yet turned into entries.
+/// - **B2** `used <= capacity`, unless the capacity was lowered and the excess is pinned or still being evicted.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    capacity: AtomicU64,
+    used: AtomicU64,
+}
+
+impl Budget {
+    pub(crate) fn new(capacity: u64) -> Self {
+        Self {
+            capacity: AtomicU64::new(capacity),
+            used: AtomicU64::new(0),
+        }
+    }
+
+    // Ordering: the account orders no other memory; every access to entries is ordered by its shard's lock. A
+    // read-modify-write on one atomic always sees the latest value, which is all that B2 needs.
+
+    #[inline]
+    pub(crate) fn capacity(&self) -> u64 {
+        self.capacity.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_capacity(&self, capacity: u64) {
+        self.capacity.store(capacity, Ordering::Relaxed);
+    }
+
+    #[inline]
+    pub(crate) fn used(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// By how much the account is overdrawn after the capacity was lowered.
+    pub(crate) fn excess(&self) -> u64 {
+        self.used().saturating_sub(self.capacity())
+    }
+
+    /// Reserves `weight` if there is that much room.
+    #[inline]
+    pub(crate) fn reserve(&self, weight: u64) -> bool {
+        let mut used = self.used();
+        loop {
+            match used.checked_add(weight) {
+                Some(sum) if sum <= self.capacity() => {
+                    match self.used.compare_exchange_weak(
+                        used,
+                        sum,
+                        Ordering::Relaxed,
+                        Ordering::Relaxed,
+                    ) {
+                        Ok(_) => return true,
+                        Err(actual) => used = actual,
+                    }
+                }
+                _ => return false,
+            }
+        }
+    }
+
+    /// Gives `weight` back.
+    #[inline]
+    pub(crate) fn release(&self, weight: u64) {
+        if weight > 0 {
+            self.used.fetch_sub(weight, Ordering::Relaxed);
+        }
+    }
+}

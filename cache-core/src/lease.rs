@@ -1,0 +1,163 @@
+//! Leases: cache-aside without stale fills.
+//!
+//! A reader that misses, reads the database and then fills the cache may be slow: if the value changes and is
+//! invalidated in between, the slow fill would put yesterday's value over today's. So a miss hands out a *lease*, any
+//! write or invalidation of the key voids it, and a fill under a void lease is refused. Only one reader at a time
+//! gets the lease of a key, which also keeps a stampede from the database.
+//!
+//! Source: R. Nishtala et al., "Scaling Memcache at Facebook", NSDI 2013, section 3.2.1.
+
+use std::fmt;
+use std::hash::{BuildHasher, Hash};
+
+use crate::cache::Cache;
+use crate::insert::Insertion;
+use crate::pending::Pending;
+use crate::policy::Policy;
+use crate::shard::Shard;
+
+/// The right to fill one key, good until the key is written or invalidated, or the lease times out.
+///
+/// A plain number, so that it may travel to another process and back.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct LeaseId(u64);
+
+impl LeaseId {
+    /// A lease that came back as a number. One that was never granted fills nothing.
+    #[must_use]
+    pub const fn from_u64(id: u64) -> Self {
+        Self(id)
+    }
+
+    /// The lease as a number.
+    #[must_use]
+    pub const fn to_u64(self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Debug for LeaseId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "LeaseId({})", self.0)
+    }
+}
+
+/// What a look-up under the lease protocol found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Lookup<V> {
+    /// The value.
+    Hit(V),
+    /// Nothing: read the source and call `fill` with this lease.
+    Granted(LeaseId),
+    /// Nothing, and somebody else is reading the source already: wait a little and look again, or read the source
+    /// without filling.
+    Busy,
+}
+
+/// Why a fill was refused. The value comes back.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FillError<V> {
+    /// The key was written or invalidated after the lease was granted, or the lease timed out and went to another
+    /// reader, or was never granted: the value may be out of date.
+    #[error("the lease is void: the key was written or invalidated, or the lease timed out")]
+    Void(V),
+    /// The entry is heavier than the capacity, all else is pinned, or the policy did not admit it.
+    #[error("the cache has no room for the entry")]
+    Refused(V),
+}
+
+impl<V> FillError<V> {
+    /// The value that was not stored.
+    pub fn into_value(self) -> V {
+        match self {
+            Self::Void(value) | Self::Refused(value) => value,
+        }
+    }
+}
+
+impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
+    /// Looks a key up for the cache-aside protocol: the value, or a lease to fill it, or word that another reader
+    /// has the lease. Counts as [`get`](Self::get) does.
+    ///
+    /// A read-through load of the same key counts as another reader.
+    ///
+    /// # Examples
+    /// See the crate's documentation.
+    pub fn lease(&self, key: &K) -> Lookup<V>
+    where
+        K: Clone,
+        V: Clone,
+    {
+        let hash = self.hash(key);
+        let now = self.rules.now();
+        // Leases time out on a cache without expiry as well.
+        let lease_now = self.rules.timeline.now();
+        let mut shard = self.write(hash);
+        if let Some(slot) = shard.hit(hash, key, now) {
+            return Lookup::Hit(shard.value(slot).clone());
+        }
+        let void = match shard.pending.get(hash, key) {
+            Some(Pending::Load(_)) => return Lookup::Busy,
+            Some(&Pending::Lease { expires_at, .. }) if lease_now < expires_at => {
+                return Lookup::Busy;
+            }
+            Some(Pending::Lease { .. }) => shard.pending.void(hash, key),
+            None => None,
+        };
+        let id = LeaseId(shard.next_lease());
+        let span = (lease_now, self.rules.lease_expiry(lease_now));
+        let max_leases = self.rules.config.max_leases.div_ceil(self.shard_count());
+        let granted = shard.pending.grant(hash, key.clone(), id, span, max_leases);
+        drop(shard);
+        drop(void);
+        if granted {
+            Lookup::Granted(id)
+        } else {
+            Lookup::Busy
+        }
+    }
+
+    /// Stores what a reader has read from the source under the lease it was granted.
+    ///
+    /// # Errors
+    /// [`FillError::Void`] if the key was written or invalidated since, or the lease is not the current one;
+    /// [`FillError::Refused`] if there is no room. The value comes back either way, and is good to be returned to
+    /// whoever asked: it was the source's when it was read.
+    pub fn fill(&self, key: K, lease: LeaseId, value: V) -> Result<(), FillError<V>>
+    where
+        K: Clone,
+    {
+        let hash = self.hash(&key);
+        let now = self.rules.now();
+        let lease_now = self.rules.timeline.now();
+        let holder = key.clone();
+        let incoming = self.rules.incoming(hash, key, value, now);
+        let is_current = |shard: &Shard<K, V, P>| match shard.pending.get(hash, &holder) {
+            Some(&Pending::Lease { id, expires_at }) => id == lease && lease_now < expires_at,
+            _ => false,
+        };
+        match self.place_if(incoming, is_current) {
+            Insertion::Stored(_) => Ok(()),
+            Insertion::Refused(refused) => Err(FillError::Refused(refused.into_parts().1)),
+            Insertion::Void(_, value) => {
+                self.write(hash).counters.stale_fills += 1;
+                Err(FillError::Void(value))
+            }
+        }
+    }
+
+    /// Gives a lease back unused, so that the next reader need not wait for its timeout. True if it was current.
+    pub fn release(&self, key: &K, lease: LeaseId) -> bool {
+        let hash = self.hash(key);
+        let mut shard = self.write(hash);
+        match shard.pending.get(hash, key) {
+            Some(&Pending::Lease { id, .. }) if id == lease => {}
+            _ => return false,
+        }
+        let voided = shard.pending.void(hash, key);
+        drop(shard);
+        drop(voided);
+        true
+    }
+}

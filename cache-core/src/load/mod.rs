@@ -1,0 +1,266 @@
+//! Read-through: a miss loads the value, once, however many ask for it.
+//!
+//! This module holds what loading on a thread ([`thread`]), in a task ([`task`]) and of many keys at once ([`bulk`])
+//! have in common: how a load begins, and how its outcome reaches the cache.
+
+mod bulk;
+mod task;
+mod thread;
+
+use std::any::Any;
+use std::hash::{BuildHasher, Hash};
+use std::sync::Arc;
+
+use crate::cache::Cache;
+use crate::clock::saturating_nanos;
+use crate::flight::{Failure, Flight, Outcome, WaitError};
+use crate::insert::Insertion;
+use crate::pending::Pending;
+use crate::policy::Policy;
+use crate::shard::Shard;
+
+pub(crate) use thread::Absence;
+
+/// Why a value could not be had from the loader.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoadError<E> {
+    /// The loader failed. Every caller who waited for this load gets the same error; nothing is remembered of it.
+    #[error("the loader failed")]
+    Failed(#[source] Arc<E>),
+    /// The loader panicked on another thread or in another task; where it ran on the caller's own thread, the panic
+    /// itself goes on there.
+    #[error("the loader panicked")]
+    Panicked,
+    /// Another thread's load took longer than `load_timeout`. The key is free again: the next caller starts anew.
+    #[error("timed out waiting for another caller's load")]
+    TimedOut,
+    /// The loader asked the cache for the very key it is loading.
+    #[error("the loader waits for itself")]
+    Recursive,
+    /// The loader says that there is no such thing, and the caller's loader was not asked whether that is possible.
+    #[error("the loader found nothing")]
+    Absent,
+}
+
+impl<E> Clone for LoadError<E> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Failed(error) => Self::Failed(Arc::clone(error)),
+            Self::Panicked => Self::Panicked,
+            Self::TimedOut => Self::TimedOut,
+            Self::Recursive => Self::Recursive,
+            Self::Absent => Self::Absent,
+        }
+    }
+}
+
+impl<E> From<WaitError> for LoadError<E> {
+    fn from(error: WaitError) -> Self {
+        match error {
+            WaitError::TimedOut => Self::TimedOut,
+            WaitError::Recursive => Self::Recursive,
+        }
+    }
+}
+
+/// How a look-up by read-through goes on.
+pub(crate) enum Begin<V, L> {
+    Hit(V),
+    /// Remembered: there is no such thing.
+    Absent,
+    /// Somebody is loading it.
+    Join(Arc<Flight<V>>),
+    /// The caller is to load it.
+    Lead(L),
+}
+
+/// What a finished flight means to one who waited for it.
+pub(crate) enum Landed<V, E> {
+    Value(V),
+    Absent,
+    Failed(LoadError<E>),
+    /// The flight is no use to this caller: look again.
+    Again,
+}
+
+/// Whether a value that is there will do.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Want {
+    /// Any live value.
+    Value,
+    /// A value loaded from now on.
+    NewValue,
+}
+
+impl<K: Hash + Eq + Clone, V: Clone, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
+    /// Looks again, under the lock under which a load begins: so at most one load of a key is current.
+    ///
+    /// `lead` makes the flight; it must not call the host's code.
+    pub(crate) fn begin<L>(
+        &self,
+        hash: u64,
+        key: &K,
+        want: Want,
+        lead: impl FnOnce() -> L,
+        flight_of: impl Fn(&L) -> &Arc<Flight<V>>,
+    ) -> Begin<V, L> {
+        let now = self.rules.now();
+        let negative_now = self.negative_now();
+        let mut shard = self.write(hash);
+        if want == Want::Value {
+            if let Some(slot) = shard.find_fresh(hash, key, now) {
+                return Begin::Hit(shard.value(slot).clone());
+            }
+            if shard.absent.contains(hash, key, negative_now) {
+                shard.counters.negative_hits += 1;
+                return Begin::Absent;
+            }
+        }
+        if let Some(flight) = shard.pending.load(hash, key) {
+            if !flight.is_finished() {
+                return Begin::Join(Arc::clone(flight));
+            }
+        }
+        let leader = lead();
+        let voided = shard.pending.void(hash, key);
+        shard.pending.start(hash, key.clone(), Arc::clone(flight_of(&leader)));
+        drop(shard);
+        drop(voided);
+        Begin::Lead(leader)
+    }
+
+    /// The time by which absences expire; 0 if none are remembered.
+    fn negative_now(&self) -> u64 {
+        match self.rules.config.negative_time_to_live {
+            None => 0,
+            Some(_) => self.rules.timeline.now(),
+        }
+    }
+
+    /// Brings the outcome of a load into the cache, unless the key was written or invalidated meanwhile. Called once
+    /// a flight, outside locks.
+    pub(crate) fn settle(
+        &self,
+        hash: u64,
+        key: &K,
+        (flight, outcome): (&Flight<V>, &Outcome<V>),
+        started: u64,
+    ) {
+        let is_current = |shard: &Shard<K, V, P>| {
+            let current = shard.pending.load(hash, key);
+            current.is_some_and(|current| std::ptr::eq(Arc::as_ptr(current), flight))
+        };
+        let mut stale_fill = false;
+        if let Ok(Some(value)) = outcome {
+            let now = self.rules.now();
+            let incoming = self.rules.incoming(hash, key.clone(), value.clone(), now);
+            stale_fill = matches!(self.place_if(incoming, is_current), Insertion::Void(..));
+        }
+        let mut shard = self.write(hash);
+        let nanos = self.rules.timeline.now().saturating_sub(started);
+        shard.counters.load_nanos = shard.counters.load_nanos.saturating_add(nanos);
+        shard.counters.stale_fills += u64::from(stale_fill);
+        match outcome {
+            Ok(_) => shard.counters.loads += 1,
+            Err(Failure::Abandoned) => {}
+            Err(_) => shard.counters.load_failures += 1,
+        }
+        if !is_current(&shard) {
+            return;
+        }
+        let voided = shard.pending.void(hash, key);
+        let forgotten = match outcome {
+            Ok(None) => self.note_absence(&mut shard, hash, key),
+            Ok(Some(_)) => None,
+            Err(_) => {
+                let now = self.rules.now();
+                if let Some(slot) = shard.find_fresh(hash, key, now) {
+                    shard.postpone_refresh(slot, now);
+                }
+                None
+            }
+        };
+        drop(shard);
+        drop((voided, forgotten));
+    }
+
+    /// The source has no such thing (any more): remembers that, if asked to, and lets go of an older value.
+    #[allow(clippy::type_complexity)]
+    fn note_absence(
+        &self,
+        shard: &mut Shard<K, V, P>,
+        hash: u64,
+        key: &K,
+    ) -> Option<(Vec<K>, Option<(K, V)>)> {
+        let now = self.rules.now();
+        let old = shard.remove(hash, key, now, &self.rules);
+        let old = old.map(|(key, value, _)| (key, value));
+        let Some(time_to_live) = self.rules.config.negative_time_to_live else {
+            return Some((Vec::new(), old));
+        };
+        let now = self.rules.timeline.now();
+        let expires_at = now.saturating_add(saturating_nanos(time_to_live));
+        let forgotten = shard.absent.insert(hash, key.clone(), now, expires_at);
+        Some((forgotten, old))
+    }
+
+    /// Ends a flight's claim to its key, so that the next caller starts anew.
+    pub(crate) fn give_up_on(&self, hash: u64, key: &K, flight: &Arc<Flight<V>>) {
+        let mut shard = self.write(hash);
+        let current = shard.pending.load(hash, key);
+        if current.is_some_and(|current| Arc::ptr_eq(current, flight)) {
+            let voided = shard.pending.void(hash, key);
+            drop(shard);
+            drop(voided);
+        }
+    }
+
+    /// Makes of a flight's outcome what one caller gets. A failed load falls back on an expired value if
+    /// `stale_if_error` keeps one.
+    pub(crate) fn land<E: Send + Sync + 'static>(
+        &self,
+        hash: u64,
+        key: &K,
+        outcome: Outcome<V>,
+    ) -> Landed<V, E> {
+        let failure = match outcome {
+            Ok(Some(value)) => return Landed::Value(value),
+            Ok(None) => return Landed::Absent,
+            Err(failure) => failure,
+        };
+        if matches!(failure, Failure::Abandoned) {
+            return Landed::Again;
+        }
+        if let Some(stale) = self.stale_value(hash, key) {
+            return Landed::Value(stale);
+        }
+        match failure {
+            Failure::Error(error) => downcast(error).map_or(Landed::Again, |error| {
+                Landed::Failed(LoadError::Failed(error))
+            }),
+            Failure::Recursive => Landed::Failed(LoadError::Recursive),
+            Failure::Panicked | Failure::Abandoned => Landed::Failed(LoadError::Panicked),
+        }
+    }
+
+    /// An expired value within its grace, counted.
+    pub(crate) fn stale_value(&self, hash: u64, key: &K) -> Option<V> {
+        self.rules.config.stale_if_error?;
+        let now = self.rules.now();
+        let mut shard = self.write(hash);
+        let value = shard.stale(hash, key, now)?.clone();
+        shard.counters.stale_hits += 1;
+        Some(value)
+    }
+
+    /// Whether the key has a load or a lease outstanding.
+    pub(crate) fn is_pending(&self, hash: u64, key: &K) -> bool {
+        matches!(self.read(hash).pending.get(hash, key), Some(Pending::Load(_)))
+    }
+}
+
+/// The error as the caller's loader would return it; `None` if another call site's loader has another error type.
+fn downcast<E: Send + Sync + 'static>(error: Arc<dyn Any + Send + Sync>) -> Option<Arc<E>> {
+    error.downcast().ok()
+}

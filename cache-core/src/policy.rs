@@ -1,0 +1,109 @@
+//! What a cache asks of an eviction policy.
+//!
+//! The engine owns keys, values, weights and deadlines; a policy owns nothing but an order. It sees slots and key
+//! hashes, never keys or values, so it is a small structure of numbers that can be checked against a naive oracle
+//! and swapped without touching the engine. One policy value serves one shard.
+//!
+//! A policy says by [`Policy::HIT`] what a hit costs: under [`Hit::Exclusive`] the engine takes the shard's write
+//! lock and calls [`Policy::hit`]; under [`Hit::Shared`] it stays under the read lock (or, in a table that can be
+//! read without one, under no lock at all) and calls [`Policy::hit_shared`], which may only touch atomics;
+//! under [`Hit::Ignored`] nothing is called.
+
+use crate::Slot;
+
+/// What access to the policy a hit needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hit {
+    /// A hit changes the order: [`Policy::hit`] is called with exclusive access.
+    Exclusive,
+    /// A hit leaves a mark that is safe to leave concurrently: [`Policy::hit_shared`] is called.
+    Shared,
+    /// A hit means nothing to the policy.
+    Ignored,
+}
+
+/// An eviction policy: the order in which entries of one shard leave when room is needed.
+///
+/// # Laws
+/// The engine relies on these; the conformance kit (`testing` feature) checks them for any policy.
+///
+/// - **L1** The policy *tracks* a slot from `insert` to `remove`. The engine inserts only untracked slots, and hits
+///   and removes only tracked ones.
+/// - **L2** `len` is the number of tracked slots.
+/// - **L3** `victim` returns a tracked slot if any is tracked, else `None`.
+/// - **L4** `victim` changes nothing a caller can see: asked twice in a row it names the same slot. (It may do work
+///   that it would otherwise do later.)
+/// - **L5** Removing victims until `None` is returned visits each tracked slot once.
+/// - **L6** The same calls give the same answers: no clock, no unseeded randomness, no addresses.
+/// - **L7** `clear` leaves the policy as newly made, apart from memory it may keep and what it has learnt.
+/// - **L8** The cost of each call is O(1), amortised, in the number of tracked slots, `clear` excepted.
+///
+/// A policy is cloned from a prototype that tracks nothing, once a shard.
+pub trait Policy: Clone + Send + Sync + 'static {
+    /// What access a hit needs.
+    const HIT: Hit;
+
+    /// Starts to track `slot`, just filled with an entry whose key has this hash.
+    fn insert(&mut self, slot: Slot, hash: u64);
+
+    /// Notes a hit on `slot`, with exclusive access. Called when [`Policy::HIT`] is [`Hit::Exclusive`].
+    fn hit(&mut self, slot: Slot) {
+        let _ = slot;
+    }
+
+    /// Notes a hit on `slot`, possibly beside other calls of this method. Called when [`Policy::HIT`] is
+    /// [`Hit::Shared`].
+    fn hit_shared(&self, slot: Slot) {
+        let _ = slot;
+    }
+
+    /// Notes that the value in `slot` was replaced. By default this counts as a hit where hits count.
+    fn replace(&mut self, slot: Slot) {
+        match Self::HIT {
+            Hit::Exclusive => self.hit(slot),
+            Hit::Shared => self.hit_shared(slot),
+            Hit::Ignored => {}
+        }
+    }
+
+    /// Stops tracking `slot`: its entry has left, or may not be evicted any more (it was pinned).
+    fn remove(&mut self, slot: Slot);
+
+    /// The slot to evict next, if one is tracked. It stays tracked until removed.
+    fn victim(&mut self) -> Option<Slot>;
+
+    /// Whether a newcomer with this hash deserves the place of `victim`. Asked only when room is needed.
+    fn admit(&mut self, hash: u64, victim: Slot) -> bool {
+        let _ = (hash, victim);
+        true
+    }
+
+    /// Notes a look-up that found nothing. Called with exclusive access on the way to a load or an insertion.
+    fn miss(&mut self, hash: u64) {
+        let _ = hash;
+    }
+
+    /// How many slots are tracked.
+    fn len(&self) -> usize;
+
+    /// Whether no slot is tracked.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Tells the shard's share of the capacity, in units of weight, before the first insertion and at each resize.
+    fn resize(&mut self, capacity: u64) {
+        let _ = capacity;
+    }
+
+    /// Stops tracking every slot.
+    fn clear(&mut self);
+
+    /// The tracked slots in the order in which they would be evicted if nothing else happened, first victim first.
+    /// For snapshots and tests; O(n log n) at most.
+    fn order(&self) -> Vec<Slot>;
+
+    /// Recounts the policy's own structures from scratch and panics, naming the invariant, if they disagree.
+    #[cfg(any(test, fuzzing, shuttle, feature = "testing"))]
+    fn check_invariants(&self);
+}

@@ -1,0 +1,31 @@
+//! The little product that every rung of the climb runs: users with an id, a first name, a last name and a phone
+//! number, and accounts that pay each other.
+//!
+//! A rung swaps parts, not code. The handlers in [`web`] speak to the [`users::Users`] trait; behind it sit the
+//! statements of [`users::SqlUsers`] over any [`database::Database`], which is either a file in the same process
+//! ([`sqlite::Sqlite`]) or a server of its own on the other end of a socket ([`remote::RemoteDatabase`]), or one of
+//! the [`cached`] strategies in front of either.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`user`] | the four fields and their JSON |
+//! | [`database`] | statements, batches and their errors: the seam between the product and its store |
+//! | [`sqlite`], [`remote`], [`host`] | SQLite on disk; the same over HTTP; the thin server in between |
+//! | [`document`] | the schemaless alternative, on redb |
+//! | [`users`] | what the product does with a store |
+//! | [`web`] | `GET /users/{id}` and its companions |
+//! | [`dns`] | a responder and a resolver for one name |
+//! | [`cached`] | cache-aside, read-through, refresh-ahead, and cache servers on a ring |
+
+#![forbid(unsafe_code)]
+
+pub mod database;
+pub mod dns;
+pub mod document;
+pub mod host;
+pub mod http;
+pub mod remote;
+pub mod sqlite;
+pub mod user;
+pub mod users;
+pub mod web;

@@ -1,0 +1,174 @@
+//! Measurements that every rung makes: capacity against theory, and who was answered while a fault lasted.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tenfold_rig::{
+    CapacityPlan, Curve, Exchange, Failure, Instant, Load, LoadPlan, Machine, Request, RoleResult, RungReport,
+    measure_capacity, now,
+};
+
+use crate::rung::{Climb, Stack};
+
+/// A capacity and what it took.
+#[derive(Debug, Clone)]
+pub struct Measured {
+    /// Requests a second: the median of the repeats.
+    pub capacity: f64,
+    /// Theory's figure.
+    pub theory: Option<f64>,
+    /// Each repeat's figure.
+    pub repeats: Vec<f64>,
+    /// Latency at capacity, median and 99th percentile, in milliseconds.
+    pub p50_ms: f64,
+    /// See `p50_ms`.
+    pub p99_ms: f64,
+    /// Cores that the processes of one copy kept busy.
+    pub cpu_cores: f64,
+    /// Share of the machine in use by anybody.
+    pub machine_share: f64,
+    /// Resident memory of one copy, in bytes.
+    pub rss_bytes: u64,
+    /// The measured points.
+    pub curve: Curve,
+}
+
+impl Measured {
+    /// Puts the figures into a rung's report.
+    pub fn fill(&self, report: &mut RungReport) {
+        report.capacity = self.capacity;
+        report.theory = self.theory;
+        report.repeats.clone_from(&self.repeats);
+        (report.p50_ms, report.p99_ms) = (self.p50_ms, self.p99_ms);
+        report.cpu_cores = self.cpu_cores;
+        report.harness_cpu_ratio = self.machine_share;
+        report.rss_bytes = self.rss_bytes;
+        report.curves.push(self.curve.clone());
+    }
+}
+
+/// What a capacity is measured on.
+#[derive(Debug, Clone)]
+pub struct Subject<'a> {
+    /// Begins each line of progress.
+    pub label: &'a str,
+    /// Copies of one system, loaded side by side.
+    pub stacks: &'a [Stack],
+    /// What theory expects of one of them.
+    pub theory: Option<f64>,
+    /// Where to begin the search.
+    pub expected: f64,
+    /// Load time of each of the three repeats.
+    pub budget: Duration,
+}
+
+/// Finds the highest rate at which the promise is kept; `source` makes a stream of requests from a seed.
+///
+/// # Errors
+///
+/// A load cannot be made, or no rate keeps the promise.
+pub async fn capacity<S>(climb: &Climb, subject: Subject<'_>, source: impl Fn(u64) -> S) -> RoleResult<Measured>
+where
+    S: FnMut() -> Request,
+{
+    let Subject { label, stacks, theory, expected, budget } = subject;
+    let clients = stacks.iter().map(Stack::client).collect::<RoleResult<Vec<_>>>()?;
+    let mut plan = CapacityPlan::new(label, expected);
+    plan.copies = stacks.len();
+    plan.budget = budget;
+    plan.promise = climb.promise();
+    plan.seed = climb.seed;
+    let machine = Machine::begin()?;
+    let cpu = || stacks.iter().map(Stack::cpu_seconds).sum::<f64>();
+    let cpu_before = cpu();
+    let found = measure_capacity(
+        &plan,
+        |probe| {
+            let client = clients[probe.copy].clone();
+            let source = source(probe.seed);
+            let load = LoadPlan::new(probe.rate, probe.duration).warm_up(probe.warm_up).seed(probe.seed);
+            async move { Ok::<_, tenfold_rig::LoadError>(Load::new(client, load)?.run(source, Exchange::verdict).await) }
+        },
+        &climb.progress,
+    )
+    .await?;
+    let used = machine.finish()?;
+    let measured: Vec<_> = found.curve.iter().map(point).collect();
+    let p50_ms = measured.iter().rfind(|point| point.rate <= found.rate * 1.02).map_or(0.0, |point| point.p50_ms);
+    let curve = Curve { label: label.to_owned(), measured, capacity: Some(found.rate), ..Curve::default() };
+    Ok(Measured {
+        capacity: found.rate,
+        theory,
+        repeats: found.repeats,
+        p50_ms,
+        p99_ms: found.p99_ms,
+        cpu_cores: (cpu() - cpu_before) / used.elapsed_s / stacks.len() as f64,
+        machine_share: used.machine_share,
+        rss_bytes: stacks.first().map_or(0, Stack::rss_bytes),
+        curve,
+    })
+}
+
+fn point(point: &tenfold_rig::CurvePoint) -> tenfold_rig::report::CurvePoint {
+    tenfold_rig::report::CurvePoint {
+        rate: point.rate,
+        p50_ms: point.p50_ms,
+        p99_ms: point.p99_ms,
+        failed_ratio: point.failed_ratio,
+    }
+}
+
+/// Remembers for every request when it was meant to leave and whether it was answered well.
+///
+/// Clones share the memory.
+#[derive(Debug, Clone, Default)]
+pub struct Outcomes {
+    seen: Arc<Mutex<Vec<(Instant, bool)>>>,
+    marks: Arc<Mutex<Vec<Instant>>>,
+}
+
+impl Outcomes {
+    /// Notes the present instant, such as that of a fault.
+    pub fn mark(&self) {
+        self.marks.lock().unwrap_or_else(PoisonError::into_inner).push(now());
+    }
+
+    /// An observer for a load.
+    pub fn observer(&self) -> impl Fn(&Exchange<'_>) -> Result<(), Failure> + Send + Sync + 'static {
+        let seen = Arc::clone(&self.seen);
+        move |exchange| {
+            let verdict = exchange.verdict();
+            if exchange.is_measured {
+                let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+                seen.push((exchange.intended, verdict.is_ok()));
+            }
+            verdict
+        }
+    }
+
+    /// The failed share of the requests meant to leave before the first mark.
+    pub fn failed_before(&self) -> f64 {
+        let first = self.marked(0);
+        self.failed_where(|at| first.is_none_or(|mark| at < mark))
+    }
+
+    /// The failed share of the requests meant to leave between the first two marks; 0 if there were none.
+    pub fn failed_between(&self) -> f64 {
+        let (first, second) = (self.marked(0), self.marked(1));
+        self.failed_where(|at| first.is_some_and(|mark| at >= mark) && second.is_none_or(|mark| at < mark))
+    }
+
+    fn marked(&self, index: usize) -> Option<Instant> {
+        self.marks.lock().unwrap_or_else(PoisonError::into_inner).get(index).copied()
+    }
+
+    fn failed_where(&self, counts: impl Fn(Instant) -> bool) -> f64 {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let (mut failed, mut all) = (0_u32, 0_u32);
+        for (_, ok) in seen.iter().filter(|(at, _)| counts(*at)) {
+            all += 1;
+            failed += u32::from(!ok);
+        }
+        f64::from(failed) / f64::from(all.max(1))
+    }
+}

@@ -1,0 +1,57 @@
+//! How an LFU order forgets.
+
+/// How [`Lfu::aged`](crate::Lfu::aged) forgets: dynamic ageing with bounded leads.
+///
+/// The order has an *age*: the count of the entry that last left from the victim's place. A newcomer starts one above
+/// the age, so it stands level with what is about to be evicted, not with what the cache saw on its first day. A hit
+/// raises the count by [`hit_worth`](Ageing::hit_worth), but never to more than [`max_lead`](Ageing::max_lead) above
+/// the age. Nothing is ever decremented: residents sink because the age rises past them, each time that all entries
+/// of a count have been evicted.
+///
+/// So an entry that is no longer asked for survives at most `max_lead` turnovers of the cache's least frequent part,
+/// however popular it once was.
+///
+/// # Source
+/// M. Arlitt et al., 2000 (LFU with dynamic ageing). Differences: a hit is worth more than one, and the lead is
+/// bounded. There is no such bound in the original, where a former favourite stays for as many turnovers as it had
+/// hits; there a hit also recomputes the count from the current age, which needs a second number for each entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ageing {
+    pub(crate) hit_worth: u8,
+    pub(crate) max_lead: u32,
+}
+
+impl Default for Ageing {
+    fn default() -> Self {
+        Self {
+            hit_worth: 4,
+            max_lead: 16,
+        }
+    }
+}
+
+impl Ageing {
+    /// By how much a hit raises the count. Default 4; 0 counts as 1.
+    ///
+    /// With a smaller worth one hit protects an entry for a shorter time, and recency decides more; with a larger
+    /// one frequency does. A hit may step over as many distinct counts as it is worth.
+    #[must_use]
+    pub const fn hit_worth(self, worth: u8) -> Self {
+        Self {
+            hit_worth: if worth == 0 { 1 } else { worth },
+            ..self
+        }
+    }
+
+    /// How far a count may lead the age. Default 8; 0 counts as 1.
+    ///
+    /// With a smaller lead the cache turns faster to what has become popular: a lead of 1 is exactly LRU. With a
+    /// larger one it tells more degrees of popularity apart, and keeps former favourites for longer.
+    #[must_use]
+    pub const fn max_lead(self, lead: u32) -> Self {
+        Self {
+            max_lead: if lead == 0 { 1 } else { lead },
+            ..self
+        }
+    }
+}

@@ -1,0 +1,45 @@
+use tenfold_cache_core::Slot;
+use tenfold_cache_core::testing::{
+    Oracle, check_against_oracle, check_cost, check_policy, for_each_seed,
+};
+
+use super::Fifo;
+
+/// Slots by arrival; uses and replacements mean nothing.
+#[derive(Default)]
+struct Arrivals(Vec<Slot>);
+
+impl Oracle for Arrivals {
+    fn insert(&mut self, slot: Slot, _hash: u64) {
+        self.0.push(slot);
+    }
+
+    fn hit(&mut self, _slot: Slot) {}
+
+    fn remove(&mut self, slot: Slot) {
+        self.0.retain(|&other| other != slot);
+    }
+
+    fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    fn order(&self) -> Vec<Slot> {
+        self.0.clone()
+    }
+}
+
+#[test]
+fn keeps_the_laws() {
+    for_each_seed(|seed| check_policy(Fifo::new, seed));
+}
+
+#[test]
+fn agrees_with_its_oracle() {
+    for_each_seed(|seed| check_against_oracle(Fifo::new(), Arrivals::default(), seed));
+}
+
+#[test]
+fn a_large_instance_takes_no_longer_a_call() {
+    check_cost(Fifo::new, 1);
+}

@@ -1,0 +1,48 @@
+use tenfold_cache_core::Slot;
+use tenfold_cache_core::testing::{
+    Oracle, check_against_oracle, check_cost, check_policy, for_each_seed,
+};
+
+use super::Lru;
+
+/// Slots by last use, longest ago first.
+#[derive(Default)]
+struct Uses(Vec<Slot>);
+
+impl Oracle for Uses {
+    fn insert(&mut self, slot: Slot, _hash: u64) {
+        self.0.push(slot);
+    }
+
+    fn hit(&mut self, slot: Slot) {
+        self.remove(slot);
+        self.0.push(slot);
+    }
+
+    fn remove(&mut self, slot: Slot) {
+        self.0.retain(|&other| other != slot);
+    }
+
+    fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    fn order(&self) -> Vec<Slot> {
+        self.0.clone()
+    }
+}
+
+#[test]
+fn keeps_the_laws() {
+    for_each_seed(|seed| check_policy(Lru::new, seed));
+}
+
+#[test]
+fn agrees_with_its_oracle() {
+    for_each_seed(|seed| check_against_oracle(Lru::new(), Uses::default(), seed));
+}
+
+#[test]
+fn a_large_instance_takes_no_longer_a_call() {
+    check_cost(Lru::new, 1);
+}
