@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use app::cached::{CacheConfig, InProcess};
-use app::measure::{Outcomes, Subject, capacity};
+use app::measure::{Measured, Outcomes, Subject, capacity, model};
 use app::rung::{BALANCE, Climb, Rung, RungFuture, Stack, USERS, at};
 use app::sockets::{Protocol, listening};
 use app::sqlite::Sqlite;
@@ -18,7 +18,8 @@ use app::users::SqlUsers;
 use app::{dns, web};
 use serde::{Deserialize, Serialize};
 use tenfold_rig::report::{Claim, RungReport, Tier as Boxes};
-use tenfold_rig::{Cost, Faults, Load, LoadPlan, Node, NodeSpec, Role, RoleResult, Roles, Tier, now, theory};
+use tenfold_rig::theory::Network;
+use tenfold_rig::{Cost, Load, LoadPlan, Node, NodeSpec, Role, RoleResult, Roles, Tier, now};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 
@@ -95,17 +96,15 @@ fn climb(climb: Arc<Climb>) -> RungFuture<RungReport> {
         let measured = measured?;
         let outcomes = killed?;
         measured.fill(&mut report);
-        if let Some(theory) = measured.theory {
-            let ratio = measured.capacity / theory;
-            let holds = (0.8..=1.2).contains(&ratio);
-            let claim = Claim::new("r04", "the knee of the latency curve lies where queueing theory puts it", ratio, holds);
-            report.claims.push(claim.unit("measured/theory").note("within 20 %"));
-        }
+        let text = "the knee of the latency curve lies where queueing theory puts it";
+        let ratio = measured.theory.map(|theory| measured.capacity / theory);
+        let near = ratio.map(|ratio| Claim::new("r04", text, ratio, (0.8..=1.2).contains(&ratio)));
+        report.claims.extend(near.map(|claim| claim.unit("measured/theory").note("within 20 %")));
         let (down, before) = (outcomes.failed_between(), outcomes.failed_before());
         report.fault = "kill -9 the box".to_owned();
         report.failed_ratio = Some(down);
         report.claims.push(
-            Claim::new("r04", "a kill fails every request until the restart", down * 100.0, down == 1.0 && before < 0.01)
+            Claim::new("r04", "a kill fails all until the restart", down * 100.0, down == 1.0 && before < 0.01)
                 .control(before * 100.0)
                 .unit("% failed")
                 .note("control: the second before the kill"),
@@ -148,16 +147,17 @@ fn one_process(report: &mut RungReport, stack: &Stack, node: &Node, first_answer
     let harness = listening(std::process::id())?;
     let rss_mib = stack.rss_bytes() as f64 / f64::from(1 << 20);
     let lines = include_str!("01_single_server.rs").lines().count();
-    let note = format!("{rss_mib:.1} MiB resident; this file has {lines} lines; control: sockets of the load generator");
+    let note = format!("{rss_mib:.1} MiB resident; {lines} lines here; control: sockets of the load generator");
+    let is_alone = owns && harness.is_empty();
     report.claims.push(
-        Claim::new("r01", "one process owns every listening socket: DNS and HTTP", sockets.len(), owns && harness.is_empty())
+        Claim::new("r01", "one process owns every listening socket: DNS and HTTP", sockets.len(), is_alone)
             .control(harness.len())
             .unit("sockets")
             .note(note),
     );
     let seconds = first_answer.as_secs_f64();
     report.claims.push(
-        Claim::new("r03", "no service, no root, no network: the first request is served soon after the start", seconds, seconds < 1.0)
+        Claim::new("r03", "no service, no root, no network: the first answer comes at once", seconds, seconds < 1.0)
             .unit("s")
             .note("process start, an empty database filled, DNS, TCP and HTTP included"),
     );
@@ -165,31 +165,18 @@ fn one_process(report: &mut RungReport, stack: &Stack, node: &Node, first_answer
 }
 
 /// r04: the capacity of four boxes side by side, pooled.
-async fn knee(climb: &Climb, copies: &[Stack]) -> RoleResult<app::measure::Measured> {
-    let service = climb.cost.service(Tier::SingleBox);
-    let theory = (!climb.cost.is_real()).then(|| theory::capacity(service, climb.promise().p99_ms));
+async fn knee(climb: &Climb, copies: &[Stack]) -> RoleResult<Measured> {
+    let model = Network::tandem([model(&climb.cost, climb.cost.service(Tier::SingleBox))]);
     let budget = Duration::from_secs(climb.pick(7, 3));
-    let expected = theory.unwrap_or(2_000.0);
-    let subject = Subject { label: "01 single server", stacks: copies, theory, expected, budget };
+    let subject = Subject { label: "01 single server", stacks: copies, model, budget };
     capacity(climb, subject, |seed| climb.keys.reads(seed)).await
 }
 
 /// r04: half the capacity, a kill after one second, a restart one second later.
 async fn kill(climb: &Climb, stack: &Stack, node: &Node) -> RoleResult<Outcomes> {
     let outcomes = Outcomes::default();
-    let (down, up) = ((outcomes.clone(), node.clone()), (outcomes.clone(), node.clone()));
-    let faults = Faults::new()
-        .at(Duration::from_secs(1), "kill -9 the box", async move {
-            // A refusal shows as requests that did not fail, and the claim with it.
-            let _ = down.1.kill();
-            down.0.mark();
-        })
-        .at(Duration::from_secs(2), "restart the box", async move {
-            up.0.mark();
-            let _ = up.1.restart().await;
-        });
     let plan = LoadPlan::new(80.0, Duration::from_secs(3)).seed(climb.seed);
     let load = Load::new(stack.client()?, plan)?;
-    load.run_with_faults(climb.keys.reads(climb.seed), outcomes.observer(), faults).await;
+    load.run_with_faults(climb.keys.reads(climb.seed), outcomes.observer(), outcomes.kill_and_restart(node)).await;
     Ok(outcomes)
 }

@@ -4,14 +4,8 @@ mod suite;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 
-const CACHES: &[&str] = &[
-    "tenfold-fifo",
-    "tenfold-fifo-sync",
-    "foyer-fifo",
-    "foyer-s3fifo",
-    "quick_cache-unsync",
-    "quick_cache-sync",
-];
+const CACHES: &[&str] =
+    &["tenfold-fifo", "tenfold-fifo-sync", "foyer-fifo", "foyer-s3fifo", "quick_cache-unsync", "quick_cache-sync"];
 
 fn fifo_cache(criterion: &mut Criterion) {
     suite::bench(criterion, "fifo", CACHES);

@@ -5,8 +5,9 @@ mod suite;
 use criterion::{Criterion, criterion_group, criterion_main};
 
 const CACHES: &[&str] = &[
-    "tenfold-lru",
-    "tenfold-lru-sync",
+    "tenfold-lfu",
+    "tenfold-lfu-sync",
+    "tenfold-lfu-aged",
     "foyer-lfu",
     "moka-tinylfu",
     "mini-moka-unsync",

@@ -46,30 +46,12 @@ pub struct Candidate {
 }
 
 impl Candidate {
-    pub(crate) const fn local(
-        name: &'static str,
-        origin: Origin,
-        build: fn(usize, Purpose) -> Built,
-    ) -> Self {
-        Self {
-            name,
-            origin,
-            sharing: Sharing::Local,
-            build,
-        }
+    pub(crate) const fn local(name: &'static str, origin: Origin, build: fn(usize, Purpose) -> Built) -> Self {
+        Self { name, origin, sharing: Sharing::Local, build }
     }
 
-    pub(crate) const fn shared(
-        name: &'static str,
-        origin: Origin,
-        build: fn(usize, Purpose) -> Built,
-    ) -> Self {
-        Self {
-            name,
-            origin,
-            sharing: Sharing::Shared,
-            build,
-        }
+    pub(crate) const fn shared(name: &'static str, origin: Origin, build: fn(usize, Purpose) -> Built) -> Self {
+        Self { name, origin, sharing: Sharing::Shared, build }
     }
 
     /// Whether one access takes microseconds, so that the longest traces take minutes.
@@ -88,10 +70,7 @@ pub fn all() -> Vec<Candidate> {
 /// The caches worth timing: all but the references.
 #[must_use]
 pub fn timed() -> Vec<Candidate> {
-    all()
-        .into_iter()
-        .filter(|candidate| candidate.origin != Origin::Reference)
-        .collect()
+    all().into_iter().filter(|candidate| candidate.origin != Origin::Reference).collect()
 }
 
 /// A name that no cache has.
@@ -107,18 +86,11 @@ pub struct UnknownName {
 ///
 /// [`UnknownName`] for the first name that none of them has.
 pub fn select(candidates: Vec<Candidate>, names: &[String]) -> Result<Vec<Candidate>, UnknownName> {
-    if let Some(name) = names.iter().find(|name| {
-        candidates
-            .iter()
-            .all(|candidate| candidate.name != name.as_str())
-    }) {
+    if let Some(name) = names.iter().find(|name| candidates.iter().all(|candidate| candidate.name != name.as_str())) {
         return Err(UnknownName { name: name.clone() });
     }
     if names.is_empty() {
         return Ok(candidates);
     }
-    Ok(candidates
-        .into_iter()
-        .filter(|candidate| names.iter().any(|name| name == candidate.name))
-        .collect())
+    Ok(candidates.into_iter().filter(|candidate| names.iter().any(|name| name == candidate.name)).collect())
 }

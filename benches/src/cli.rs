@@ -1,5 +1,6 @@
 //! What the three binaries share in reading their command lines.
 
+use std::fmt;
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::str::FromStr;
@@ -82,9 +83,7 @@ impl Failure {
 pub fn finish(outcome: Result<(), Failure>) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Failure::Write(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
-            ExitCode::SUCCESS
-        }
+        Err(Failure::Write(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(failure) => {
             complain(&failure);
             ExitCode::from(failure.exit_code())
@@ -101,6 +100,11 @@ pub fn complain(error: &dyn std::error::Error) {
         line.push_str(&error.to_string());
         cause = error.source();
     }
+    remark(format_args!("{line}"));
+}
+
+/// Says a line on stderr.
+pub fn remark(line: fmt::Arguments<'_>) {
     // There is nobody left to tell if stderr is closed.
     let _ = writeln!(io::stderr(), "{line}");
 }
@@ -112,9 +116,7 @@ pub fn complain(error: &dyn std::error::Error) {
 /// What writing to stdout gave.
 pub fn list(candidates: &[Candidate]) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    candidates
-        .iter()
-        .try_for_each(|candidate| writeln!(out, "{}", candidate.name))
+    candidates.iter().try_for_each(|candidate| writeln!(out, "{}", candidate.name))
 }
 
 /// Prints a text.
@@ -131,12 +133,7 @@ pub fn print(text: &str) -> io::Result<()> {
 /// # Errors
 ///
 /// [`Failure::Usage`] if it is missing or no number, [`Failure::Range`] if it lies outside.
-pub fn number(
-    parser: &mut lexopt::Parser,
-    option: &'static str,
-    min: u64,
-    max: u64,
-) -> Result<usize, Failure> {
+pub fn number(parser: &mut lexopt::Parser, option: &'static str, min: u64, max: u64) -> Result<usize, Failure> {
     let given = parse(parser)?;
     in_range(option, given, min, max)
 }
@@ -146,19 +143,11 @@ pub fn number(
 /// # Errors
 ///
 /// As [`number`].
-pub fn numbers(
-    parser: &mut lexopt::Parser,
-    option: &'static str,
-    min: u64,
-    max: u64,
-) -> Result<Vec<usize>, Failure> {
+pub fn numbers(parser: &mut lexopt::Parser, option: &'static str, min: u64, max: u64) -> Result<Vec<usize>, Failure> {
     let words = parser.value()?;
     let words = words.to_string_lossy();
     let parsed = words.split(',').map(|word| {
-        let failed = |error| lexopt::Error::ParsingFailed {
-            value: word.to_owned(),
-            error,
-        };
+        let failed = |error| lexopt::Error::ParsingFailed { value: word.to_owned(), error };
         let given = word.parse::<u64>().map_err(|error| failed(error.into()))?;
         in_range(option, given, min, max)
     });
@@ -176,11 +165,6 @@ where
 fn in_range(option: &'static str, given: u64, min: u64, max: u64) -> Result<usize, Failure> {
     match usize::try_from(given) {
         Ok(number) if (min..=max).contains(&given) => Ok(number),
-        _ => Err(Failure::Range {
-            option,
-            min,
-            max,
-            given,
-        }),
+        _ => Err(Failure::Range { option, min, max, given }),
     }
 }

@@ -30,9 +30,7 @@ impl CountingAlloc {
     /// Starts at zero.
     #[must_use]
     pub const fn new() -> Self {
-        Self {
-            bytes: AtomicUsize::new(0),
-        }
+        Self { bytes: AtomicUsize::new(0) }
     }
 
     /// The bytes allocated and not yet freed, by all threads.

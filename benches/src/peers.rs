@@ -15,50 +15,24 @@ use crate::rng::scramble;
 
 /// The peers by name.
 pub const CANDIDATES: &[Candidate] = &[
-    shared("moka-tinylfu", |capacity, _| {
-        moka(capacity, EvictionPolicy::tiny_lfu())
-    }),
-    shared("moka-lru", |capacity, _| {
-        moka(capacity, EvictionPolicy::lru())
-    }),
-    shared("mini-moka-sync", |capacity, _| {
-        Built::shared(mini_moka::sync::Cache::<u64, u64>::new(capacity as u64))
-    }),
-    local("mini-moka-unsync", |capacity, _| {
-        Built::local(mini_moka::unsync::Cache::<u64, u64>::new(capacity as u64))
-    }),
-    shared("quick_cache-sync", |capacity, _| {
-        Built::shared(quick_cache::sync::Cache::<u64, u64>::new(capacity))
-    }),
-    local("quick_cache-unsync", |capacity, _| {
-        Built::local(quick_cache::unsync::Cache::<u64, u64>::new(capacity))
-    }),
-    shared("foyer-lru", |capacity, purpose| {
-        foyer(capacity, purpose, LruConfig::default())
-    }),
-    shared("foyer-lfu", |capacity, purpose| {
-        foyer(capacity, purpose, LfuConfig::default())
-    }),
-    shared("foyer-s3fifo", |capacity, purpose| {
-        foyer(capacity, purpose, S3FifoConfig::default())
-    }),
-    shared("foyer-sieve", |capacity, purpose| {
-        foyer(capacity, purpose, SieveConfig)
-    }),
-    shared("foyer-fifo", |capacity, purpose| {
-        foyer(capacity, purpose, FifoConfig::default())
-    }),
+    shared("moka-tinylfu", |capacity, _| moka(capacity, EvictionPolicy::tiny_lfu())),
+    shared("moka-lru", |capacity, _| moka(capacity, EvictionPolicy::lru())),
+    shared("mini-moka-sync", |capacity, _| Built::shared(mini_moka::sync::Cache::<u64, u64>::new(capacity as u64))),
+    local("mini-moka-unsync", |capacity, _| Built::local(mini_moka::unsync::Cache::<u64, u64>::new(capacity as u64))),
+    shared("quick_cache-sync", |capacity, _| Built::shared(quick_cache::sync::Cache::<u64, u64>::new(capacity))),
+    local("quick_cache-unsync", |capacity, _| Built::local(quick_cache::unsync::Cache::<u64, u64>::new(capacity))),
+    shared("foyer-lru", |capacity, purpose| foyer(capacity, purpose, LruConfig::default())),
+    shared("foyer-lfu", |capacity, purpose| foyer(capacity, purpose, LfuConfig::default())),
+    shared("foyer-s3fifo", |capacity, purpose| foyer(capacity, purpose, S3FifoConfig::default())),
+    shared("foyer-sieve", |capacity, purpose| foyer(capacity, purpose, SieveConfig)),
+    shared("foyer-fifo", |capacity, purpose| foyer(capacity, purpose, FifoConfig::default())),
     local("lru", |capacity, _| Built::local(lru(capacity))),
-    local("hashlink", |capacity, _| {
-        Built::local(hashlink::LruCache::<u64, u64>::new(capacity))
-    }),
+    local("hashlink", |capacity, _| Built::local(hashlink::LruCache::<u64, u64>::new(capacity))),
     local("schnellru", |capacity, _| {
         let length = u32::try_from(capacity).unwrap_or(u32::MAX);
         Built::local(schnellru::LruMap::<u64, u64>::new(ByLength::new(length)))
     }),
-    shared("sharded-mutex-lru", |capacity, _| {
-        Built::shared(ShardedMutexLru::new(capacity))
-    }),
+    shared("sharded-mutex-lru", |capacity, _| Built::shared(ShardedMutexLru::new(capacity))),
 ];
 
 const fn local(name: &'static str, build: fn(usize, Purpose) -> Built) -> Candidate {
@@ -71,10 +45,7 @@ const fn shared(name: &'static str, build: fn(usize, Purpose) -> Built) -> Candi
 
 fn moka(capacity: usize, policy: EvictionPolicy) -> Built {
     Built::shared(
-        moka::sync::Cache::<u64, u64>::builder()
-            .max_capacity(capacity as u64)
-            .eviction_policy(policy)
-            .build(),
+        moka::sync::Cache::<u64, u64>::builder().max_capacity(capacity as u64).eviction_policy(policy).build(),
     )
 }
 
@@ -249,11 +220,7 @@ impl ShardedMutexLru {
         // Never more shards than entries, and the capacity is met exactly.
         let shard_count = Self::SHARD_COUNT.min(capacity).max(1);
         let shard = |index| capacity / shard_count + usize::from(index < capacity % shard_count);
-        Self {
-            shards: (0..shard_count)
-                .map(|index| Mutex::new(lru(shard(index))))
-                .collect(),
-        }
+        Self { shards: (0..shard_count).map(|index| Mutex::new(lru(shard(index)))).collect() }
     }
 
     #[inline]

@@ -66,9 +66,7 @@ pub enum RaceError {
         count: u64,
     },
     /// The caches hold too few keys in common.
-    #[error(
-        "all caches together hold only {kept} of {entries} keys; take more entries or fewer caches"
-    )]
+    #[error("all caches together hold only {kept} of {entries} keys; take more entries or fewer caches")]
     TooFewResident {
         /// Keys that every cache holds.
         kept: usize,
@@ -105,19 +103,13 @@ impl Race {
     /// Builds the caches that can take part and brings them into their first state.
     fn line_up(&self, candidates: &[Candidate]) -> Result<Vec<Contender>, RaceError> {
         let capacity = self.workload.capacity(self.entries);
-        let able =
-            |candidate: &&Candidate| self.threads == 1 || candidate.sharing == Sharing::Shared;
+        let able = |candidate: &&Candidate| self.threads == 1 || candidate.sharing == Sharing::Shared;
         let mut contenders: Vec<Contender> = candidates
             .iter()
             .filter(able)
             .map(|&candidate| {
                 let built = (candidate.build)(capacity, Purpose::Speed);
-                Contender {
-                    candidate,
-                    built,
-                    sequences: Vec::new(),
-                    rates: Vec::new(),
-                }
+                Contender { candidate, built, sequences: Vec::new(), rates: Vec::new() }
             })
             .collect();
 
@@ -131,9 +123,7 @@ impl Race {
         if self.workload == Workload::Hits {
             keys = self.common_keys(&mut contenders, keys)?;
         }
-        let sequences = self
-            .workload
-            .sequences(self.entries, &keys, self.threads, self.seed);
+        let sequences = self.workload.sequences(self.entries, &keys, self.threads, self.seed);
         for contender in &mut contenders {
             contender.sequences.clone_from(&sequences);
         }
@@ -141,21 +131,14 @@ impl Race {
     }
 
     /// The keys that every contender holds. A sharded cache may have evicted a few from a shard that had more than its share.
-    fn common_keys(
-        &self,
-        contenders: &mut [Contender],
-        mut keys: Vec<u64>,
-    ) -> Result<Vec<u64>, RaceError> {
+    fn common_keys(&self, contenders: &mut [Contender], mut keys: Vec<u64>) -> Result<Vec<u64>, RaceError> {
         for contender in contenders {
             let held = contender.built.drive(|cache| cache.resident(&keys));
             let mut held = held.into_iter();
             keys.retain(|_| held.next().unwrap_or(false));
         }
         if keys.len() * 100 < self.entries * MIN_RESIDENT_PERCENT {
-            return Err(RaceError::TooFewResident {
-                kept: keys.len(),
-                entries: self.entries,
-            });
+            return Err(RaceError::TooFewResident { kept: keys.len(), entries: self.entries });
         }
         Ok(keys)
     }
@@ -171,15 +154,11 @@ impl Race {
                         .sequences
                         .iter_mut()
                         .map(|sequence| {
-                            scope.spawn(move || {
-                                self.lap(shared.handle().as_mut(), sequence, Some(barrier))
-                            })
+                            scope.spawn(move || self.lap(shared.handle().as_mut(), sequence, Some(barrier)))
                         })
                         .collect();
                     laps.into_iter().fold(Turn::default(), |mut sum, lap| {
-                        let lap = lap
-                            .join()
-                            .expect("a lap panics only if the cache under test does");
+                        let lap = lap.join().expect("a lap panics only if the cache under test does");
                         sum.ops_per_s += lap.ops_per_s;
                         sum.tally.add(lap.tally);
                         sum
@@ -190,12 +169,7 @@ impl Race {
     }
 
     /// One thread's part of a turn: warm up, wait for the other threads, then the timed window.
-    fn lap(
-        &self,
-        cache: &mut dyn Batches,
-        sequence: &mut Sequence,
-        barrier: Option<&Barrier>,
-    ) -> Turn {
+    fn lap(&self, cache: &mut dyn Batches, sequence: &mut Sequence, barrier: Option<&Barrier>) -> Turn {
         let mut tally = Tally::default();
         self.run_for(self.window / 4, cache, sequence, &mut tally);
         if let Some(barrier) = barrier {
@@ -206,13 +180,7 @@ impl Race {
     }
 
     /// Runs batches until `span` is over and gives the operations a second.
-    fn run_for(
-        &self,
-        span: Duration,
-        cache: &mut dyn Batches,
-        sequence: &mut Sequence,
-        tally: &mut Tally,
-    ) -> f64 {
+    fn run_for(&self, span: Duration, cache: &mut dyn Batches, sequence: &mut Sequence, tally: &mut Tally) -> f64 {
         let stopwatch = Stopwatch::start();
         let mut operations = 0_usize;
         loop {
@@ -228,16 +196,10 @@ impl Race {
 
     fn judge(&self, cache: &'static str, tally: Tally) -> Result<(), RaceError> {
         if tally.wrong > 0 {
-            return Err(RaceError::WrongValues {
-                cache,
-                count: tally.wrong,
-            });
+            return Err(RaceError::WrongValues { cache, count: tally.wrong });
         }
         if self.workload == Workload::Hits && tally.hits < tally.gets {
-            return Err(RaceError::Missed {
-                cache,
-                count: tally.gets - tally.hits,
-            });
+            return Err(RaceError::Missed { cache, count: tally.gets - tally.hits });
         }
         Ok(())
     }
@@ -251,15 +213,11 @@ struct Turn {
 }
 
 fn standings(contenders: &[Contender]) -> Vec<Standing> {
-    let rates: Vec<(Candidate, f64)> = contenders
-        .iter()
-        .filter_map(|contender| Some((contender.candidate, median(&contender.rates)?)))
-        .collect();
+    let rates: Vec<(Candidate, f64)> =
+        contenders.iter().filter_map(|contender| Some((contender.candidate, median(&contender.rates)?))).collect();
     // Like with like: what threads may share pays for locks that a cache for one thread does without.
     let best_peer = |sharing| {
-        let peers = rates
-            .iter()
-            .filter(|(peer, _)| peer.origin == Origin::Peer && peer.sharing == sharing);
+        let peers = rates.iter().filter(|(peer, _)| peer.origin == Origin::Peer && peer.sharing == sharing);
         peers.map(|&(_, rate)| rate).max_by(f64::total_cmp)
     };
     let standing = |&(candidate, ops_per_s): &(Candidate, f64)| Standing {
@@ -276,14 +234,7 @@ mod tests {
     use crate::cache::{SharedCache, value_of};
 
     fn race(workload: Workload, threads: usize) -> Race {
-        Race {
-            workload,
-            threads,
-            entries: 1_000,
-            rounds: 1,
-            window: Duration::from_millis(2),
-            seed: 1,
-        }
+        Race { workload, threads, entries: 1_000, rounds: 1, window: Duration::from_millis(2), seed: 1 }
     }
 
     /// Answers every look-up with the value of `key / 2`: wrong for all keys but 0.
@@ -317,72 +268,35 @@ mod tests {
     }
 
     const LIAR: Candidate = Candidate::shared("liar", Origin::Peer, |_, _| Built::shared(Liar));
-    const FORGETFUL: Candidate =
-        Candidate::shared("forgetful", Origin::Peer, |_, _| Built::shared(Forgetful));
+    const FORGETFUL: Candidate = Candidate::shared("forgetful", Origin::Peer, |_, _| Built::shared(Forgetful));
 
     #[test]
     fn a_wrong_value_ends_the_race() {
         for workload in Workload::ALL {
             let error = race(workload, 2).run(&[LIAR]).unwrap_err();
-            assert!(
-                matches!(
-                    error,
-                    RaceError::WrongValues {
-                        cache: "liar",
-                        count: 1..
-                    }
-                ),
-                "{error:?}"
-            );
+            assert!(matches!(error, RaceError::WrongValues { cache: "liar", count: 1.. }), "{error:?}");
         }
     }
 
     #[test]
     fn hits_needs_resident_keys() {
         let error = race(Workload::Hits, 1).run(&[FORGETFUL]).unwrap_err();
-        assert!(
-            matches!(
-                error,
-                RaceError::TooFewResident {
-                    kept: 0,
-                    entries: 1_000
-                }
-            ),
-            "{error:?}"
-        );
+        assert!(matches!(error, RaceError::TooFewResident { kept: 0, entries: 1_000 }), "{error:?}");
         assert_eq!(race(Workload::Scan, 1).run(&[FORGETFUL]).unwrap().len(), 1);
     }
 
     #[test]
     fn a_miss_of_a_resident_key_is_an_error() {
-        let tally = Tally {
-            gets: 10,
-            hits: 9,
-            wrong: 0,
-        };
+        let tally = Tally { gets: 10, hits: 9, wrong: 0 };
         let error = race(Workload::Hits, 1).judge("some", tally).unwrap_err();
-        assert!(
-            matches!(
-                error,
-                RaceError::Missed {
-                    cache: "some",
-                    count: 1
-                }
-            ),
-            "{error:?}"
-        );
+        assert!(matches!(error, RaceError::Missed { cache: "some", count: 1 }), "{error:?}");
         assert!(race(Workload::Even, 1).judge("some", tally).is_ok());
     }
 
     #[test]
     fn ratios_are_to_the_best_peer() {
         let contender = |origin, sharing, rates: &[f64]| Contender {
-            candidate: Candidate {
-                name: "some",
-                origin,
-                sharing,
-                build: |_, _| Built::shared(Forgetful),
-            },
+            candidate: Candidate { name: "some", origin, sharing, build: |_, _| Built::shared(Forgetful) },
             built: Built::shared(Forgetful),
             sequences: Vec::new(),
             rates: rates.to_vec(),
@@ -391,12 +305,8 @@ mod tests {
         let slow = contender(Origin::Peer, Sharing::Shared, &[5.0, 5.0, 90.0]);
         let best = contender(Origin::Peer, Sharing::Shared, &[8.0, 8.0, 8.0]);
         let local = contender(Origin::Peer, Sharing::Local, &[40.0]);
-        let ratios = |list: &[Contender]| {
-            standings(list)
-                .iter()
-                .map(|standing| standing.ratio_to_best_peer)
-                .collect::<Vec<_>>()
-        };
+        let ratios =
+            |list: &[Contender]| standings(list).iter().map(|standing| standing.ratio_to_best_peer).collect::<Vec<_>>();
         assert_eq!(ratios(&[ours()]), [None]);
         let expected = [Some(2.5), Some(0.625), Some(1.0), Some(1.0)];
         assert_eq!(ratios(&[ours(), slow, best, local]), expected);
@@ -405,9 +315,7 @@ mod tests {
     #[test]
     fn threads_leave_out_what_cannot_be_shared() {
         let names = |threads| {
-            let standings = race(Workload::Even, threads)
-                .run(&crate::reference::CANDIDATES[..1])
-                .unwrap();
+            let standings = race(Workload::Even, threads).run(&crate::reference::CANDIDATES[..1]).unwrap();
             standings.len()
         };
         assert_eq!((names(1), names(2)), (1, 0));

@@ -10,15 +10,9 @@ use crate::catalogue::{Candidate, Origin};
 
 /// The simulators by name.
 pub const CANDIDATES: &[Candidate] = &[
-    Candidate::local("reference-lru", Origin::Reference, |capacity, _| {
-        Built::local(Simulator::lru(capacity))
-    }),
-    Candidate::local("reference-fifo", Origin::Reference, |capacity, _| {
-        Built::local(Simulator::fifo(capacity))
-    }),
-    Candidate::local("reference-lfu", Origin::Reference, |capacity, _| {
-        Built::local(Simulator::lfu(capacity))
-    }),
+    Candidate::local("reference-lru", Origin::Reference, |capacity, _| Built::local(Simulator::lru(capacity))),
+    Candidate::local("reference-fifo", Origin::Reference, |capacity, _| Built::local(Simulator::fifo(capacity))),
+    Candidate::local("reference-lfu", Origin::Reference, |capacity, _| Built::local(Simulator::lfu(capacity))),
 ];
 
 /// Which entry is evicted first.
@@ -74,13 +68,7 @@ impl Simulator {
     }
 
     fn new(capacity: usize, order: Order) -> Self {
-        Self {
-            order,
-            capacity,
-            tick: 0,
-            entries: HashMap::new(),
-            queue: BTreeSet::new(),
-        }
+        Self { order, capacity, tick: 0, entries: HashMap::new(), queue: BTreeSet::new() }
     }
 
     /// The keys held, the next victim first.
@@ -157,43 +145,25 @@ mod tests {
 
     #[track_caller]
     fn check(simulator: Simulator, keys: &[u64], outcome: &str, order: &[u64]) {
-        assert_eq!(
-            replay(simulator, keys),
-            (outcome.to_owned(), order.to_vec())
-        );
+        assert_eq!(replay(simulator, keys), (outcome.to_owned(), order.to_vec()));
     }
 
     #[test]
     fn lru_keeps_what_was_used_last() {
-        check(
-            Simulator::lru(3),
-            &[1, 2, 3, 1, 4, 1, 2, 3],
-            "mmmhmhmm",
-            &[1, 2, 3],
-        );
+        check(Simulator::lru(3), &[1, 2, 3, 1, 4, 1, 2, 3], "mmmhmhmm", &[1, 2, 3]);
         check(Simulator::lru(2), &[1, 2, 1, 3, 2, 1], "mmhmmm", &[2, 1]);
     }
 
     #[test]
     fn fifo_ignores_use() {
-        check(
-            Simulator::fifo(3),
-            &[1, 2, 3, 1, 4, 1, 2, 3],
-            "mmmhmmmm",
-            &[1, 2, 3],
-        );
+        check(Simulator::fifo(3), &[1, 2, 3, 1, 4, 1, 2, 3], "mmmhmmmm", &[1, 2, 3]);
         check(Simulator::fifo(2), &[1, 1, 2, 1, 3, 1], "mhmhmm", &[3, 1]);
     }
 
     #[test]
     fn lfu_keeps_what_is_used_most() {
         // 1 is used twice and stays; 2, 3 and 4 take turns in the other place.
-        check(
-            Simulator::lfu(2),
-            &[1, 1, 2, 3, 1, 4, 2],
-            "mhmmhmm",
-            &[2, 1],
-        );
+        check(Simulator::lfu(2), &[1, 1, 2, 3, 1, 4, 2], "mhmmhmm", &[2, 1]);
     }
 
     #[test]
@@ -207,12 +177,7 @@ mod tests {
     #[test]
     fn lfu_forgets_the_count_of_an_evicted_key() {
         // 1 reaches count 2 and is evicted by 3 only after 2 has count 3; coming back it starts at 1 and is the victim again.
-        check(
-            Simulator::lfu(2),
-            &[1, 1, 2, 2, 2, 3, 1, 4],
-            "mhmhhmmm",
-            &[4, 2],
-        );
+        check(Simulator::lfu(2), &[1, 1, 2, 2, 2, 3, 1, 4], "mhmhhmmm", &[4, 2]);
     }
 
     #[test]

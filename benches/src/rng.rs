@@ -80,10 +80,7 @@ mod tests {
         for _ in 0..10_000 {
             seen[rng.below(10) as usize] += 1;
         }
-        assert!(
-            seen.iter().all(|&count| (850..1150).contains(&count)),
-            "{seen:?}"
-        );
+        assert!(seen.iter().all(|&count| (850..1150).contains(&count)), "{seen:?}");
         assert_eq!(rng.below(0), 0);
         assert!((0..1000).all(|_| (0.0..1.0).contains(&rng.fraction())));
     }

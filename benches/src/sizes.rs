@@ -37,9 +37,7 @@ pub fn default_capacities(trace: &Trace) -> Vec<usize> {
         return sizes.to_vec();
     }
     let distinct = trace.keys.iter().collect::<HashSet<_>>().len();
-    let mut sizes = SHARES
-        .map(|share| (distinct * share).div_ceil(100).max(1))
-        .to_vec();
+    let mut sizes = SHARES.map(|share| (distinct * share).div_ceil(100).max(1)).to_vec();
     // A trace of a few keys would have the same size twice.
     sizes.dedup();
     sizes
@@ -51,13 +49,7 @@ mod tests {
 
     #[track_caller]
     fn check(name: &str, keys: Vec<u64>, sizes: &[usize]) {
-        assert_eq!(
-            default_capacities(&Trace {
-                name: name.to_owned(),
-                keys
-            }),
-            sizes
-        );
+        assert_eq!(default_capacities(&Trace { name: name.to_owned(), keys }), sizes);
     }
 
     #[test]

@@ -71,42 +71,23 @@ impl Trace {
     ///
     /// [`TraceError`] if the file is missing, truncated, corrupt, empty or too long.
     pub fn read(path: &Path) -> Result<Self, TraceError> {
-        let file = File::open(path).map_err(|source| TraceError::Open {
-            path: path.to_owned(),
-            source,
-        })?;
-        let damaged = |source| TraceError::Damaged {
-            path: path.to_owned(),
-            source,
-        };
+        let file = File::open(path).map_err(|source| TraceError::Open { path: path.to_owned(), source })?;
+        let damaged = |source| TraceError::Damaged { path: path.to_owned(), source };
         let decoder = zstd::Decoder::new(BufReader::new(file)).map_err(damaged)?;
         let limit = (MAX_ACCESSES * 8) as u64;
         let mut bytes = Vec::new();
-        decoder
-            .take(limit + 1)
-            .read_to_end(&mut bytes)
-            .map_err(damaged)?;
+        decoder.take(limit + 1).read_to_end(&mut bytes).map_err(damaged)?;
         if bytes.len() as u64 > limit {
-            return Err(TraceError::TooLong {
-                path: path.to_owned(),
-            });
+            return Err(TraceError::TooLong { path: path.to_owned() });
         }
         let (words, rest) = bytes.as_chunks::<8>();
         if !rest.is_empty() {
-            return Err(TraceError::PartialWord {
-                path: path.to_owned(),
-                bytes: bytes.len(),
-            });
+            return Err(TraceError::PartialWord { path: path.to_owned(), bytes: bytes.len() });
         }
         if words.is_empty() {
-            return Err(TraceError::Empty {
-                path: path.to_owned(),
-            });
+            return Err(TraceError::Empty { path: path.to_owned() });
         }
-        Ok(Self {
-            name: name_of(path),
-            keys: running_sums(words),
-        })
+        Ok(Self { name: name_of(path), keys: running_sums(words) })
     }
 }
 
@@ -120,14 +101,8 @@ fn running_sums(words: &[[u8; 8]]) -> Vec<u64> {
 }
 
 fn name_of(path: &Path) -> String {
-    let file_name = path
-        .file_name()
-        .unwrap_or(path.as_os_str())
-        .to_string_lossy();
-    file_name
-        .strip_suffix(SUFFIX)
-        .unwrap_or(&file_name)
-        .to_owned()
+    let file_name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
+    file_name.strip_suffix(SUFFIX).unwrap_or(&file_name).to_owned()
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Which keys are asked for in `throughput` and the criterion benches, prepared before the clock starts.
 
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -7,8 +8,11 @@ use crate::cache::{Batches, Tally};
 use crate::rng::Rng;
 use crate::zipf::Zipf;
 
-/// How many keys a thread goes through before its sequence repeats.
-const SEQUENCE_LENGTH: usize = 1 << 20;
+/// How many keys a thread draws, for each key there is, before its sequence repeats.
+const DRAWS_PER_KEY: usize = 16;
+
+/// The least and the most it draws.
+const DRAWS: RangeInclusive<usize> = 1 << 16..=1 << 20;
 
 /// How many times more keys than entries there are in the workloads that evict.
 const KEYS_PER_ENTRY: usize = 10;
@@ -40,12 +44,8 @@ impl FromStr for Workload {
     type Err = UnknownWorkload;
 
     fn from_str(name: &str) -> Result<Self, Self::Err> {
-        let found = Self::ALL
-            .into_iter()
-            .find(|workload| workload.name() == name);
-        found.ok_or_else(|| UnknownWorkload {
-            name: name.to_owned(),
-        })
+        let found = Self::ALL.into_iter().find(|workload| workload.name() == name);
+        found.ok_or_else(|| UnknownWorkload { name: name.to_owned() })
     }
 }
 
@@ -89,13 +89,7 @@ impl Workload {
     ///
     /// `resident` are the keys that all caches hold, coldest first; only `hits` looks at them.
     #[must_use]
-    pub fn sequences(
-        self,
-        entries: usize,
-        resident: &[u64],
-        threads: usize,
-        seed: u64,
-    ) -> Vec<Sequence> {
+    pub fn sequences(self, entries: usize, resident: &[u64], threads: usize, seed: u64) -> Vec<Sequence> {
         let ranks: Vec<u64> = match self {
             Self::Hits => resident.iter().rev().copied().collect(),
             Self::ReadMostly | Self::Even | Self::Scan => self.keys_by_rank(entries, seed),
@@ -103,17 +97,10 @@ impl Workload {
         if self == Self::Scan {
             let keys: Arc<[u64]> = ranks.into_iter().rev().collect();
             let start = |thread: usize| keys.len() / threads * thread;
-            return (0..threads)
-                .map(|thread| Sequence {
-                    position: start(thread),
-                    keys: Arc::clone(&keys),
-                })
-                .collect();
+            return (0..threads).map(|thread| Sequence { position: start(thread), keys: Arc::clone(&keys) }).collect();
         }
         let zipf = Zipf::new(ranks.len(), EXPONENT);
-        (0..threads)
-            .map(|thread| Sequence::zipf(&ranks, &zipf, seed ^ (thread as u64 + 1)))
-            .collect()
+        (0..threads).map(|thread| Sequence::zipf(&ranks, &zipf, seed ^ (thread as u64 + 1))).collect()
     }
 
     /// Runs one batch.
@@ -153,21 +140,14 @@ impl Sequence {
     #[must_use]
     pub fn zipf(ranks: &[u64], zipf: &Zipf, seed: u64) -> Self {
         let mut rng = Rng::new(seed);
-        Self {
-            keys: (0..SEQUENCE_LENGTH)
-                .map(|_| ranks[zipf.rank(&mut rng)])
-                .collect(),
-            position: 0,
-        }
+        let draws = (ranks.len() * DRAWS_PER_KEY).clamp(*DRAWS.start(), *DRAWS.end());
+        Self { keys: (0..draws).map(|_| ranks[zipf.rank(&mut rng)]).collect(), position: 0 }
     }
 
     /// Goes through the given keys (at least one) in their order.
     #[must_use]
     pub fn in_order(keys: Vec<u64>) -> Self {
-        Self {
-            keys: keys.into(),
-            position: 0,
-        }
+        Self { keys: keys.into(), position: 0 }
     }
 
     /// The next keys, at most `count` and at least one: fewer at the end of the sequence, after which it starts over.

@@ -32,9 +32,7 @@ impl Zipf {
     pub fn rank(&self, rng: &mut Rng) -> usize {
         let point = rng.fraction();
         // Rounding may leave the last sum a little below 1, and a draw above it.
-        self.cumulative
-            .partition_point(|&sum| sum <= point)
-            .min(self.cumulative.len() - 1)
+        self.cumulative.partition_point(|&sum| sum <= point).min(self.cumulative.len() - 1)
     }
 }
 
@@ -46,14 +44,8 @@ mod tests {
     fn moments(item_count: usize, exponent: f64) -> (f64, f64) {
         let weight = |rank: usize| ((rank + 1) as f64).powf(-exponent);
         let total: f64 = (0..item_count).map(weight).sum();
-        let mean = (0..item_count)
-            .map(|rank| rank as f64 * weight(rank))
-            .sum::<f64>()
-            / total;
-        let square = (0..item_count)
-            .map(|rank| (rank as f64).powi(2) * weight(rank))
-            .sum::<f64>()
-            / total;
+        let mean = (0..item_count).map(|rank| rank as f64 * weight(rank)).sum::<f64>() / total;
+        let square = (0..item_count).map(|rank| (rank as f64).powi(2) * weight(rank)).sum::<f64>() / total;
         (mean, (square - mean * mean).sqrt())
     }
 
@@ -66,10 +58,7 @@ mod tests {
             let sum: f64 = (0..draws).map(|_| zipf.rank(&mut rng) as f64).sum();
             let (mean, deviation) = moments(item_count, exponent);
             let error = (sum / f64::from(draws) - mean) / (deviation / f64::from(draws).sqrt());
-            assert!(
-                error.abs() < 4.0,
-                "{item_count} items, exponent {exponent}: {error} standard errors off"
-            );
+            assert!(error.abs() < 4.0, "{item_count} items, exponent {exponent}: {error} standard errors off");
         }
     }
 
@@ -79,10 +68,7 @@ mod tests {
         let mut rng = Rng::new(9);
         let firsts = (0..100_000).filter(|_| zipf.rank(&mut rng) == 0).count() as f64;
         let expected = 100_000.0 / (1..=100).map(|rank| 1.0 / f64::from(rank)).sum::<f64>();
-        assert!(
-            (firsts / expected - 1.0).abs() < 0.03,
-            "{firsts} of {expected}"
-        );
+        assert!((firsts / expected - 1.0).abs() < 0.03, "{firsts} of {expected}");
     }
 
     #[test]
@@ -93,10 +79,7 @@ mod tests {
         for _ in 0..40_000 {
             seen[uniform.rank(&mut rng)] += 1;
         }
-        assert!(
-            seen.iter().all(|&count| (9_500..10_500).contains(&count)),
-            "{seen:?}"
-        );
+        assert!(seen.iter().all(|&count| (9_500..10_500).contains(&count)), "{seen:?}");
         assert_eq!(Zipf::new(1, 0.99).rank(&mut rng), 0);
         assert_eq!(Zipf::new(0, 0.99).rank(&mut rng), 0);
     }

@@ -98,8 +98,8 @@ impl<K: Hash + Eq, V, P: Policy> Shard<K, V, P> {
         let slab = &self.slab;
         let found = self
             .index
-            .find(hash, |&index| slab.key(Slot::new(index)).borrow() == key);
-        found.map(|&index| Slot::new(index))
+            .find(hash, |&index| slab.key(Slot::from_stored(index)).borrow() == key);
+        found.map(|&index| Slot::from_stored(index))
     }
 
     /// The entry, if it may be served at `now`.
@@ -116,7 +116,7 @@ impl<K: Hash + Eq, V, P: Policy> Shard<K, V, P> {
     }
 
     /// A look-up that counts, with exclusive access.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn hit<Q: Eq + ?Sized>(&mut self, hash: u64, key: &Q, now: u64) -> Option<Slot>
     where
         K: Borrow<Q>,
@@ -275,7 +275,7 @@ impl<K: Hash + Eq, V, P: Policy> Shard<K, V, P> {
         let slot = self.slab.insert(key, value, rules.expected_per_shard);
         let slab = &self.slab;
         self.index.insert_unique(hash, slot.get(), |&index| {
-            rules.hash(slab.key(Slot::new(index)))
+            rules.hash(slab.key(Slot::from_stored(index)))
         });
         self.set_weight(slot, weight, rules);
         self.set_times(slot, time_to_live, now, rules);

@@ -77,7 +77,7 @@ impl<K, V> Slab<K, V> {
             self.places.push(place);
             return Slot::new(index);
         }
-        let slot = Slot::new(self.free);
+        let slot = Slot::from_stored(self.free);
         if let Place::Vacant { next } = std::mem::replace(&mut self.places[slot.index()], place) {
             self.free = next;
         } else {

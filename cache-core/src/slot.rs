@@ -27,6 +27,13 @@ impl Slot {
         Self(index)
     }
 
+    /// The slot that a link or an index table names; it came out of [`get`](Self::get), so it is in range.
+    #[inline]
+    pub(crate) const fn from_stored(index: u32) -> Self {
+        debug_assert!(index < Self::MAX_COUNT, "not a stored slot");
+        Self(index)
+    }
+
     /// The index as it is used to address a vector.
     #[inline]
     #[must_use]

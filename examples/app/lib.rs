@@ -19,13 +19,18 @@
 
 #![forbid(unsafe_code)]
 
+pub mod bank;
+pub mod cached;
 pub mod database;
 pub mod dns;
 pub mod document;
 pub mod host;
 pub mod http;
+pub mod products;
 pub mod remote;
+pub mod sockets;
 pub mod sqlite;
+pub mod stores;
 pub mod user;
 pub mod users;
 pub mod web;

@@ -4,11 +4,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tenfold_rig::{
-    CapacityPlan, Curve, Exchange, Failure, Instant, Load, LoadPlan, Machine, Request, RoleResult, RungReport,
+    CapacityPlan, Cost, Exchange, Failure, Faults, Instant, Load, LoadPlan, Machine, Node, Request, RoleResult, Service,
     measure_capacity, now,
 };
+use tenfold_rig::report::{Curve, RungReport};
+use tenfold_rig::theory::{Mmc, Network};
 
 use crate::rung::{Climb, Stack};
+
+/// Where the search begins when no time is modelled, in requests a second.
+const UNMODELLED_RATE: f64 = 1_500.0;
 
 /// A capacity and what it took.
 #[derive(Debug, Clone)]
@@ -54,12 +59,16 @@ pub struct Subject<'a> {
     pub label: &'a str,
     /// Copies of one system, loaded side by side.
     pub stacks: &'a [Stack],
-    /// What theory expects of one of them.
-    pub theory: Option<f64>,
-    /// Where to begin the search.
-    pub expected: f64,
+    /// The queueing model of one of them.
+    pub model: Network,
     /// Load time of each of the three repeats.
     pub budget: Duration,
+}
+
+/// The model of one node that serves as `service` says; one that takes no time if the cost is real.
+pub fn model(cost: &Cost, service: Service) -> Mmc {
+    let mean = if cost.is_real() { Duration::ZERO } else { service.mean() };
+    Mmc::new(service.slots, mean)
 }
 
 /// Finds the highest rate at which the promise is kept; `source` makes a stream of requests from a seed.
@@ -71,9 +80,11 @@ pub async fn capacity<S>(climb: &Climb, subject: Subject<'_>, source: impl Fn(u6
 where
     S: FnMut() -> Request,
 {
-    let Subject { label, stacks, theory, expected, budget } = subject;
+    let Subject { label, stacks, model, budget } = subject;
+    let bound = Duration::from_secs_f64(climb.promise().p99_ms / 1e3);
+    let theory = Some(model.capacity(bound)).filter(|rate| rate.is_finite());
     let clients = stacks.iter().map(Stack::client).collect::<RoleResult<Vec<_>>>()?;
-    let mut plan = CapacityPlan::new(label, expected);
+    let mut plan = CapacityPlan::new(label, theory.unwrap_or(UNMODELLED_RATE));
     plan.copies = stacks.len();
     plan.budget = budget;
     plan.promise = climb.promise();
@@ -93,9 +104,11 @@ where
     )
     .await?;
     let used = machine.finish()?;
-    let measured: Vec<_> = found.curve.iter().map(point).collect();
-    let p50_ms = measured.iter().rfind(|point| point.rate <= found.rate * 1.02).map_or(0.0, |point| point.p50_ms);
-    let curve = Curve { label: label.to_owned(), measured, capacity: Some(found.rate), ..Curve::default() };
+    let mut curve = model.to_curve(label, bound);
+    curve.measured = found.curve.iter().map(point).collect();
+    curve.capacity = Some(found.rate);
+    let below = curve.measured.iter().rfind(|point| point.rate <= found.rate * 1.02);
+    let p50_ms = below.map_or(0.0, |point| point.p50_ms);
     Ok(Measured {
         capacity: found.rate,
         theory,
@@ -128,6 +141,22 @@ pub struct Outcomes {
 }
 
 impl Outcomes {
+    /// `kill -9` for `node` after one second and a restart after two, both marked.
+    pub fn kill_and_restart(&self, node: &Node) -> Faults {
+        let (down, up) = ((self.clone(), node.clone()), (self.clone(), node.clone()));
+        Faults::new()
+            .at(Duration::from_secs(1), "kill -9", async move {
+                // A kill that is refused shows as requests that did not fail.
+                let _ = down.1.kill();
+                down.0.mark();
+            })
+            .at(Duration::from_secs(2), "restart", async move {
+                up.0.mark();
+                // A node that does not come back shows as requests that go on failing.
+                let _ = up.1.restart().await;
+            })
+    }
+
     /// Notes the present instant, such as that of a fault.
     pub fn mark(&self) {
         self.marks.lock().unwrap_or_else(PoisonError::into_inner).push(now());

@@ -25,7 +25,7 @@ impl Default for Ageing {
     fn default() -> Self {
         Self {
             hit_worth: 4,
-            max_lead: 16,
+            max_lead: 8,
         }
     }
 }

@@ -1,4 +1,129 @@
-//! Frequency.
+//! Frequency caches: [`LfuCache`], exact or ageing.
+//!
+//! ```
+//! use tenfold_lfu_cache::LfuCache;
+//!
+//! let cache: LfuCache<&str, u64> = LfuCache::builder().capacity(2).shards(1).build()?;
+//! cache.insert("popular", 1);
+//! for _ in 0..10 {
+//!     cache.get("popular");
+//! }
+//! for (key, value) in [("once", 2), ("twice", 3), ("thrice", 4)] {
+//!     cache.insert(key, value);
+//! }
+//! assert_eq!(cache.get("popular"), Some(1), "nobody has been used as often");
+//! # Ok::<(), tenfold_lfu_cache::ConfigError>(())
+//! ```
+//!
+//! An entry that is used often stays, whatever passes by in between: a scan cannot empty the cache. Counting is exact
+//! and takes O(1) a hit; among entries used equally often the one used longest ago leaves first. The default,
+//! [`Lfu::new`], never forgets a count, so what was popular once stays until it expires; [`Lfu::aged`] forgets with
+//! time and is what most programs want:
+//!
+//! ```
+//! use tenfold_lfu_cache::{Ageing, Lfu, LfuCache};
+//!
+//! let cache: LfuCache<u64, String> = LfuCache::builder()
+//!     .capacity(10_000)
+//!     .policy(Lfu::aged(Ageing::default()))
+//!     .build()?;
+//! # cache.insert(1, String::new());
+//! # Ok::<(), tenfold_lfu_cache::ConfigError>(())
+//! ```
+//!
+//! The cache can be bounded by a count or by a weight, expires entries, loads on a miss, refreshes ahead, pins, resizes
+//! and reports; [`unsync`] has it for a single thread, without locks and with references instead of clones. The order is
+//! exact within a shard; all shards of a concurrent cache share one capacity.
+//!
+//! # Three ways to fill it
+//! **Cache-aside**: the program looks, reads the database on a miss and fills. A *lease* keeps a slow reader from
+//! putting yesterday's value over today's:
+//!
+//! ```
+//! use tenfold_lfu_cache::{LfuCache, FillError, Lookup};
+//!
+//! # fn read_database(_: &u32) -> String { "v1".to_owned() }
+//! let cache: LfuCache<u32, String> = LfuCache::new(1_000);
+//!
+//! // A reader misses, and is granted the right to fill.
+//! let Lookup::Granted(lease) = cache.lease(&7) else { panic!("the cache was empty") };
+//! let old = read_database(&7);
+//!
+//! // Before it fills, a writer updates the database and invalidates the key …
+//! cache.remove(&7);
+//!
+//! // … so the fill is refused, and the stale value comes back to the reader.
+//! assert_eq!(cache.fill(7, lease, old), Err(FillError::Void("v1".to_owned())));
+//! assert_eq!(cache.get(&7), None);
+//! ```
+//!
+//! **Read-through**: the cache calls a loader, once, however many threads and tasks want the key at that moment.
+//! [`Cache::get_or_load_async`] is the same for tasks, on any runtime, and the two wait for each other:
+//!
+//! ```
+//! use std::io;
+//! use tenfold_lfu_cache::{LfuCache, LoadError};
+//!
+//! let cache: LfuCache<u32, String> = LfuCache::new(1_000);
+//! let load = |id: &u32| Ok::<_, io::Error>(format!("user {id}"));
+//! assert_eq!(cache.get_or_load(7, load)?, "user 7");
+//!
+//! // An error reaches everybody who waited for that load, and is not remembered.
+//! let fail = |_: &u32| Err::<String, _>(io::Error::other("no database"));
+//! assert!(matches!(cache.get_or_load(8, fail), Err(LoadError::Failed(_))));
+//! assert_eq!(cache.get_or_load(8, load)?, "user 8");
+//! # Ok::<(), LoadError<io::Error>>(())
+//! ```
+//!
+//! **Refresh-ahead**: a hit on an aging entry returns at once and reloads in the background, on an executor of the
+//! host's, so that nobody waits when a popular entry expires:
+//!
+//! ```
+//! use std::{sync::mpsc, time::Duration};
+//! use tenfold_lfu_cache::{LfuCache, ManualClock, ReadThrough, RefreshJob};
+//!
+//! let clock = ManualClock::new();
+//! let cache: LfuCache<u32, Duration> = LfuCache::builder()
+//!     .time_to_live(Duration::from_secs(60))
+//!     .refresh_after(Duration::from_secs(45))
+//!     .clock(clock.clone())
+//!     .build()?;
+//!
+//! # use tenfold_lfu_cache::Clock; let start = clock.now(); let time = clock.clone();
+//! let (jobs, queue) = mpsc::channel::<RefreshJob>();
+//! let users = ReadThrough::new(cache, move |_: &u32| Ok::<_, std::io::Error>(Some(time.now() - start)))
+//!     .executor(move |job| drop(jobs.send(job)));
+//!
+//! assert_eq!(users.get(&7)?, Some(Duration::ZERO));
+//! clock.advance(Duration::from_secs(50));
+//! assert_eq!(users.get(&7)?, Some(Duration::ZERO), "served at once, though due");
+//! queue.recv()?(); // the host's worker
+//! assert_eq!(users.get(&7)?, Some(Duration::from_secs(50)), "refreshed before it expired");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Guarantees
+//! - The sum of the weights never exceeds the capacity, at any instant, however many threads insert.
+//! - An entry is never served at or after its deadline.
+//! - Each operation is linearizable for its key. After [`Cache::remove`] returns, no load, lease or refresh that began
+//!   before can bring the old value back.
+//! - One load a key at a time. A loader that panics, fails, is cancelled or is never polled again hangs nobody.
+//! - The listener, the weigher, loaders and the `Drop` of keys and values run outside locks and may call the cache.
+//! - Nothing is global: no threads, no tasks, no logging, no clock but the one you may replace.
+//!
+//! # Features
+//! | feature | what for |
+//! |---|---|
+//! | `serde` | [`Config`] from a configuration file |
+//! | `testing` | the conformance kit for policies of your own, and `check_invariants` |
+//!
+//! # When to use something else
+//! - Where what was asked for lately is what will be asked for next, recency is the better guess: see
+//!   `tenfold-lru-cache`.
+//! - For data that must survive the process, or be shared by several, put a server (Redis, memcached) behind it.
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
+#![forbid(unsafe_code)]
 
 mod ageing;
 mod lfu;

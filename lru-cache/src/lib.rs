@@ -1,4 +1,118 @@
-//! Recency.
+//! Recency and insertion-order caches for programs of any size: [`LruCache`] and [`FifoCache`].
+//!
+//! ```
+//! use std::time::Duration;
+//! use tenfold_lru_cache::LruCache;
+//!
+//! let cache: LruCache<String, u64> = LruCache::builder()
+//!     .capacity(10_000)
+//!     .time_to_live(Duration::from_secs(300))
+//!     .build()?;
+//!
+//! cache.insert("answer".to_owned(), 42);
+//! assert_eq!(cache.get("answer"), Some(42));
+//! assert_eq!(cache.get("question"), None);
+//! # Ok::<(), tenfold_lru_cache::ConfigError>(())
+//! ```
+//!
+//! [`LruCache`] evicts what was *used* longest ago: the right first choice where what was asked for lately will be
+//! asked for again. [`FifoCache`] evicts what was *inserted* longest ago and takes no notice of hits, so a hit takes
+//! only a read lock. Both can be bounded by a count or by a weight, expire entries, load on a miss, refresh ahead, pin,
+//! resize and report; [`unsync`] has both for a single thread, without locks and with references instead of clones.
+//!
+//! The order is exact within a shard. A concurrent cache has several ([`Config::shards`]); all shards share one
+//! capacity, so an entry as heavy as the whole capacity fits, and nothing is evicted before the whole is full.
+//!
+//! # Three ways to fill it
+//! **Cache-aside**: the program looks, reads the database on a miss and fills. A *lease* keeps a slow reader from
+//! putting yesterday's value over today's:
+//!
+//! ```
+//! use tenfold_lru_cache::{LruCache, FillError, Lookup};
+//!
+//! # fn read_database(_: &u32) -> String { "v1".to_owned() }
+//! let cache: LruCache<u32, String> = LruCache::new(1_000);
+//!
+//! // A reader misses, and is granted the right to fill.
+//! let Lookup::Granted(lease) = cache.lease(&7) else { panic!("the cache was empty") };
+//! let old = read_database(&7);
+//!
+//! // Before it fills, a writer updates the database and invalidates the key …
+//! cache.remove(&7);
+//!
+//! // … so the fill is refused, and the stale value comes back to the reader.
+//! assert_eq!(cache.fill(7, lease, old), Err(FillError::Void("v1".to_owned())));
+//! assert_eq!(cache.get(&7), None);
+//! ```
+//!
+//! **Read-through**: the cache calls a loader, once, however many threads and tasks want the key at that moment.
+//! [`Cache::get_or_load_async`] is the same for tasks, on any runtime, and the two wait for each other:
+//!
+//! ```
+//! use std::io;
+//! use tenfold_lru_cache::{LruCache, LoadError};
+//!
+//! let cache: LruCache<u32, String> = LruCache::new(1_000);
+//! let load = |id: &u32| Ok::<_, io::Error>(format!("user {id}"));
+//! assert_eq!(cache.get_or_load(7, load)?, "user 7");
+//!
+//! // An error reaches everybody who waited for that load, and is not remembered.
+//! let fail = |_: &u32| Err::<String, _>(io::Error::other("no database"));
+//! assert!(matches!(cache.get_or_load(8, fail), Err(LoadError::Failed(_))));
+//! assert_eq!(cache.get_or_load(8, load)?, "user 8");
+//! # Ok::<(), LoadError<io::Error>>(())
+//! ```
+//!
+//! **Refresh-ahead**: a hit on an aging entry returns at once and reloads in the background, on an executor of the
+//! host's, so that nobody waits when a popular entry expires:
+//!
+//! ```
+//! use std::{sync::mpsc, time::Duration};
+//! use tenfold_lru_cache::{LruCache, ManualClock, ReadThrough, RefreshJob};
+//!
+//! let clock = ManualClock::new();
+//! let cache: LruCache<u32, Duration> = LruCache::builder()
+//!     .time_to_live(Duration::from_secs(60))
+//!     .refresh_after(Duration::from_secs(45))
+//!     .clock(clock.clone())
+//!     .build()?;
+//!
+//! # use tenfold_lru_cache::Clock; let start = clock.now(); let time = clock.clone();
+//! let (jobs, queue) = mpsc::channel::<RefreshJob>();
+//! let users = ReadThrough::new(cache, move |_: &u32| Ok::<_, std::io::Error>(Some(time.now() - start)))
+//!     .executor(move |job| drop(jobs.send(job)));
+//!
+//! assert_eq!(users.get(&7)?, Some(Duration::ZERO));
+//! clock.advance(Duration::from_secs(50));
+//! assert_eq!(users.get(&7)?, Some(Duration::ZERO), "served at once, though due");
+//! queue.recv()?(); // the host's worker
+//! assert_eq!(users.get(&7)?, Some(Duration::from_secs(50)), "refreshed before it expired");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Guarantees
+//! - The sum of the weights never exceeds the capacity, at any instant, however many threads insert.
+//! - An entry is never served at or after its deadline.
+//! - Each operation is linearizable for its key. After [`Cache::remove`] returns, no load, lease or refresh that began
+//!   before can bring the old value back.
+//! - One load a key at a time. A loader that panics, fails, is cancelled or is never polled again hangs nobody.
+//! - The listener, the weigher, loaders and the `Drop` of keys and values run outside locks and may call the cache.
+//! - Nothing is global: no threads, no tasks, no logging, no clock but the one you may replace.
+//!
+//! # Features
+//! | feature | what for |
+//! |---|---|
+//! | `serde` | [`Config`] from a configuration file |
+//! | `testing` | the conformance kit for policies of your own, and `check_invariants` |
+//!
+//! # When to use something else
+//! - A scan (a report, a crawler, a loop over more keys than fit) empties an LRU cache of everything useful. A
+//!   frequency policy resists: see `tenfold-lfu-cache`.
+//! - Where every hit matters on dozens of cores, an LRU hit's write lock is the limit.
+//! - For data that must survive the process, or be shared by several, put a server (Redis, memcached) behind it.
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
+#![forbid(unsafe_code)]
 
 mod fifo;
 mod lru;

@@ -51,10 +51,7 @@ fn run() -> Result<(), Failure> {
         }
     }
     if bad > 0 {
-        return Err(Failure::BadFiles {
-            count: bad,
-            total: options.files.len(),
-        });
+        return Err(Failure::BadFiles { count: bad, total: options.files.len() });
     }
     Ok(())
 }
@@ -62,13 +59,10 @@ fn run() -> Result<(), Failure> {
 /// Reads the command line; `None` if it asked for text only.
 fn options() -> Result<Option<Options>, Failure> {
     let mut parser = lexopt::Parser::from_env();
-    let (mut capacities, mut names, mut skip_slow, mut files) =
-        (Vec::new(), Vec::new(), false, Vec::new());
+    let (mut capacities, mut names, mut skip_slow, mut files) = (Vec::new(), Vec::new(), false, Vec::new());
     while let Some(argument) = parser.next()? {
         match argument {
-            Long("capacity") => {
-                capacities.push(cli::number(&mut parser, "--capacity", 1, MAX_CAPACITY)?)
-            }
+            Long("capacity") => capacities.push(cli::number(&mut parser, "--capacity", 1, MAX_CAPACITY)?),
             Long("policy") => names.push(parser.value()?.to_string_lossy().into_owned()),
             Long("skip-slow") => skip_slow = true,
             Long("list") => {
@@ -87,12 +81,7 @@ fn options() -> Result<Option<Options>, Failure> {
     if files.is_empty() {
         return Err(Failure::NoFile);
     }
-    Ok(Some(Options {
-        capacities,
-        candidates,
-        skip_slow,
-        files,
-    }))
+    Ok(Some(Options { capacities, candidates, skip_slow, files }))
 }
 
 fn replay(options: &Options, trace: &Trace) -> Result<(), Failure> {
@@ -112,18 +101,11 @@ fn replay(options: &Options, trace: &Trace) -> Result<(), Failure> {
     Ok(())
 }
 
-fn measure<'a>(
-    candidate: &Candidate,
-    capacity: usize,
-    trace: &'a Trace,
-) -> Result<HitRatioRow<'a>, Failure> {
+fn measure<'a>(candidate: &Candidate, capacity: usize, trace: &'a Trace) -> Result<HitRatioRow<'a>, Failure> {
     let mut built = (candidate.build)(capacity, Purpose::HitRatio);
     let tally = built.drive(|cache| cache.read_through(&trace.keys));
     if tally.wrong > 0 {
-        return Err(Failure::WrongValues {
-            cache: candidate.name,
-            count: tally.wrong,
-        });
+        return Err(Failure::WrongValues { cache: candidate.name, count: tally.wrong });
     }
     Ok(HitRatioRow {
         trace: &trace.name,

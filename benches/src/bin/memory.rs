@@ -68,12 +68,7 @@ fn measure(candidate: &Candidate, capacity: usize) -> [MemoryRow; 2] {
         });
         let bytes = ALLOCATOR.bytes_in_use().saturating_sub(before);
         let overhead = bytes as f64 / entries.max(1) as f64 - PAYLOAD_BYTES;
-        MemoryRow {
-            cache: candidate.name,
-            entries,
-            phase,
-            overhead_bytes_per_entry: rounded(overhead, 1),
-        }
+        MemoryRow { cache: candidate.name, entries, phase, overhead_bytes_per_entry: rounded(overhead, 1) }
     };
     let fresh = phase("fresh", 0..capacity as u64);
     let churned = phase("churned", capacity as u64..(capacity * (CHURN + 1)) as u64);

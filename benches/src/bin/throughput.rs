@@ -51,7 +51,11 @@ fn run() -> Result<(), Failure> {
                 window: options.window,
                 seed: options.seed,
             };
-            for standing in race.run(&options.candidates)? {
+            let standings = race.run(&options.candidates)?;
+            if standings.is_empty() {
+                cli::remark(format_args!("no chosen cache may be shared by {threads} threads"));
+            }
+            for standing in standings {
                 write_row(&mut io::stdout().lock(), &row(&race, &standing))?;
             }
         }
@@ -79,9 +83,7 @@ fn options() -> Result<Option<Options>, Failure> {
     while let Some(argument) = parser.next()? {
         match argument {
             Long("threads") => threads = cli::numbers(&mut parser, "--threads", 1, MAX_THREADS)?,
-            Long("workload") => {
-                workloads.push(parser.value()?.to_string_lossy().parse::<Workload>()?)
-            }
+            Long("workload") => workloads.push(parser.value()?.to_string_lossy().parse::<Workload>()?),
             Long("entries") => entries = cli::number(&mut parser, "--entries", 1, MAX_ENTRIES)?,
             Long("rounds") => rounds = Some(cli::number(&mut parser, "--rounds", 1, MAX_ROUNDS)?),
             Long("cache") => names.push(parser.value()?.to_string_lossy().into_owned()),

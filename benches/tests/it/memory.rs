@@ -10,24 +10,12 @@ fn every_cache_is_counted_twice() {
     assert_eq!(run.rows.len(), 2 * names.len());
     for (rows, name) in run.rows.chunks(2).zip(&names) {
         for (row, phase) in rows.iter().zip(["fresh", "churned"]) {
-            has_fields(
-                row,
-                &["cache", "entries", "phase", "overhead_bytes_per_entry"],
-            );
-            assert_eq!(
-                (row["cache"].as_str(), row["phase"].as_str()),
-                (Some(name.as_str()), Some(phase))
-            );
+            has_fields(row, &["cache", "entries", "phase", "overhead_bytes_per_entry"]);
+            assert_eq!((row["cache"].as_str(), row["phase"].as_str()), (Some(name.as_str()), Some(phase)));
             // Some caches hold a little less than their capacity, and those that put work off a little more.
-            assert!(
-                (15_000..21_000).contains(&row["entries"].as_u64().unwrap()),
-                "{row}"
-            );
+            assert!((15_000..21_000).contains(&row["entries"].as_u64().unwrap()), "{row}");
             // No cache holds a key and a value in less than 16 bytes, nor do any of these take half a kibibyte.
-            assert!(
-                (0.0..500.0).contains(&row["overhead_bytes_per_entry"].as_f64().unwrap()),
-                "{row}"
-            );
+            assert!((0.0..500.0).contains(&row["overhead_bytes_per_entry"].as_f64().unwrap()), "{row}");
         }
     }
 }

@@ -17,8 +17,7 @@ pub(crate) struct Run {
 pub(crate) fn rows(binary: &str, arguments: &[&str]) -> Run {
     let output = output(binary, arguments);
     let text = String::from_utf8(output.stdout).unwrap();
-    let parse =
-        |line: &str| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in {line}"));
+    let parse = |line: &str| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in {line}"));
     Run {
         code: output.status.code(),
         rows: text.lines().map(parse).collect(),
@@ -45,11 +44,7 @@ pub(crate) fn refused(binary: &str, arguments: &[&str], words: &str) {
     let run = rows(binary, arguments);
     assert_eq!(run.code, Some(2), "{arguments:?}: {}", run.complaint);
     assert!(run.rows.is_empty(), "{arguments:?}: {:?}", run.rows);
-    assert!(
-        run.complaint.contains(words),
-        "{arguments:?}: {}",
-        run.complaint
-    );
+    assert!(run.complaint.contains(words), "{arguments:?}: {}", run.complaint);
 }
 
 /// Asserts that a row has exactly these fields, in this order being no matter.

@@ -24,11 +24,7 @@ fn a_file_cut_anywhere_is_damaged() {
     let whole = encode(&keys());
     for cut in (1..whole.len()).step_by(97).chain([4, whole.len() - 1]) {
         let error = Trace::read(&file("cut.d64.zst", &whole[..cut])).unwrap_err();
-        assert!(
-            matches!(error, TraceError::Damaged { .. }),
-            "cut at {cut} of {}: {error:?}",
-            whole.len()
-        );
+        assert!(matches!(error, TraceError::Damaged { .. }), "cut at {cut} of {}: {error:?}", whole.len());
     }
     let nothing = Trace::read(&file("nothing.d64.zst", &[])).unwrap_err();
     assert!(matches!(nothing, TraceError::Damaged { .. }), "{nothing:?}");
@@ -44,10 +40,7 @@ fn a_flipped_bit_anywhere_is_damaged() {
         // The header holds a few bits that change nothing; anywhere else the keys must not come out different.
         match result {
             Ok(trace) => assert_eq!(trace.keys, keys(), "flipped at {at}"),
-            Err(error) => assert!(
-                matches!(error, TraceError::Damaged { .. }),
-                "flipped at {at}: {error:?}"
-            ),
+            Err(error) => assert!(matches!(error, TraceError::Damaged { .. }), "flipped at {at}: {error:?}"),
         }
     }
 }
@@ -55,21 +48,12 @@ fn a_flipped_bit_anywhere_is_damaged() {
 #[test]
 fn what_is_no_trace_is_refused() {
     let plain = file("plain.d64.zst", b"these are no compressed keys");
-    assert!(matches!(
-        Trace::read(&plain),
-        Err(TraceError::Damaged { .. })
-    ));
+    assert!(matches!(Trace::read(&plain), Err(TraceError::Damaged { .. })));
     let partial = file("partial.d64.zst", &compress(&[1; 20]));
-    assert!(matches!(
-        Trace::read(&partial),
-        Err(TraceError::PartialWord { bytes: 20, .. })
-    ));
+    assert!(matches!(Trace::read(&partial), Err(TraceError::PartialWord { bytes: 20, .. })));
     let empty = file("empty.d64.zst", &compress(&[]));
     assert!(matches!(Trace::read(&empty), Err(TraceError::Empty { .. })));
-    assert!(matches!(
-        Trace::read(Path::new("no/such/file")),
-        Err(TraceError::Open { .. })
-    ));
+    assert!(matches!(Trace::read(Path::new("no/such/file")), Err(TraceError::Open { .. })));
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
     assert!(Trace::read(folder).is_err());
 }

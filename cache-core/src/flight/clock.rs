@@ -29,9 +29,7 @@ impl Deadline {
     pub(super) fn park(&self) {
         match self.0 {
             None => thread::park(),
-            Some(deadline) => {
-                thread::park_timeout(deadline.saturating_duration_since(Instant::now()))
-            }
+            Some(deadline) => thread::park_timeout(deadline.saturating_duration_since(Instant::now())),
         }
     }
 }
@@ -45,9 +43,7 @@ pub(super) struct Deadline {
 #[cfg(all(test, shuttle))]
 impl Deadline {
     pub(super) fn after(timeout: Option<Duration>) -> Self {
-        Self {
-            ends: timeout.is_some(),
-        }
+        Self { ends: timeout.is_some() }
     }
 
     pub(super) fn is_over(&self) -> bool {

@@ -112,11 +112,7 @@ where
         let turn = state.turn(me);
         if !matches!(turn, Turn::Wait | Turn::Poll(_)) {
             drop(state);
-            return if let Turn::Over = turn {
-                Progress::Over
-            } else {
-                Progress::Recursive
-            };
+            return if let Turn::Over = turn { Progress::Over } else { Progress::Recursive };
         }
         let index = match self.seat {
             Some(Seat::Task(index)) => index,
@@ -124,10 +120,7 @@ where
         };
         self.seat = Some(Seat::Task(index));
         let Turn::Poll(load) = turn else {
-            let old = state
-                .tasks
-                .get_mut(index)
-                .and_then(|seat| seat.replace(waker));
+            let old = state.tasks.get_mut(index).and_then(|seat| seat.replace(waker));
             drop(state);
             drop(old);
             return Progress::Pending;
@@ -151,10 +144,7 @@ where
                 }
             }
             let due = state.rest(load);
-            let old = state
-                .tasks
-                .get_mut(index)
-                .and_then(|seat| seat.replace(waker));
+            let old = state.tasks.get_mut(index).and_then(|seat| seat.replace(waker));
             let wakes = if due { state.wakes() } else { Wakes::None };
             drop(state);
             drop(old);

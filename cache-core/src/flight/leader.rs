@@ -16,10 +16,7 @@ impl<V> Flight<V> {
         S: FnOnce(&Flight<V>, &Outcome<V>),
     {
         let flight = Arc::new(Self::new(Phase::Led(thread::current().id()), None));
-        Leader {
-            flight,
-            settle: Some(settle),
-        }
+        Leader { flight, settle: Some(settle) }
     }
 }
 
@@ -67,11 +64,7 @@ where
             return;
         };
         let unwinding = panicking();
-        let failure = if unwinding {
-            Failure::Panicked
-        } else {
-            Failure::Abandoned
-        };
+        let failure = if unwinding { Failure::Panicked } else { Failure::Abandoned };
         if let Err(panic) = self.flight.conclude(Err(failure), settle) {
             // A second panic while unwinding would end the process.
             if !unwinding {

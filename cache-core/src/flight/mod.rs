@@ -152,10 +152,7 @@ impl<V> Flight<V> {
             Phase::Resting { due, .. } => {
                 assert!(seated > 0, "I4: a load at rest has a waiter");
                 let asleep = state.tasks.iter_mut().filter(|seat| seat.is_some()).count();
-                assert!(
-                    !due || asleep == 0 || !state.threads.is_empty(),
-                    "I1: due, and a task sleeps"
-                );
+                assert!(!due || asleep == 0 || !state.threads.is_empty(), "I1: due, and a task sleeps");
             }
             Phase::Polling { .. } => assert!(seated > 0, "I4: who polls is seated"),
             Phase::Led(_) => {}
@@ -164,16 +161,8 @@ impl<V> Flight<V> {
     }
 
     fn new(phase: Phase<V>, waker: Option<Waker>) -> Self {
-        let state = State {
-            phase,
-            tasks: Seats::new(),
-            threads: Seats::new(),
-        };
-        Self {
-            outcome: OnceLock::new(),
-            state: Mutex::new(state),
-            waker,
-        }
+        let state = State { phase, tasks: Seats::new(), threads: Seats::new() };
+        Self { outcome: OnceLock::new(), state: Mutex::new(state), waker }
     }
 
     /// Settles, then publishes whatever `settle` does. `Err` carries the panic of `settle`.

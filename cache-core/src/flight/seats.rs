@@ -20,11 +20,7 @@ enum Seat<T> {
 
 impl<T> Seats<T> {
     pub(super) const fn new() -> Self {
-        Self {
-            seats: Vec::new(),
-            free: None,
-            taken: 0,
-        }
+        Self { seats: Vec::new(), free: None, taken: 0 }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -94,11 +90,7 @@ impl<T> Seats<T> {
 
     #[cfg(test)]
     pub(super) fn check_invariants(&self) {
-        let taken = self
-            .seats
-            .iter()
-            .filter(|seat| matches!(seat, Seat::Taken(_)))
-            .count();
+        let taken = self.seats.iter().filter(|seat| matches!(seat, Seat::Taken(_))).count();
         assert_eq!(self.taken, taken, "I1");
         let (mut at, mut free) = (self.free, 0);
         while let Some(index) = at {

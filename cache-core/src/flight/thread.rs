@@ -23,11 +23,7 @@ impl<V: Clone> Flight<V> {
     ///
     /// # Panics
     /// If `settle` does, after the outcome is published.
-    pub(crate) fn wait<S>(
-        self: &Arc<Self>,
-        timeout: Option<Duration>,
-        settle: S,
-    ) -> Result<Outcome<V>, WaitError>
+    pub(crate) fn wait<S>(self: &Arc<Self>, timeout: Option<Duration>, settle: S) -> Result<Outcome<V>, WaitError>
     where
         S: FnOnce(&Flight<V>, &Outcome<V>),
     {

@@ -29,11 +29,7 @@ where
     S: FnOnce(&Flight<V>, &Outcome<V>),
 {
     pub(super) fn new(flight: Arc<Flight<V>>, seat: Option<Seat>, settle: S) -> Self {
-        Self {
-            flight,
-            seat,
-            settle: Some(settle),
-        }
+        Self { flight, seat, settle: Some(settle) }
     }
 
     /// Polls the load once. If it is ready, or panics, the flight is concluded and `None` is returned.
@@ -100,9 +96,7 @@ where
         wakes.deliver();
         match (abandoned, self.settle.take()) {
             (Some(load), Some(settle)) => {
-                let settled = catch_unwind(AssertUnwindSafe(|| {
-                    settle(&self.flight, &Err(Failure::Abandoned))
-                }));
+                let settled = catch_unwind(AssertUnwindSafe(|| settle(&self.flight, &Err(Failure::Abandoned))));
                 let dropped = catch_unwind(AssertUnwindSafe(|| drop(load)));
                 settled.and(dropped)
             }

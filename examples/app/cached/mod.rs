@@ -10,6 +10,7 @@
 //! to the database itself.
 
 mod config;
+mod engine;
 mod local;
 mod ring;
 mod server;

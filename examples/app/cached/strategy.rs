@@ -98,7 +98,7 @@ impl<U: Users> CachedUsers<U> {
         match (&read, lease) {
             (Ok(Some((found, _))), lease) => self.fill(id, lease, found).await,
             // Nothing to fill: give the lease back, or the next readers wait for it in vain.
-            (_, Some(lease)) => self.give_back(id, lease).await,
+            (_, Some(_)) => self.invalidate(id).await,
             (_, None) => {}
         }
         read
@@ -114,13 +114,14 @@ impl<U: Users> CachedUsers<U> {
         self.ring.ask(id.0, Method::PUT, &path, Bytes::from(json)).await;
     }
 
-    async fn give_back(&self, id: UserId, Lease { lease }: Lease) {
-        self.ring.ask(id.0, Method::DELETE, &format!("/lease/{id}?lease={lease}"), Bytes::new()).await;
+    /// Drops the entry and voids its lease.
+    async fn invalidate(&self, id: UserId) {
+        self.ring.ask(id.0, Method::DELETE, &format!("/entry/{id}"), Bytes::new()).await;
     }
 
     /// Asks the cache server for the user; it reads the database itself if it must.
-    async fn through(&self, id: UserId, path: String) -> Result<Option<(Versioned, Answered)>, DatabaseError> {
-        let Some(answer) = self.ring.ask(id.0, Method::GET, &path, Bytes::new()).await else {
+    async fn through(&self, id: UserId) -> Result<Option<(Versioned, Answered)>, DatabaseError> {
+        let Some(answer) = self.ring.ask(id.0, Method::GET, &format!("/through/{id}"), Bytes::new()).await else {
             return self.store.user(id).await;
         };
         if answer.status == StatusCode::NOT_FOUND {
@@ -146,8 +147,8 @@ impl<U: Users> Users for CachedUsers<U> {
         Box::pin(async move {
             match self.strategy {
                 Strategy::Aside => self.aside(id).await,
-                Strategy::ReadThrough => self.through(id, format!("/through/{id}")).await,
-                Strategy::RefreshAhead => self.through(id, format!("/ahead/{id}")).await,
+                // To the application they are the same: what refreshes ahead is the cache server's configuration.
+                Strategy::ReadThrough | Strategy::RefreshAhead => self.through(id).await,
             }
         })
     }
@@ -158,7 +159,7 @@ impl<U: Users> Users for CachedUsers<U> {
             let outcome = self.store.update(user).await;
             // After an unclear outcome the write may have happened, so the entry goes in any case.
             if self.protection.invalidate {
-                self.ring.ask(id.0, Method::DELETE, &format!("/entry/{id}"), Bytes::new()).await;
+                self.invalidate(id).await;
             }
             outcome
         })

@@ -9,6 +9,7 @@
 //! latency, 2013.
 
 mod client;
+mod depart;
 mod faults;
 mod record;
 
@@ -17,7 +18,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use thiserror::Error;
-use tokio::task::JoinSet;
+
+pub(crate) use depart::{Book, Bounds, Pace, Times, depart};
 
 pub use client::{Client, Failure, Request, Response};
 pub use faults::{Event, Faults};
@@ -27,9 +29,6 @@ use crate::clock::{self, Instant};
 use crate::progress::Progress;
 use crate::rng::Rng;
 use record::Record;
-
-/// After so many departures in a row without a wait, other tasks get their turn.
-const DEPARTURES_PER_TURN: u32 = 32;
 
 /// Why a load cannot be made.
 #[derive(Clone, Copy, Debug, PartialEq, Error)]
@@ -182,13 +181,22 @@ impl Load {
         S: FnMut() -> Request,
         O: Fn(&Exchange<'_>) -> Result<(), Failure> + Send + Sync + 'static,
     {
+        let plan = &self.plan;
         let start = clock::now();
-        let begin = start + self.plan.warm_up;
-        let record = Arc::new(Mutex::new(Record::new(begin, self.plan.duration)));
-        let departures = self.depart(source, Arc::new(observe), start, record.clone());
+        let begin = start + plan.warm_up;
+        let record = Arc::new(Mutex::new(Record::new(begin, plan.duration)));
+        let pace = Constant {
+            rng: Rng::new(plan.seed),
+            mean_gap: Duration::from_secs_f64(1.0 / plan.rate),
+            intended: start,
+            end: begin + plan.duration,
+            book: record.clone(),
+        };
+        let bounds = Bounds { timeout: plan.timeout, max_in_flight: plan.max_in_flight };
+        let departures = depart(&self.client, bounds, pace, source, Arc::new(observe));
         let ((), events) = tokio::join!(self.watched(departures, begin, &record), faults.play(begin));
         let record = record.lock().unwrap_or_else(PoisonError::into_inner);
-        record.result(self.plan.rate, self.plan.duration, events)
+        record.result(plan.rate, plan.duration, events)
     }
 
     /// Runs `departures` while it writes the lines of progress.
@@ -207,71 +215,37 @@ impl Load {
             () = lines => {}
         }
     }
-
-    async fn depart<S, O>(&self, mut source: S, observe: Arc<O>, start: Instant, record: Arc<Mutex<Record>>)
-    where
-        S: FnMut() -> Request,
-        O: Fn(&Exchange<'_>) -> Result<(), Failure> + Send + Sync + 'static,
-    {
-        let plan = &self.plan;
-        let (begin, end) = (start + plan.warm_up, start + plan.warm_up + plan.duration);
-        let mean_gap = Duration::from_secs_f64(1.0 / plan.rate);
-        let mut rng = Rng::new(plan.seed);
-        let mut in_flight = JoinSet::new();
-        let mut in_a_row = 0;
-        let mut intended = start + rng.exponential(mean_gap);
-        while intended < end {
-            if intended > clock::now() {
-                clock::sleep_until(intended).await;
-                in_a_row = 0;
-            } else if in_a_row >= DEPARTURES_PER_TURN {
-                tokio::task::yield_now().await;
-                in_a_row = 0;
-            }
-            in_a_row += 1;
-            while in_flight.try_join_next().is_some() {}
-            let departure = Departure { request: source(), intended, begin, observe: observe.clone(), record: record.clone() };
-            if in_flight.len() < plan.max_in_flight {
-                in_flight.spawn(departure.send(self.client.clone(), intended + plan.timeout));
-            } else {
-                departure.finish(clock::now(), Err(Failure::Saturated));
-            }
-            intended += rng.exponential(mean_gap);
-        }
-        // Each has its deadline, so this wait has one too.
-        while in_flight.join_next().await.is_some() {}
-    }
 }
 
-/// One request on its way.
-struct Departure<O> {
-    request: Request,
+/// A Poisson stream of one rate between two instants.
+struct Constant {
+    rng: Rng,
+    mean_gap: Duration,
     intended: Instant,
-    begin: Instant,
-    observe: Arc<O>,
-    record: Arc<Mutex<Record>>,
+    end: Instant,
+    book: Arc<Mutex<Record>>,
 }
 
-impl<O: Fn(&Exchange<'_>) -> Result<(), Failure>> Departure<O> {
-    async fn send(self, client: Client, deadline: Instant) {
-        let sent = clock::now();
-        let outcome = client.send(&self.request, deadline).await;
-        self.finish(sent, outcome);
+impl Pace for Constant {
+    type Book = Mutex<Record>;
+
+    fn next(&mut self) -> Option<(Instant, Arc<Self::Book>)> {
+        self.intended += self.rng.exponential(self.mean_gap);
+        (self.intended < self.end).then(|| (self.intended, self.book.clone()))
+    }
+}
+
+impl Book for Mutex<Record> {
+    fn leave(&self, _intended: Instant) -> usize {
+        0
     }
 
-    fn finish(&self, sent: Instant, outcome: Result<Response, Failure>) {
-        let finished = clock::now();
-        let verdict = (self.observe)(&Exchange {
-            request: &self.request,
-            outcome: outcome.as_ref().map_err(|failure| *failure),
-            intended: self.intended,
-            sent,
-            finished,
-            is_measured: self.intended >= self.begin,
-        });
-        let mut record = self.record.lock().unwrap_or_else(PoisonError::into_inner);
-        record.sent(self.intended, sent);
-        record.finished(self.intended, finished, verdict);
+    fn is_measured(&self, intended: Instant) -> bool {
+        self.lock().unwrap_or_else(PoisonError::into_inner).is_measured(intended)
+    }
+
+    fn finish(&self, _ticket: usize, times: Times, verdict: Result<(), Failure>) {
+        self.lock().unwrap_or_else(PoisonError::into_inner).finish(times, verdict);
     }
 }
 

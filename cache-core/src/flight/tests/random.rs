@@ -30,13 +30,7 @@ impl World {
         let (stage, ledger) = (Stage::default(), Ledger::default());
         let joined = Flight::led_by_future(stage.load(), ledger.settle());
         let flight = Arc::clone(joined.flight());
-        let mut world = Self {
-            stage,
-            ledger,
-            flight,
-            tasks: Vec::new(),
-            opened: false,
-        };
+        let mut world = Self { stage, ledger, flight, tasks: Vec::new(), opened: false };
         // The leader counts from birth, as if it had been polled.
         world.seat(joined, true);
         world
@@ -44,12 +38,7 @@ impl World {
 
     fn seat(&mut self, joined: Joined<u64, Settle>, polled: bool) {
         let bell = Arc::new(Bell::default());
-        self.tasks.push(Task {
-            joined,
-            bell,
-            polled,
-            stuck: false,
-        });
+        self.tasks.push(Task { joined, bell, polled, stuck: false });
     }
 
     /// Polls one task and takes it out if it is done.
@@ -105,18 +94,10 @@ impl World {
             self.opened = true;
             self.stage.open(Ok(Some(42)));
         }
-        while let Some(index) = self
-            .tasks
-            .iter()
-            .position(|task| !task.polled && !task.stuck)
-        {
+        while let Some(index) = self.tasks.iter().position(|task| !task.polled && !task.stuck) {
             self.poll(index);
         }
-        while let Some(index) = self
-            .tasks
-            .iter()
-            .position(|task| !task.stuck && task.bell.rung() > 0)
-        {
+        while let Some(index) = self.tasks.iter().position(|task| !task.stuck && task.bell.rung() > 0) {
             self.poll(index);
         }
         assert!(self.tasks.iter().all(|task| task.stuck), "a task hangs");
@@ -168,11 +149,7 @@ fn seats_behave_like_a_map() {
             assert_eq!(seats.is_empty(), model.is_empty());
             assert!(seats.iter_mut().map(|v| *v).eq(model.values().copied()));
         }
-        assert_eq!(
-            seats.places(),
-            peak,
-            "no more places than were ever taken at once"
-        );
+        assert_eq!(seats.places(), peak, "no more places than were ever taken at once");
         assert!(seats.into_values().eq(model.into_values()));
     }
 }

@@ -23,6 +23,11 @@ fn until_threads_wait(flight: &Flight<u64>, count: usize) {
     }
 }
 
+fn seated(flight: &Flight<u64>) -> usize {
+    let state = flight.state.lock();
+    state.tasks.len() + state.threads.len()
+}
+
 #[test]
 fn threads_and_tasks_get_what_the_leading_thread_brings() {
     let ledger = Ledger::default();
@@ -31,10 +36,7 @@ fn threads_and_tasks_get_what_the_leading_thread_brings() {
     let (mut task, bell) = (Arc::clone(&flight).join(unused), Arc::new(Bell::default()));
     thread::scope(|scope| {
         // A task on another thread: on the leader's it would count as a recursion.
-        scope
-            .spawn(|| assert!(poll(&mut task, &bell).is_pending()))
-            .join()
-            .unwrap();
+        scope.spawn(|| assert!(poll(&mut task, &bell).is_pending())).join().unwrap();
         for timeout in [None, Some(LONG), Some(Duration::MAX), None] {
             let flight = &flight;
             scope.spawn(move || assert!(matches!(flight.wait(timeout, unused), Ok(Ok(Some(7))))));
@@ -65,9 +67,7 @@ fn a_leader_that_lets_go_or_panics_hangs_nobody() {
                 }
             }));
             assert_eq!(led.is_err(), panics);
-            let Ok(Err(failure)) = waiter.join().unwrap() else {
-                panic!("no failure")
-            };
+            let Ok(Err(failure)) = waiter.join().unwrap() else { panic!("no failure") };
             assert_eq!(matches!(failure, Failure::Panicked), panics);
             assert_eq!(matches!(failure, Failure::Abandoned), !panics);
         });
@@ -148,13 +148,7 @@ fn a_timeout_leaves_the_flight_as_it_is() {
     }
     stage.open(Ok(Some(1)));
     assert_eq!(value(poll(&mut task, &bell)), Some(1));
-    assert!(
-        matches!(
-            flight.wait(Some(Duration::ZERO), ledger.settle()),
-            Ok(Ok(Some(1)))
-        ),
-        "what is there is taken"
-    );
+    assert!(matches!(flight.wait(Some(Duration::ZERO), ledger.settle()), Ok(Ok(Some(1)))), "what is there is taken");
     assert_eq!(ledger.entries().len(), 1);
 
     let leader = Flight::led_by_thread(ledger.settle());
@@ -187,18 +181,9 @@ fn the_last_thread_to_time_out_takes_the_load_along() {
 fn a_thread_that_waits_for_itself_is_told() {
     let leader = Flight::led_by_thread(|_, _| ());
     let flight = Arc::clone(leader.flight());
-    assert!(matches!(
-        flight.wait(None, unused),
-        Err(WaitError::Recursive)
-    ));
-    assert!(matches!(
-        block_on(Arc::clone(&flight).join(unused)),
-        Err(WaitError::Recursive)
-    ));
-    assert!(
-        matches!(flight.state.lock().phase, Phase::Led(_)),
-        "and the flight goes on"
-    );
+    assert!(matches!(flight.wait(None, unused), Err(WaitError::Recursive)));
+    assert!(matches!(block_on(Arc::clone(&flight).join(unused)), Err(WaitError::Recursive)));
+    assert!(matches!(flight.state.lock().phase, Phase::Led(_)), "and the flight goes on");
     leader.finish(Ok(Some(1)));
     assert!(matches!(flight.wait(None, unused), Ok(Ok(Some(1)))));
 }
@@ -214,10 +199,7 @@ fn many_threads_and_tasks_share_one_load_round_after_round() {
             for _ in 0..2 {
                 scope.spawn(|| {
                     barrier.wait();
-                    assert!(matches!(
-                        flight.wait(None, ledger.settle()),
-                        Ok(Ok(Some(7)))
-                    ));
+                    assert!(matches!(flight.wait(None, ledger.settle()), Ok(Ok(Some(7)))));
                 });
                 scope.spawn(|| {
                     barrier.wait();
@@ -237,9 +219,7 @@ fn many_threads_and_tasks_share_one_load_round_after_round() {
                 assert!(matches!(block_on(leader), Ok(Ok(Some(7)))));
             } else {
                 // Not before somebody else is seated: the last to leave would take the load along.
-                while !flight.is_finished()
-                    && flight.state.lock().tasks.len() + flight.state.lock().threads.len() < 2
-                {
+                while !flight.is_finished() && seated(&flight) < 2 {
                     thread::yield_now();
                 }
                 drop(leader);
@@ -256,8 +236,6 @@ fn a_failure_can_be_cloned_out_of_a_finished_flight() {
     let flight = Arc::clone(leader.flight());
     leader.finish(Err(Failure::Error(Arc::new(404_u16))));
     let polled = poll(&mut flight.join(unused), &Arc::default());
-    let Failure::Error(error) = failure(polled) else {
-        panic!("no error")
-    };
+    let Failure::Error(error) = failure(polled) else { panic!("no error") };
     assert_eq!(error.downcast_ref::<u16>(), Some(&404));
 }

@@ -7,6 +7,7 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use super::client::Failure;
+use super::depart::Times;
 use super::faults::Event;
 use crate::clock::Instant;
 
@@ -150,18 +151,17 @@ impl Record {
         Self { begin, latency: Latency::default(), late: Latency::default(), failures: BTreeMap::new(), seconds }
     }
 
-    pub(super) fn sent(&mut self, intended: Instant, sent: Instant) {
-        if intended >= self.begin {
-            self.late.record(sent - intended);
-        }
+    pub(super) fn is_measured(&self, intended: Instant) -> bool {
+        intended >= self.begin
     }
 
-    pub(super) fn finished(&mut self, intended: Instant, finished: Instant, verdict: Result<(), Failure>) {
-        let Some(since) = intended.checked_duration_since(self.begin) else { return };
+    pub(super) fn finish(&mut self, times: Times, verdict: Result<(), Failure>) {
+        let Some(since) = times.intended.checked_duration_since(self.begin) else { return };
         let Some(bin) = self.seconds.get_mut(since.as_secs() as usize) else { return };
+        self.late.record(times.sent - times.intended);
         match verdict {
             Ok(()) => {
-                let latency = finished - intended;
+                let latency = times.finished - times.intended;
                 self.latency.record(latency);
                 bin.latencies_us.push(u32::try_from(latency.as_micros()).unwrap_or(u32::MAX));
             }

@@ -159,7 +159,7 @@ pub struct RungReport {
     /// Daily users the capacity serves. Computed.
     pub daily_users: f64,
     /// The architecture, one entry a tier, in the order a request meets them.
-    pub tiers: Vec<Tier>,
+    pub tiers: Vec<TierView>,
     /// Latency against offered load: the first is the rung itself, others are variants measured beside it.
     pub curves: Vec<Curve>,
     /// What the rung claims, each with its control.
@@ -190,14 +190,14 @@ impl RungReport {
 
 /// One tier of the architecture: boxes side by side.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Tier {
+pub struct TierView {
     /// What the tier is: `web`.
     pub label: String,
     /// Its processes, each named: `web-1`. More than six are drawn as a count.
     pub nodes: Vec<String>,
 }
 
-impl Tier {
+impl TierView {
     /// A tier of these nodes.
     pub fn new<S: Into<String>>(label: impl Into<String>, nodes: impl IntoIterator<Item = S>) -> Self {
         Self {
@@ -214,9 +214,9 @@ pub struct Curve {
     /// What was loaded, or the variant's name.
     pub label: String,
     /// Measured points, by rising rate.
-    pub measured: Vec<CurvePoint>,
+    pub measured: Vec<Point>,
     /// Points of the model, by rising rate.
-    pub theory: Vec<CurvePoint>,
+    pub theory: Vec<Point>,
     /// Capacity of this variant, requests a second.
     pub capacity: Option<f64>,
 }
@@ -224,7 +224,7 @@ pub struct Curve {
 /// One point of a curve.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct CurvePoint {
+pub struct Point {
     /// Offered load, requests a second.
     pub rate: f64,
     /// Median latency, milliseconds.

@@ -1,0 +1,164 @@
+//! Rung 03: more capacity, twice. One box four times as big, or four boxes of the old size: about the same capacity, and
+//! a very different day when one box dies, or when the biggest one that is sold is no longer big enough.
+//!
+//! `cargo run --release --example 03-up-or-out`
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use app::measure::{Measured, Outcomes, Subject, capacity, model};
+use app::rung::{BALANCE, Climb, Rung, RungFuture, Stack, USERS, at};
+use app::sqlite::Sqlite;
+use app::users::SqlUsers;
+use app::{keys, web};
+use serde::{Deserialize, Serialize};
+use tenfold_rig::report::{Claim, RungReport, Table, Tier as Boxes};
+use tenfold_rig::theory::Network;
+use tenfold_rig::{Cost, Load, LoadPlan, NodeSpec, Request, Rng, Role, RoleResult, Roles, Service, Tier};
+
+/// How much more capacity is wanted.
+const FACTOR: u32 = 4;
+/// The biggest box on sale, in slots. Modelled: every catalogue of machines ends somewhere.
+const BIGGEST_BOX: u32 = 16;
+
+/// The rung, as the climb runs it.
+pub const RUNG: Rung = Rung { number: 3, title: "up or out", roles, climb, play };
+
+#[allow(dead_code, reason = "the climb includes this file as a module and has a main of its own")]
+fn main() -> std::process::ExitCode {
+    RUNG.main()
+}
+
+fn roles() -> Roles {
+    Roles::new().add("03-box", sized_box)
+}
+
+#[derive(Serialize, Deserialize)]
+struct BoxConfig {
+    cost: Cost,
+    service: Service,
+    seed: u64,
+    file: PathBuf,
+}
+
+/// A box with its own copy of the database; it refuses to be bigger than the biggest on sale.
+async fn sized_box(mut role: Role<BoxConfig>) -> RoleResult {
+    let BoxConfig { cost, service, seed, file } = &role.config;
+    if service.slots > BIGGEST_BOX {
+        return Err(format!("no box has {} slots; the biggest has {BIGGEST_BOX}", service.slots).into());
+    }
+    let is_new = !file.exists();
+    let database = Sqlite::open(file)?;
+    if is_new {
+        database.seed(USERS, BALANCE)?;
+    }
+    let routes = web::router(Arc::new(SqlUsers::new(database)), cost.station_of(*service, *seed)?);
+    let (listener, stop) = (role.ready()?, role.stop());
+    Ok(axum::serve(listener, routes).with_graceful_shutdown(stop.wait()).await?)
+}
+
+/// The box that everything is measured in: 4 slots.
+fn unit(climb: &Climb) -> Service {
+    climb.cost.service(Tier::Database)
+}
+
+async fn start(climb: &Climb, boxes: u32, service: Service, listen: Option<SocketAddr>) -> RoleResult<Stack> {
+    let mut stack = Stack::new()?;
+    for number in 1..=boxes {
+        let file = stack.dir.path().join(format!("box-{number}.db"));
+        let config = BoxConfig { cost: climb.cost, service, seed: climb.seed + u64::from(number), file };
+        let spec = NodeSpec::new("03-box", format!("box-{number}")).config(&config)?;
+        let listen = listen.filter(|_| number == 1);
+        stack.fronts.push(stack.tiers.spawn(at(spec, listen)).await?.addr());
+    }
+    Ok(stack)
+}
+
+fn play(climb: Arc<Climb>, listen: SocketAddr) -> RungFuture<Stack> {
+    Box::pin(async move { start(&climb, FACTOR, unit(&climb), Some(listen)).await })
+}
+
+fn climb(climb: Arc<Climb>) -> RungFuture<RungReport> {
+    Box::pin(async move {
+        let mut report = RungReport::new("03", RUNG.title);
+        let unit = unit(&climb);
+        report.summary = format!("The same {} slots as one big box and as {FACTOR} small ones.", unit.slots * FACTOR);
+        report.tiers = vec![Boxes::new("boxes", (1..=FACTOR).map(|number| format!("box-{number}")))];
+        report.nodes = FACTOR;
+        let (up, out, lost_up, lost_out, limit) = tokio::join!(
+            size(&climb, "03 up: 1 big box", 1, unit.scaled(FACTOR)),
+            size(&climb, "03 out: 4 boxes", FACTOR, unit),
+            kill_one(&climb, 1, unit.scaled(FACTOR)),
+            kill_one(&climb, FACTOR, unit),
+            start(&climb, 1, unit.scaled(2 * FACTOR), None),
+        );
+        let (up, out, lost_up, lost_out) = (up?, out?, lost_up?, lost_out?);
+        out.fill(&mut report);
+        report.curves.push(up.curve.clone());
+        report.fault = "kill -9 one box".to_owned();
+        (report.failed_ratio, report.control_failed_ratio) = (Some(lost_out), Some(lost_up));
+        let ratio = out.capacity / up.capacity;
+        let slack = climb.pick(0.15, 0.20);
+        report.claims.push(
+            Claim::new("r09", "the same slots up or out: equal capacity", out.capacity, (ratio - 1.0).abs() <= slack)
+                .control(up.capacity)
+                .unit("requests/s")
+                .note(format!("out/up = {ratio:.2}; within {:.0} %; control: one big box", slack * 100.0)),
+        );
+        let (share, all) = (lost_out * 100.0, lost_up * 100.0);
+        report.claims.push(
+            Claim::new("r09", "a kill costs a share of four boxes, and all of one", share, (15.0..=35.0).contains(&share) && all > 99.0)
+                .control(all)
+                .unit("% failed")
+                .note("from the kill to the restart; control: one big box"),
+        );
+        let refusal = limit.err().map(|error| error.to_string());
+        let wider = start(&climb, FACTOR + 1, unit, None).await.is_ok();
+        let answer = refusal.as_deref().unwrap_or("started").to_owned();
+        report.claims.push(
+            Claim::new("r09", "up ends at the biggest box; out goes on with a fifth", answer, refusal.is_some() && wider)
+                .control(if wider { "5 boxes serve" } else { "5 boxes do not start" }),
+        );
+        report.tables.push(pros_and_cons(&up, &out, share, all));
+        report.limits.push("slots are modelled, and so is the biggest box".to_owned());
+        report.limits.push("there is no load balancer yet: the clients know all addresses and pick one at random".to_owned());
+        report.limits.push("each box has its own copy of the database, so this rung only reads".to_owned());
+        Ok(report)
+    })
+}
+
+/// Reads that pick a box at random, as clients do who know all addresses and nothing else.
+fn reads(climb: &Climb, boxes: u32, seed: u64) -> impl FnMut() -> Request + Send + use<> {
+    let (mut stream, mut rng) = (climb.keys.stream(seed), Rng::new(seed).fork(3));
+    move || keys::read(stream()).target(rng.below(u64::from(boxes)) as usize)
+}
+
+async fn size(climb: &Climb, label: &str, boxes: u32, service: Service) -> RoleResult<Measured> {
+    let stacks = [start(climb, boxes, service, None).await?];
+    let model = Network::tandem([model(&climb.cost, service).copies(boxes)]);
+    let budget = Duration::from_secs(climb.pick(6, 3));
+    capacity(climb, Subject { label, stacks: &stacks, model, budget }, |seed| reads(climb, boxes, seed)).await
+}
+
+/// The failed share of the requests between the kill of the first box and its restart a second later.
+async fn kill_one(climb: &Climb, boxes: u32, service: Service) -> RoleResult<f64> {
+    let stack = start(climb, boxes, service, None).await?;
+    let node = stack.tiers.all().into_iter().next().ok_or("a stack has a box")?;
+    let outcomes = Outcomes::default();
+    let load = Load::new(stack.client()?, LoadPlan::new(200.0, Duration::from_secs(2)).seed(climb.seed))?;
+    load.run_with_faults(reads(climb, boxes, climb.seed), outcomes.observer(), outcomes.kill_and_restart(&node)).await;
+    Ok(outcomes.failed_between())
+}
+
+fn pros_and_cons(up: &Measured, out: &Measured, share: f64, all: f64) -> Table {
+    let mut table = Table::new("up or out", ["", "up: one big box", "out: four boxes"]);
+    table.row(["capacity, requests/s".to_owned(), format!("{:.0}", up.capacity), format!("{:.0}", out.capacity)]);
+    table.row(["one box dies, % failed".to_owned(), format!("{all:.0}"), format!("{share:.0}")]);
+    table.row(["processes", "1", "4"]);
+    table.row(["what clients know", "one address", "four addresses, until a load balancer"]);
+    table.row(["the next step", "none: the biggest box is in use", "a fifth box"]);
+    table.row(["state", "in one place", "a copy a box, or a database apart"]);
+    table
+}

@@ -1,0 +1,158 @@
+//! Where the rate goes next: pure, so that it can be tested without a load.
+
+use std::time::Duration;
+
+use super::window::Tally;
+use super::{CapacityPlan, Promise};
+
+/// The search begins a little below what is expected: an overload leaves a backlog that lasts.
+const FIRST_RATE_SHARE: f64 = 0.97;
+/// Of the log rate, for a window with twice the allowed share of slow requests.
+const FIRST_STEP: f64 = 0.05;
+const LEAST_STEP: f64 = 0.015;
+const SHRINK_AT_CROSSING: f64 = 0.7;
+/// While the limit was not crossed yet, steps grow, as the expectation was wrong.
+const GROWTH_BEFORE_CROSSING: f64 = 1.4;
+const GREATEST_STEP: f64 = 0.3;
+const GAIN: f64 = 0.5;
+/// One very bad window moves the rate no further than so many steps.
+const MAX_PUSH: f64 = 3.0;
+/// The average leaves this share of the budget out, in which the rate comes near.
+const BURN_IN: f64 = 0.3;
+/// So much of the budget at least must be averaged, even if that takes more time than planned.
+const LEAST_AVERAGED: f64 = 0.25;
+const MAX_OVERTIME: f64 = 2.5;
+/// Rates further than this from the expected one are not tried.
+const MAX_FACTOR: f64 = 20.0;
+/// The share of requests that a 99th percentile leaves above itself.
+const ALLOWED_ABOVE: f64 = 0.01;
+
+/// One repeat's way to its capacity.
+#[derive(Debug)]
+pub(super) struct Search {
+    promise: Promise,
+    expected_rate: f64,
+    budget_s: f64,
+    rate: f64,
+    step: f64,
+    last_push: f64,
+    crossings: u32,
+    windows: u32,
+    spent_s: f64,
+    averaged_s: f64,
+    log_sum: f64,
+    last_failed_ratio: f64,
+}
+
+/// The next stretch of load.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Ask {
+    pub(super) rate: f64,
+    /// Not counted at its beginning, while the queue adapts to the rate.
+    pub(super) settle: Duration,
+    pub(super) length: Duration,
+}
+
+/// How a search ended without a figure.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Lost {
+    NoCapacity { rate: f64, failed_ratio: f64 },
+    NoLimit { rate: f64 },
+}
+
+impl Search {
+    pub(super) fn new(plan: &CapacityPlan) -> Self {
+        Self {
+            promise: plan.promise,
+            expected_rate: plan.expected_rate,
+            budget_s: plan.budget.as_secs_f64(),
+            rate: plan.expected_rate * FIRST_RATE_SHARE,
+            step: FIRST_STEP,
+            last_push: 0.0,
+            crossings: 0,
+            windows: 0,
+            spent_s: 0.0,
+            averaged_s: 0.0,
+            log_sum: 0.0,
+            last_failed_ratio: 0.0,
+        }
+    }
+
+    /// The next stretch, or none if the time is up.
+    pub(super) fn next(&self) -> Option<Ask> {
+        let is_enough = self.averaged_s >= LEAST_AVERAGED * self.budget_s;
+        let left_s = self.budget_s - self.spent_s;
+        // A quarter second more is no stretch.
+        if (left_s < 0.25 && is_enough) || self.spent_s >= MAX_OVERTIME * self.budget_s || self.lost().is_some() {
+            return None;
+        }
+        let usual_s = (self.budget_s * 0.1).clamp(0.8, 1.5);
+        let (settle_s, length_s) = if self.windows == 0 { (usual_s * 0.7, usual_s * 2.0) } else { (0.2, usual_s) };
+        let length_s = if left_s > 0.25 && left_s < length_s * 1.5 { left_s.max(0.6) } else { length_s };
+        Some(Ask { rate: self.rate, settle: seconds(settle_s), length: seconds(length_s) })
+    }
+
+    /// Takes in what a stretch of `elapsed` showed; `is_hopeless` if it was broken off for its backlog.
+    pub(super) fn learn(&mut self, tally: Tally, elapsed: Duration, is_hopeless: bool) {
+        let requests = tally.requests.max(1) as f64;
+        self.last_failed_ratio = tally.failed as f64 / requests;
+        let slow = tally.above as f64 / requests / ALLOWED_ABOVE;
+        let excess = slow.max(self.last_failed_ratio / self.promise.failed_ratio);
+        let push = match (is_hopeless, self.crossings) {
+            (true, _) => MAX_PUSH,
+            // Nothing near the limit, and never was: the limit is elsewhere.
+            (false, 0) if excess < 0.2 => -1.0,
+            _ => ((excess - 1.0) * GAIN).min(MAX_PUSH),
+        };
+        let is_crossing = self.last_push * push < 0.0;
+        if is_crossing {
+            self.crossings += 1;
+            self.step = (self.step * SHRINK_AT_CROSSING).clamp(LEAST_STEP, FIRST_STEP);
+        } else if self.crossings == 0 && self.windows > 0 {
+            self.step = (self.step * GROWTH_BEFORE_CROSSING).min(GREATEST_STEP);
+        }
+        self.last_push = push;
+        self.windows += 1;
+        let before = self.rate.ln();
+        self.rate = (before - self.step * push).exp();
+        self.spent_s += elapsed.as_secs_f64();
+        if self.crossings > 0 && self.spent_s > BURN_IN * self.budget_s {
+            self.averaged_s += elapsed.as_secs_f64();
+            self.log_sum += elapsed.as_secs_f64() * (before + self.rate.ln()) / 2.0;
+        }
+    }
+
+    /// Takes in time that taught nothing, such as that of a backlog that had to drain.
+    pub(super) fn spend(&mut self, elapsed: Duration) {
+        self.spent_s += elapsed.as_secs_f64();
+    }
+
+    /// The capacity found.
+    pub(super) fn answer(&self) -> Result<f64, Lost> {
+        if let Some(lost) = self.lost() {
+            return Err(lost);
+        }
+        match self.averaged_s {
+            0.0 if self.last_push > 0.0 => {
+                Err(Lost::NoCapacity { rate: self.rate, failed_ratio: self.last_failed_ratio })
+            }
+            0.0 => Err(Lost::NoLimit { rate: self.rate }),
+            averaged_s => Ok((self.log_sum / averaged_s).exp()),
+        }
+    }
+
+    fn lost(&self) -> Option<Lost> {
+        let factor = self.rate / self.expected_rate;
+        if factor > MAX_FACTOR {
+            Some(Lost::NoLimit { rate: self.rate })
+        } else if factor < 1.0 / MAX_FACTOR {
+            Some(Lost::NoCapacity { rate: self.rate, failed_ratio: self.last_failed_ratio })
+        } else {
+            None
+        }
+    }
+}
+
+fn seconds(s: f64) -> Duration {
+    Duration::from_secs_f64(s)
+}
