@@ -5,7 +5,7 @@
 //! All of them drive every cache through the same two traits of [`cache`], and check what the cache answers while they time
 //! it: a value that does not belong to its key, or a miss where every key is resident, ends the run.
 //!
-//! The [`catalogue`] lists the caches: [`ours`], the [`peers`], and the plain simulators of [`reference`] that ours have to
+//! The [`catalogue`] lists the caches: [`ours`], the [`peers`], and the plain simulators of [`mod@reference`] that ours have to
 //! equal on any sequence.
 
 #![deny(unsafe_code)]

@@ -195,7 +195,7 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
     }
 
     fn insert_or_drop(&self, key: K, value: V, time_to_live: Option<Duration>) -> Option<V> {
-        match self.try_insert_inner(key, value, time_to_live) {
+        match self.store(key, value, time_to_live) {
             Ok(old) => old,
             Err(refused) => {
                 let (key, value) = refused.into_parts();
@@ -211,10 +211,11 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
     /// [`InsertError`], with key and value. An older value of the key is gone in this case, because it is out of
     /// date; other entries stay unless they were evicted while room was sought.
     pub fn try_insert(&self, key: K, value: V) -> Result<Option<V>, InsertError<K, V>> {
-        self.try_insert_inner(key, value, None)
+        self.store(key, value, None)
     }
 
-    fn try_insert_inner(
+    /// Stores a value, with a time to live of its own if one is given.
+    pub(crate) fn store(
         &self,
         key: K,
         value: V,

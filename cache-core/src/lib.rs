@@ -57,18 +57,27 @@ mod flight;
 mod insert;
 mod iter;
 mod lease;
+pub mod list;
 mod load;
 mod negative;
 mod pending;
+mod policy;
 mod read_through;
 mod removal;
+mod rng;
 mod rules;
 mod shard;
 mod slab;
+mod slot;
+mod snapshot;
 mod stats;
 mod sync;
+#[cfg(any(test, fuzzing, shuttle, feature = "testing"))]
+#[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
+pub mod testing;
 pub mod unsync;
 mod weigh;
+mod wheel;
 
 pub use builder::Builder;
 pub use cache::Cache;
@@ -80,17 +89,12 @@ pub use insert::InsertError;
 pub use iter::Iter;
 pub use lease::{FillError, LeaseId, Lookup};
 pub use load::LoadError;
-pub use read_through::{AsyncLoader, AsyncReadThrough, Loader, ReadThrough, RefreshJob, RefreshTask};
+pub use policy::{Hit, Policy};
+pub use read_through::{
+    AsyncLoader, AsyncReadThrough, Loader, ReadThrough, RefreshJob, RefreshTask,
+};
 pub use removal::RemovalCause;
+pub use slot::Slot;
+pub use snapshot::{Snapshot, SnapshotEntry};
 pub use stats::StatsSnapshot;
 pub use weigh::{UnitWeigher, Weigher};
-pub mod list;
-mod policy;
-mod rng;
-mod slot;
-#[cfg(any(test, fuzzing, shuttle, feature = "testing"))]
-pub mod testing;
-mod wheel;
-
-pub use policy::{Hit, Policy};
-pub use slot::Slot;

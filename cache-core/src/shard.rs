@@ -245,7 +245,7 @@ impl<K: Hash + Eq, V, P: Policy> Shard<K, V, P> {
         }
     }
 
-    fn is_fresh(&self, slot: Slot, now: u64) -> bool {
+    pub(crate) fn is_fresh(&self, slot: Slot, now: u64) -> bool {
         let times = self.times.as_ref();
         times.is_none_or(|times| times.is_fresh(slot, now))
     }

@@ -114,7 +114,7 @@
 //! # Features
 //! | feature | what for |
 //! |---|---|
-//! | `serde` | [`Config`] from a configuration file |
+//! | `serde` | [`Config`] from a configuration file; [`Snapshot`] to and from any format, for a warm restart |
 //! | `testing` | the conformance kit for policies of your own, and `check_invariants` |
 //!
 //! # When to use something else
@@ -133,7 +133,8 @@ pub use lfu::Lfu;
 pub use tenfold_cache_core::{
     AsyncLoader, AsyncReadThrough, Builder, Cache, Change, Clock, Config, ConfigError,
     DefaultHashBuilder, Entry, FillError, InsertError, Iter, LeaseId, LoadError, Loader, Lookup,
-    ManualClock, ReadThrough, RefreshJob, RefreshTask, RemovalCause, StatsSnapshot, SystemClock,
+    ManualClock, ReadThrough, RefreshJob, RefreshTask, RemovalCause, Snapshot, SnapshotEntry, StatsSnapshot,
+    SystemClock,
     UnitWeigher, Weigher,
 };
 

@@ -14,8 +14,8 @@ const MAX_POLLS_IN_A_ROW: usize = 3;
 impl<V: Send + Sync + 'static> Flight<V> {
     /// Begins a flight whose load is a future, driven by whoever waits; the first to wait is the caller's.
     ///
-    /// `load` is not polled yet. It counts the returned waiter from now on, so nobody can take the load away
-    /// before that is polled; dropped unpolled, it leaves like any other.
+    /// The load is not polled yet. The returned waiter counts from now on, so nobody can take the load away before it
+    /// is polled; dropped unpolled, it leaves like any other.
     pub(crate) fn led_by_future<S>(load: Load<V>, settle: S) -> Joined<V, S>
     where
         S: FnOnce(&Flight<V>, &Outcome<V>),
@@ -44,7 +44,11 @@ impl<V> Flight<V> {
     }
 }
 
-/// A task's wait for a flight. Resolves to [`WaitError::Recursive`] if it is polled from inside the load.
+/// A task's wait for a flight.
+///
+/// Resolves to [`WaitError::Recursive`] if it is polled from inside the load, which is known by the thread: whatever is
+/// polled on the thread that runs or polls the load right now is inside it. (Hence a load that in turn runs an executor
+/// with unrelated tasks has those refused, too; a load that spawns a task elsewhere and waits for it is not found out.)
 ///
 /// `settle` fills the cache and forgets the flight. Of all the waiters of a future-led flight one calls it, once:
 /// whoever drives the load to its end, before the outcome is published, or the last one to leave, with

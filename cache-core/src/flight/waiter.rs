@@ -41,9 +41,10 @@ where
         }
         // Whatever the load holds (a connection, a permit) is free again before anybody hears of the outcome.
         let dropped = catch_unwind(AssertUnwindSafe(|| drop(load)));
-        let outcome = match (polled, dropped) {
-            (Ok(Poll::Ready(outcome)), Ok(())) => outcome,
-            _ => Err(Failure::Panicked),
+        // What cannot be used is dropped last: should a panic's payload panic in turn, the outcome is out by then.
+        let (outcome, _remains) = match (polled, dropped) {
+            (Ok(Poll::Ready(outcome)), Ok(())) => (outcome, None),
+            remains => (Err(Failure::Panicked), Some(remains)),
         };
         if let Err(panic) = self.conclude(outcome) {
             resume_unwind(panic);

@@ -116,7 +116,7 @@ impl CapacityPlan {
 
 /// Which copy of the system is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Copy {
+pub struct CopyId {
     /// The repeat, from 0.
     pub repeat: usize,
     /// The copy within the repeat, from 0.
@@ -129,7 +129,7 @@ pub struct Copy {
 }
 
 type Source = Box<dyn FnMut() -> Request + Send>;
-type Observe = Arc<dyn Fn(&Exchange<'_>) -> Result<(), Failure> + Send + Sync>;
+type Observe = Arc<dyn Fn(&Exchange) -> Result<(), Failure> + Send + Sync>;
 
 /// A running copy of the system, and what to ask it.
 pub struct Subject {
@@ -144,7 +144,7 @@ impl Subject {
     pub fn new<S, O>(client: Client, source: S, observe: O) -> Self
     where
         S: FnMut() -> Request + Send + 'static,
-        O: Fn(&Exchange<'_>) -> Result<(), Failure> + Send + Sync + 'static,
+        O: Fn(&Exchange) -> Result<(), Failure> + Send + Sync + 'static,
     {
         Self { client, source: Box::new(source), observe: Arc::new(observe), guard: Box::new(()) }
     }
@@ -229,7 +229,7 @@ pub async fn measure_capacity<M, Fut, E>(
     progress: &Progress,
 ) -> Result<Capacity, CapacityError<E>>
 where
-    M: Fn(Copy) -> Fut,
+    M: Fn(CopyId) -> Fut,
     Fut: Future<Output = Result<Subject, E>>,
 {
     plan.check().map_err(CapacityError::BadPlan)?;
@@ -251,10 +251,10 @@ where
 }
 
 impl CapacityPlan {
-    fn copy(&self, repeat: usize, copy: usize) -> Copy {
+    fn copy(&self, repeat: usize, copy: usize) -> CopyId {
         let index = repeat * self.copies + copy;
         let slot = (repeat % self.at_once.min(self.repeats)) * self.copies + copy;
-        Copy { repeat, copy, slot, seed: Rng::new(self.seed).fork(index as u64).next_u64() }
+        CopyId { repeat, copy, slot, seed: Rng::new(self.seed).fork(index as u64).next_u64() }
     }
 }
 

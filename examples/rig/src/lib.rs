@@ -25,7 +25,7 @@ mod temp;
 mod truth;
 
 pub use bytes::Bytes;
-pub use capacity::{Capacity, CapacityError, CapacityPlan, Copy, CurvePoint, Promise, Subject, measure_capacity};
+pub use capacity::{Capacity, CapacityError, CapacityPlan, CopyId, CurvePoint, Promise, Subject, measure_capacity};
 pub use clock::{Instant, now, sleep, sleep_until, unix_seconds};
 pub use cost::{Cost, CostMode, Service, Tier};
 pub use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};

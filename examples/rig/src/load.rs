@@ -95,11 +95,11 @@ impl LoadPlan {
 
 /// A request and what became of it.
 #[derive(Debug)]
-pub struct Exchange<'a> {
+pub struct Exchange {
     /// The request as the source made it.
-    pub request: &'a Request,
+    pub request: Request,
     /// The whole answer, or why there is none.
-    pub outcome: Result<&'a Response, Failure>,
+    pub outcome: Result<Response, Failure>,
     /// When it was meant to leave.
     pub intended: Instant,
     /// When it left.
@@ -110,13 +110,21 @@ pub struct Exchange<'a> {
     pub is_measured: bool,
 }
 
-impl Exchange<'_> {
+impl Exchange {
+    /// The whole answer.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn response(&self) -> Result<&Response, Failure> {
+        self.outcome.as_ref().map_err(|failure| *failure)
+    }
+
     /// The verdict by status alone: 200 to 299 is well.
     ///
     /// # Errors
     /// Why it counts as failed.
     pub fn verdict(&self) -> Result<(), Failure> {
-        match self.outcome?.status.as_u16() {
+        match self.response()?.status.as_u16() {
             200..=299 => Ok(()),
             429 | 503 => Err(Failure::Overloaded),
             _ => Err(Failure::Status),
@@ -167,7 +175,7 @@ impl Load {
     pub async fn run<S, O>(&self, source: S, observe: O) -> LoadResult
     where
         S: FnMut() -> Request,
-        O: Fn(&Exchange<'_>) -> Result<(), Failure> + Send + Sync + 'static,
+        O: Fn(&Exchange) -> Result<(), Failure> + Send + Sync + 'static,
     {
         self.run_with_faults(source, observe, Faults::new()).await
     }
@@ -179,7 +187,7 @@ impl Load {
     pub async fn run_with_faults<S, O>(&self, source: S, observe: O, faults: Faults) -> LoadResult
     where
         S: FnMut() -> Request,
-        O: Fn(&Exchange<'_>) -> Result<(), Failure> + Send + Sync + 'static,
+        O: Fn(&Exchange) -> Result<(), Failure> + Send + Sync + 'static,
     {
         let plan = &self.plan;
         let start = clock::now();

@@ -65,7 +65,7 @@ pub(super) async fn measure<M, Fut, E>(
     board: &Board,
 ) -> Result<Measured, CapacityError<E>>
 where
-    M: Fn(super::Copy) -> Fut,
+    M: Fn(super::CopyId) -> Fut,
     Fut: Future<Output = Result<Subject, E>>,
 {
     let mut guards = Vec::new();
@@ -80,7 +80,7 @@ where
         let pace = Variable { dial: dial.clone(), rng: Rng::new(copy.seed), intended: clock::now() };
         dials.push(dial);
         let bounds = Bounds { timeout: TIMEOUT, max_in_flight: MAX_IN_FLIGHT };
-        let judge = Arc::new(move |exchange: &crate::load::Exchange<'_>| observe(exchange));
+        let judge = Arc::new(move |exchange: &crate::load::Exchange| observe(exchange));
         loads.spawn(async move { depart(&client, bounds, pace, source, judge).await });
     }
     let mut repeat = Repeat { plan, index, dials, board, stretches: Vec::new(), last_p99_ms: 0.0 };

@@ -4,7 +4,9 @@
 //! request that was never written, as the kept-alive connection had just been closed, goes out again on a new one.
 
 use std::fmt;
+use std::future::Future;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -104,6 +106,13 @@ pub struct Response {
     pub body: Bytes,
 }
 
+impl Response {
+    /// An answer without headers.
+    pub fn new(status: StatusCode, body: impl Into<Bytes>) -> Self {
+        Self { status, headers: HeaderMap::new(), body: body.into() }
+    }
+}
+
 /// Why a request counts as failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Error)]
 #[serde(rename_all = "kebab-case")]
@@ -142,7 +151,14 @@ pub struct Client {
     next: Arc<AtomicUsize>,
 }
 
-struct Target {
+type Answer = Pin<Box<dyn Future<Output = Result<Response, Failure>> + Send>>;
+
+enum Target {
+    Http(Http),
+    InProcess(Box<dyn Fn(&Request) -> Answer + Send + Sync>),
+}
+
+struct Http {
     addr: SocketAddr,
     host: HeaderValue,
     idle: Mutex<Vec<SendRequest<Full<Bytes>>>>,
@@ -156,7 +172,7 @@ impl Client {
     pub fn new(targets: impl IntoIterator<Item = SocketAddr>) -> Result<Self, LoadError> {
         let target = |addr: SocketAddr| {
             let host = HeaderValue::try_from(addr.to_string()).expect("an address is printable ASCII");
-            Target { addr, host, idle: Mutex::default() }
+            Target::Http(Http { addr, host, idle: Mutex::default() })
         };
         let targets: Arc<[Target]> = targets.into_iter().map(target).collect();
         if targets.is_empty() {
@@ -165,9 +181,22 @@ impl Client {
         Ok(Self { targets, next: Arc::default() })
     }
 
-    /// The addresses, in the order of their indices.
+    /// A client of one target that is a function in this process: for runs on virtual time.
+    pub fn in_process<F, Fut>(answer: F) -> Self
+    where
+        F: Fn(&Request) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Response, Failure>> + Send + 'static,
+    {
+        let target = Target::InProcess(Box::new(move |request| Box::pin(answer(request))));
+        Self { targets: Arc::new([target]), next: Arc::default() }
+    }
+
+    /// The addresses, in the order of their indices; a target in this process has none.
     pub fn targets(&self) -> impl Iterator<Item = SocketAddr> + '_ {
-        self.targets.iter().map(|target| target.addr)
+        self.targets.iter().filter_map(|target| match target {
+            Target::Http(http) => Some(http.addr),
+            Target::InProcess(_) => None,
+        })
     }
 
     /// Sends one request and reads the whole answer, whatever its status.
@@ -180,8 +209,13 @@ impl Client {
     pub async fn send(&self, request: &Request, deadline: Instant) -> Result<Response, Failure> {
         let index = request.target.unwrap_or_else(|| self.next.fetch_add(1, Ordering::Relaxed) % self.targets.len());
         let target = self.targets.get(index).ok_or(Failure::Malformed)?;
-        let message = target.message(request)?;
-        tokio::time::timeout_at(deadline, target.exchange(message)).await.unwrap_or(Err(Failure::TimedOut))
+        let answer = async {
+            match target {
+                Target::Http(http) => http.exchange(http.message(request)?).await,
+                Target::InProcess(answer) => answer(request).await,
+            }
+        };
+        tokio::time::timeout_at(deadline, answer).await.unwrap_or(Err(Failure::TimedOut))
     }
 }
 
@@ -191,7 +225,7 @@ impl fmt::Debug for Client {
     }
 }
 
-impl Target {
+impl Http {
     fn message(&self, request: &Request) -> Result<hyper::Request<Full<Bytes>>, Failure> {
         let mut message = hyper::Request::builder().method(request.method.clone()).uri(request.path.as_str());
         message = message.header(HOST, self.host.clone());

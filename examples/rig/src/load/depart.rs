@@ -55,7 +55,7 @@ pub(crate) async fn depart<P, S, O>(client: &Client, bounds: Bounds, mut pace: P
 where
     P: Pace,
     S: FnMut() -> Request,
-    O: Fn(&Exchange<'_>) -> Result<(), Failure> + Send + Sync + 'static,
+    O: Fn(&Exchange) -> Result<(), Failure> + Send + Sync + 'static,
 {
     let mut in_flight = JoinSet::new();
     let mut in_a_row = 0;
@@ -89,23 +89,18 @@ struct Departure<B, O> {
     observe: Arc<O>,
 }
 
-impl<B: Book, O: Fn(&Exchange<'_>) -> Result<(), Failure>> Departure<B, O> {
+impl<B: Book, O: Fn(&Exchange) -> Result<(), Failure>> Departure<B, O> {
     async fn send(self, client: Client, deadline: Instant) {
         let sent = clock::now();
         let outcome = client.send(&self.request, deadline).await;
         self.finish(sent, outcome);
     }
 
-    fn finish(&self, sent: Instant, outcome: Result<Response, Failure>) {
+    fn finish(self, sent: Instant, outcome: Result<Response, Failure>) {
         let (intended, finished) = (self.intended, clock::now());
-        let verdict = (self.observe)(&Exchange {
-            request: &self.request,
-            outcome: outcome.as_ref().map_err(|failure| *failure),
-            intended,
-            sent,
-            finished,
-            is_measured: self.book.is_measured(intended),
-        });
+        let is_measured = self.book.is_measured(intended);
+        let exchange = Exchange { request: self.request, outcome, intended, sent, finished, is_measured };
+        let verdict = (self.observe)(&exchange);
         self.book.finish(self.ticket, Times { intended, sent, finished }, verdict);
     }
 }

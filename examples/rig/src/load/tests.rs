@@ -56,7 +56,7 @@ async fn converse<F: Fn(String) -> Answer>(mut stream: TcpStream, answer: F) {
     }
 }
 
-fn by_status(exchange: &Exchange<'_>) -> Result<(), Failure> {
+fn by_status(exchange: &Exchange) -> Result<(), Failure> {
     exchange.verdict()
 }
 
@@ -98,7 +98,7 @@ async fn counts_every_arrival_once_and_reuses_connections() {
     let result = load
         .run(source, move |exchange| {
             count.fetch_add(1, Ordering::Relaxed);
-            assert_eq!(exchange.outcome.unwrap().body, "hello");
+            assert_eq!(exchange.response().unwrap().body, "hello");
             exchange.verdict()
         })
         .await;
@@ -145,9 +145,9 @@ async fn failures_have_their_kinds() {
     ];
     for (request, kind) in cases {
         let load = Load::new(client.clone(), plan(100.0, 100)).unwrap();
-        let judge = |exchange: &Exchange<'_>| {
+        let judge = |exchange: &Exchange| {
             exchange.verdict()?;
-            if exchange.outcome?.body == "hello" { Ok(()) } else { Err(Failure::Wrong) }
+            if exchange.response()?.body == "hello" { Ok(()) } else { Err(Failure::Wrong) }
         };
         let result = load.run(|| request.clone(), judge).await;
         assert!(result.sent > 0);

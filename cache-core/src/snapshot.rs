@@ -1,0 +1,69 @@
+//! Warm restart: what the cache holds, as data.
+//!
+//! A restarted server that begins with an empty cache sends its whole load to the database at once. A snapshot taken
+//! before, written with any serde format (`serde` feature) and restored after, spares it that.
+
+use std::hash::{BuildHasher, Hash};
+use std::time::Duration;
+
+use crate::cache::Cache;
+use crate::policy::Policy;
+
+/// The live entries of a cache, the first to be evicted first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Snapshot<K, V> {
+    /// The entries.
+    pub entries: Vec<SnapshotEntry<K, V>>,
+}
+
+/// One entry of a [`Snapshot`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct SnapshotEntry<K, V> {
+    /// The key.
+    pub key: K,
+    /// The value.
+    pub value: V,
+    /// How long it may still be served; `None` for ever. A duration, since instants mean nothing to another process:
+    /// the time between snapshot and restore is the caller's to subtract.
+    pub time_left: Option<Duration>,
+}
+
+impl<K: Hash + Eq + Clone, V: Clone, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
+    /// Clones the live entries in eviction order, shard after shard, pinned ones last. Counts as no use.
+    ///
+    /// # Complexity
+    /// O(n log n) at most; each shard's read lock is held while its entries are cloned.
+    pub fn snapshot(&self) -> Snapshot<K, V> {
+        let now = self.rules.now();
+        let mut entries = Vec::with_capacity(self.len());
+        for number in 0..self.shard_count() {
+            let Some(shard) = self.lock_shard(number) else { break };
+            let order = shard.eviction_order().into_iter();
+            let pinned = shard.fresh_slots(0, now).filter(|&slot| shard.is_pinned(slot));
+            for slot in order.filter(|&slot| shard.is_fresh(slot, now)).chain(pinned) {
+                entries.push(SnapshotEntry {
+                    key: shard.key(slot).clone(),
+                    value: shard.value(slot).clone(),
+                    time_left: shard.remaining(slot, now).map(Duration::from_nanos),
+                });
+            }
+        }
+        Snapshot { entries }
+    }
+
+    /// Inserts the entries of a snapshot, the first to be evicted first, so that the order is as it was (shard by
+    /// shard; use counts start anew). Keys that are there already keep their values, which are newer. Returns how
+    /// many entries were stored.
+    pub fn restore(&self, snapshot: Snapshot<K, V>) -> usize {
+        let mut stored = 0;
+        for SnapshotEntry { key, value, time_left } in snapshot.entries {
+            if self.contains(&key) {
+                continue;
+            }
+            stored += usize::from(self.store(key, value, time_left).is_ok());
+        }
+        stored
+    }
+}
