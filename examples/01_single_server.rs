@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use app::cached::{CacheConfig, InProcess};
-use app::measure::{Measured, Outcomes, Subject, capacity, model};
+use app::measure::{Measured, Outcomes, Sizing, capacity, model};
 use app::rung::{BALANCE, Climb, Rung, RungFuture, Stack, USERS, at};
 use app::sockets::{Protocol, listening};
 use app::sqlite::Sqlite;
@@ -17,8 +17,8 @@ use app::user::{User, UserId};
 use app::users::SqlUsers;
 use app::{dns, web};
 use serde::{Deserialize, Serialize};
-use tenfold_rig::report::{Claim, RungReport, Tier as Boxes};
-use tenfold_rig::theory::Network;
+use tenfold_rig::{Claim, RungReport, TierView};
+use tenfold_rig::Network;
 use tenfold_rig::{Cost, Load, LoadPlan, Node, NodeSpec, Role, RoleResult, Roles, Tier, now};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
@@ -63,38 +63,31 @@ async fn single_box(mut role: Role<BoxConfig>) -> RoleResult {
     Ok(())
 }
 
-async fn start(climb: &Climb, copy: u64, listen: Option<SocketAddr>) -> RoleResult<(Stack, Node)> {
+async fn start(climb: &Climb, seed: u64, listen: Option<SocketAddr>) -> RoleResult<(Stack, Node)> {
     let mut stack = Stack::new()?;
     let file = stack.dir.path().join("users.db");
-    let config = BoxConfig { cost: climb.cost, seed: climb.seed + copy, file };
+    let config = BoxConfig { cost: climb.cost, seed, file };
     let node = stack.tiers.spawn(at(NodeSpec::new("01-box", "box").config(&config)?, listen)).await?;
     stack.fronts = vec![node.addr()];
     Ok((stack, node))
 }
 
 fn play(climb: Arc<Climb>, listen: SocketAddr) -> RungFuture<Stack> {
-    Box::pin(async move { Ok(start(&climb, 0, Some(listen)).await?.0) })
+    Box::pin(async move { Ok(start(&climb, climb.seed, Some(listen)).await?.0) })
 }
 
 fn climb(climb: Arc<Climb>) -> RungFuture<RungReport> {
     Box::pin(async move {
         let mut report = RungReport::new("01", RUNG.title);
         report.summary = "Web server, application, database and cache in one process.".to_owned();
-        report.tiers = vec![Boxes::new("everything", ["box"])];
+        report.tiers = vec![TierView::new("everything", ["box"])];
         report.nodes = 1;
         let began = now();
-        let (first, node) = start(&climb, 0, None).await?;
+        let (first, node) = start(&climb, climb.seed, None).await?;
         transcript(&mut report, &node).await?;
         let first_answer = now() - began;
         one_process(&mut report, &first, &node, first_answer)?;
-        let mut copies = vec![];
-        for copy in 1..=climb.pick(4, 4) {
-            copies.push(start(&climb, copy, None).await?.0);
-        }
-        let knee = knee(&climb, &copies);
-        let (measured, killed) = tokio::join!(knee, kill(&climb, &first, &node));
-        let measured = measured?;
-        let outcomes = killed?;
+        let (measured, outcomes) = tokio::try_join!(knee(&climb), kill(&climb, &first, &node))?;
         measured.fill(&mut report);
         let text = "the knee of the latency curve lies where queueing theory puts it";
         let ratio = measured.theory.map(|theory| measured.capacity / theory);
@@ -164,12 +157,13 @@ fn one_process(report: &mut RungReport, stack: &Stack, node: &Node, first_answer
     Ok(())
 }
 
-/// r04: the capacity of four boxes side by side, pooled.
-async fn knee(climb: &Climb, copies: &[Stack]) -> RoleResult<Measured> {
+/// r04: the capacity of a box, measured on several at once.
+async fn knee(climb: &Climb) -> RoleResult<Measured> {
     let model = Network::tandem([model(&climb.cost, climb.cost.service(Tier::SingleBox))]);
-    let budget = Duration::from_secs(climb.pick(7, 3));
-    let subject = Subject { label: "01 single server", stacks: copies, model, budget };
-    capacity(climb, subject, |seed| climb.keys.reads(seed)).await
+    let budget = Duration::from_secs(climb.pick(12, 5));
+    let sizing = Sizing { label: "01 single server", model, budget, side_by_side: true };
+    let start = |seed| async move { Ok((start(climb, seed, None).await?.0, climb.keys.reads(seed))) };
+    capacity(climb, sizing, start).await
 }
 
 /// r04: half the capacity, a kill after one second, a restart one second later.

@@ -9,14 +9,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use app::bank;
-use app::measure::{Measured, Subject, capacity, model};
+use app::measure::{Measured, Sizing, capacity, model};
 use app::rung::{BALANCE, Climb, Rung, RungFuture, Stack, USERS, at};
 use app::sqlite::{Discipline, Sqlite};
 use app::users::SqlUsers;
 use app::{document, host, products, remote::RemoteDatabase, stores, web};
 use serde::{Deserialize, Serialize};
-use tenfold_rig::report::{Claim, RungReport, Tier as Boxes};
-use tenfold_rig::theory::Network;
+use tenfold_rig::{Claim, RungReport, TierView};
+use tenfold_rig::Network;
 use tenfold_rig::{Cost, NodeSpec, Role, RoleResult, Roles, Service, Station, Tier};
 
 /// The rung, as the climb runs it.
@@ -90,12 +90,12 @@ async fn documents(mut role: Role<PathBuf>) -> RoleResult {
 /// The two sizes of a stack: how the web server serves, and the database server.
 type Sizes = (Service, Service);
 
-async fn start(climb: &Climb, copy: u64, (web, db): Sizes, listen: Option<SocketAddr>) -> RoleResult<Stack> {
+async fn start(climb: &Climb, seed: u64, (web, db): Sizes, listen: Option<SocketAddr>) -> RoleResult<Stack> {
     let mut stack = Stack::new()?;
-    let (cost, seed, file) = (climb.cost, climb.seed + copy, stack.dir.path().join("users.db"));
+    let (cost, file) = (climb.cost, stack.dir.path().join("users.db"));
     let config = DatabaseConfig { file, cost, service: db, seed, is_sloppy: false, pause_ms: 0 };
     let db = stack.tiers.spawn(NodeSpec::new("02-db", "db").config(&config)?).await?;
-    let config = WebConfig { database: db.addr(), cost, service: web, seed: seed + 1_000 };
+    let config = WebConfig { database: db.addr(), cost, service: web, seed: seed.wrapping_add(1) };
     let web = stack.tiers.spawn(at(NodeSpec::new("02-web", "web").config(&config)?, listen)).await?;
     stack.fronts = vec![web.addr()];
     Ok(stack)
@@ -106,29 +106,28 @@ fn sizes(climb: &Climb) -> Sizes {
 }
 
 fn play(climb: Arc<Climb>, listen: SocketAddr) -> RungFuture<Stack> {
-    Box::pin(async move { start(&climb, 0, sizes(&climb), Some(listen)).await })
+    Box::pin(async move { start(&climb, climb.seed, sizes(&climb), Some(listen)).await })
 }
 
 fn climb(climb: Arc<Climb>) -> RungFuture<RungReport> {
     Box::pin(async move {
         let mut report = RungReport::new("02", RUNG.title);
         report.summary = "The database moves to a server of its own; each tier is sized by itself.".to_owned();
-        report.tiers = vec![Boxes::new("web", ["web"]), Boxes::new("database", ["db"])];
+        report.tiers = vec![TierView::new("web", ["web"]), TierView::new("database", ["db"])];
         report.nodes = 2;
         let (web, db) = sizes(&climb);
-        let (split, wide_web, wide_db, money, stores) = tokio::join!(
-            size(&climb, "02 web | db", (web, db), 2),
-            size(&climb, "02 with 2 x web", (web.scaled(2), db), 2),
-            size(&climb, "02 with 2 x db", (web, db.scaled(2)), 1),
+        let (split, wide_web, wide_db, money, stores) = tokio::try_join!(
+            size(&climb, "02 web | db", (web, db)),
+            size(&climb, "02 with 2 x web", (web.scaled(2), db)),
+            size(&climb, "02 with 2 x db", (web, db.scaled(2))),
             money(&climb),
             stores::compare(("02-sql", "02-documents"), climb.seed),
-        );
-        let (split, wide_web, wide_db) = (split?, wide_web?, wide_db?);
+        )?;
         split.fill(&mut report);
         report.curves.extend([wide_web.curve.clone(), wide_db.curve.clone()]);
         report.claims.extend(sized_apart(&climb, &split, &wide_web, &wide_db));
-        report.claims.extend(money?);
-        report.claims.extend(stores?);
+        report.claims.extend(money);
+        report.claims.extend(stores);
         report.claims.push(products::claim(climb.quick).await);
         report.limits.push("the database server is a thin host of SQLite, not a relational database server".to_owned());
         report.limits.push("durable against a crash of the process; power loss is not tried here".to_owned());
@@ -136,14 +135,12 @@ fn climb(climb: Arc<Climb>) -> RungFuture<RungReport> {
     })
 }
 
-async fn size(climb: &Climb, label: &str, (web, db): Sizes, copies: u64) -> RoleResult<Measured> {
-    let mut stacks = vec![];
-    for copy in 0..copies {
-        stacks.push(start(climb, copy, (web, db), None).await?);
-    }
+async fn size(climb: &Climb, label: &str, (web, db): Sizes) -> RoleResult<Measured> {
     let model = Network::tandem([model(&climb.cost, web), model(&climb.cost, db)]);
-    let budget = Duration::from_secs(climb.pick(8, 4));
-    capacity(climb, Subject { label, stacks: &stacks, model, budget }, |seed| climb.keys.reads(seed)).await
+    let budget = Duration::from_secs(climb.pick(12, 5));
+    let sizing = Sizing { label, model, budget, side_by_side: true };
+    let start = |seed| async move { Ok((start(climb, seed, (web, db), None).await?, climb.keys.reads(seed))) };
+    capacity(climb, sizing, start).await
 }
 
 /// r05: doubling the tier that is not the bottleneck buys nothing; doubling the one that is, nearly everything.

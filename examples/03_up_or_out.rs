@@ -8,14 +8,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use app::measure::{Measured, Outcomes, Subject, capacity, model};
+use app::measure::{Measured, Outcomes, Sizing, capacity, model};
 use app::rung::{BALANCE, Climb, Rung, RungFuture, Stack, USERS, at};
 use app::sqlite::Sqlite;
 use app::users::SqlUsers;
 use app::{keys, web};
 use serde::{Deserialize, Serialize};
-use tenfold_rig::report::{Claim, RungReport, Table, Tier as Boxes};
-use tenfold_rig::theory::Network;
+use tenfold_rig::{Claim, RungReport, Table, TierView};
+use tenfold_rig::Network;
 use tenfold_rig::{Cost, Load, LoadPlan, NodeSpec, Request, Rng, Role, RoleResult, Roles, Service, Tier};
 
 /// How much more capacity is wanted.
@@ -64,11 +64,11 @@ fn unit(climb: &Climb) -> Service {
     climb.cost.service(Tier::Database)
 }
 
-async fn start(climb: &Climb, boxes: u32, service: Service, listen: Option<SocketAddr>) -> RoleResult<Stack> {
+async fn start(climb: &Climb, seed: u64, (boxes, service): (u32, Service), listen: Option<SocketAddr>) -> RoleResult<Stack> {
     let mut stack = Stack::new()?;
     for number in 1..=boxes {
         let file = stack.dir.path().join(format!("box-{number}.db"));
-        let config = BoxConfig { cost: climb.cost, service, seed: climb.seed + u64::from(number), file };
+        let config = BoxConfig { cost: climb.cost, service, seed: seed.wrapping_add(u64::from(number)), file };
         let spec = NodeSpec::new("03-box", format!("box-{number}")).config(&config)?;
         let listen = listen.filter(|_| number == 1);
         stack.fronts.push(stack.tiers.spawn(at(spec, listen)).await?.addr());
@@ -77,7 +77,7 @@ async fn start(climb: &Climb, boxes: u32, service: Service, listen: Option<Socke
 }
 
 fn play(climb: Arc<Climb>, listen: SocketAddr) -> RungFuture<Stack> {
-    Box::pin(async move { start(&climb, FACTOR, unit(&climb), Some(listen)).await })
+    Box::pin(async move { start(&climb, climb.seed, (FACTOR, unit(&climb)), Some(listen)).await })
 }
 
 fn climb(climb: Arc<Climb>) -> RungFuture<RungReport> {
@@ -85,14 +85,14 @@ fn climb(climb: Arc<Climb>) -> RungFuture<RungReport> {
         let mut report = RungReport::new("03", RUNG.title);
         let unit = unit(&climb);
         report.summary = format!("The same {} slots as one big box and as {FACTOR} small ones.", unit.slots * FACTOR);
-        report.tiers = vec![Boxes::new("boxes", (1..=FACTOR).map(|number| format!("box-{number}")))];
+        report.tiers = vec![TierView::new("boxes", (1..=FACTOR).map(|number| format!("box-{number}")))];
         report.nodes = FACTOR;
         let (up, out, lost_up, lost_out, limit) = tokio::join!(
             size(&climb, "03 up: 1 big box", 1, unit.scaled(FACTOR)),
             size(&climb, "03 out: 4 boxes", FACTOR, unit),
             kill_one(&climb, 1, unit.scaled(FACTOR)),
             kill_one(&climb, FACTOR, unit),
-            start(&climb, 1, unit.scaled(2 * FACTOR), None),
+            start(&climb, climb.seed, (1, unit.scaled(2 * FACTOR)), None),
         );
         let (up, out, lost_up, lost_out) = (up?, out?, lost_up?, lost_out?);
         out.fill(&mut report);
@@ -115,7 +115,7 @@ fn climb(climb: Arc<Climb>) -> RungFuture<RungReport> {
                 .note("from the kill to the restart; control: one big box"),
         );
         let refusal = limit.err().map(|error| error.to_string());
-        let wider = start(&climb, FACTOR + 1, unit, None).await.is_ok();
+        let wider = start(&climb, climb.seed, (FACTOR + 1, unit), None).await.is_ok();
         let answer = refusal.as_deref().unwrap_or("started").to_owned();
         report.claims.push(
             Claim::new("r09", "up ends at the biggest box; out goes on with a fifth", answer, refusal.is_some() && wider)
@@ -136,15 +136,16 @@ fn reads(climb: &Climb, boxes: u32, seed: u64) -> impl FnMut() -> Request + Send
 }
 
 async fn size(climb: &Climb, label: &str, boxes: u32, service: Service) -> RoleResult<Measured> {
-    let stacks = [start(climb, boxes, service, None).await?];
     let model = Network::tandem([model(&climb.cost, service).copies(boxes)]);
-    let budget = Duration::from_secs(climb.pick(6, 3));
-    capacity(climb, Subject { label, stacks: &stacks, model, budget }, |seed| reads(climb, boxes, seed)).await
+    let budget = Duration::from_secs(climb.pick(6, 4));
+    let sizing = Sizing { label, model, budget, side_by_side: false };
+    let start = |seed| async move { Ok((start(climb, seed, (boxes, service), None).await?, reads(climb, boxes, seed))) };
+    capacity(climb, sizing, start).await
 }
 
 /// The failed share of the requests between the kill of the first box and its restart a second later.
 async fn kill_one(climb: &Climb, boxes: u32, service: Service) -> RoleResult<f64> {
-    let stack = start(climb, boxes, service, None).await?;
+    let stack = start(climb, climb.seed, (boxes, service), None).await?;
     let node = stack.tiers.all().into_iter().next().ok_or("a stack has a box")?;
     let outcomes = Outcomes::default();
     let load = Load::new(stack.client()?, LoadPlan::new(200.0, Duration::from_secs(2)).seed(climb.seed))?;

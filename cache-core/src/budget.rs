@@ -26,7 +26,8 @@ impl Budget {
     }
 
     // Ordering: the account orders no other memory; every access to entries is ordered by its shard's lock. A
-    // read-modify-write on one atomic always sees the latest value, which is all that B2 needs.
+    // read-modify-write on one atomic always sees the latest value, which is all that B2 needs as long as the capacity
+    // stays. A reservation and a lowered capacity write one atomic and then read the other, so those are SeqCst.
 
     #[inline]
     pub(crate) fn capacity(&self) -> u64 {
@@ -34,7 +35,7 @@ impl Budget {
     }
 
     pub(crate) fn set_capacity(&self, capacity: u64) {
-        self.capacity.store(capacity, Ordering::Relaxed);
+        self.capacity.store(capacity, Ordering::SeqCst);
     }
 
     #[inline]
@@ -44,7 +45,8 @@ impl Budget {
 
     /// By how much the account is overdrawn after the capacity was lowered.
     pub(crate) fn excess(&self) -> u64 {
-        self.used().saturating_sub(self.capacity())
+        let used = self.used.load(Ordering::SeqCst);
+        used.saturating_sub(self.capacity.load(Ordering::SeqCst))
     }
 
     /// Reserves `weight` if there is that much room.
@@ -54,13 +56,13 @@ impl Budget {
         loop {
             match used.checked_add(weight) {
                 Some(sum) if sum <= self.capacity() => {
-                    match self.used.compare_exchange_weak(
-                        used,
-                        sum,
-                        Ordering::Relaxed,
-                        Ordering::Relaxed,
-                    ) {
-                        Ok(_) => return true,
+                    match self.used.compare_exchange_weak(used, sum, Ordering::SeqCst, Ordering::Relaxed) {
+                        // Either this sees the capacity that was lowered meanwhile, or whoever lowered it sees this.
+                        Ok(_) if sum <= self.capacity.load(Ordering::SeqCst) => return true,
+                        Ok(_) => {
+                            self.release(weight);
+                            return false;
+                        }
                         Err(actual) => used = actual,
                     }
                 }

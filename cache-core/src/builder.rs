@@ -186,9 +186,10 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Builder<K, V, P, S> {
     /// # Errors
     /// [`ConfigError`], if a value is out of its range.
     pub fn build(self) -> Result<Cache<K, V, P, S>, ConfigError> {
+        self.config.check()?;
         let parallelism = std::thread::available_parallelism().map_or(1, usize::from);
         let shards = self.config.shard_count(parallelism);
-        let (policy, rules) = self.rules(shards)?;
+        let (policy, rules) = self.rules(shards);
         Ok(Cache::from_rules(&policy, rules, shards))
     }
 
@@ -197,12 +198,13 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Builder<K, V, P, S> {
     /// # Errors
     /// [`ConfigError`], if a value is out of its range.
     pub fn build_unsync(self) -> Result<unsync::Cache<K, V, P, S>, ConfigError> {
-        let (policy, rules) = self.rules(1)?;
+        self.config.check()?;
+        let (policy, rules) = self.rules(1);
         Ok(unsync::Cache::from_rules(policy, rules))
     }
 
-    fn rules(self, shards: usize) -> Result<(P, Rules<K, V, S>), ConfigError> {
-        self.config.check()?;
+    /// What follows from a configuration that has been checked.
+    fn rules(self, shards: usize) -> (P, Rules<K, V, S>) {
         let lifetimes = Lifetimes::new(&self.config);
         let per_shard = self.config.capacity / shards as u64;
         let rules = Rules {
@@ -212,17 +214,18 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Builder<K, V, P, S> {
             seed: self.seed.unwrap_or_else(|| self.hasher.hash_one(0_u64)),
             expected_per_shard: match self.weigher {
                 // A little above the mean, since keys do not spread evenly.
-                None => usize::try_from(per_shard + per_shard / 32).unwrap_or(usize::MAX),
+                None => usize::try_from(per_shard.saturating_add(per_shard / 32)).unwrap_or(usize::MAX),
                 Some(_) => 0,
             },
-            timed: AtomicBool::new(lifetimes.any()),
+            absences_per_shard: self.config.negative_capacity.div_ceil(shards),
+            timed: AtomicBool::new(lifetimes.any() || self.expiry.is_some()),
             hasher: self.hasher,
             config: self.config,
             weigher: self.weigher,
             expiry: self.expiry,
             listener: self.listener,
         };
-        Ok((self.policy, rules))
+        (self.policy, rules)
     }
 }
 

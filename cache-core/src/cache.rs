@@ -24,8 +24,8 @@ pub(crate) struct Locked<K, V, P>(RwLock<Shard<K, V, P>>);
 /// A bounded map that threads and tasks share and that evicts by the policy `P`.
 ///
 /// A handle: clones share one cache. Every operation is linearizable for its key. The sum of the entries' weights
-/// never exceeds the capacity, at any instant. What runs under a shard's lock is `Hash` and `Eq` of keys and `Clone`
-/// of values, nothing else of the caller's.
+/// never exceeds the capacity, at any instant. What runs under a shard's lock is `Hash`, `Eq` and `Clone` of keys and
+/// `Clone` of values, nothing else of the caller's.
 pub struct Cache<K, V, P, S = DefaultHashBuilder> {
     shards: Arc<[Locked<K, V, P>]>,
     pub(crate) rules: SharedRules<K, V, S>,
@@ -260,6 +260,7 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
         out: &mut Removals<K, V>,
     ) -> Insertion<K, V> {
         let hash = incoming.hash;
+        let mut in_vain = false;
         for _ in 0..MAX_ROUNDS {
             let mut shard = self.write(hash);
             if !condition(&shard) {
@@ -288,25 +289,31 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
                 }
                 Placed::NoRoom(back) => incoming = back,
             }
+            // What an older value of the key weighs need not be found again.
+            let missing = incoming.weight - shard.weight_under(hash, &incoming.key).min(incoming.weight);
             drop(shard);
-            if !self.make_room_elsewhere(&incoming, out) {
+            // Once more after nothing was found elsewhere: it may have come to the entry's own shard.
+            let found = self.make_room_elsewhere(missing, &incoming, out);
+            if !found && std::mem::replace(&mut in_vain, true) {
                 break;
             }
         }
-        let Incoming { key, value, now, .. } = incoming;
         let mut shard = self.write(hash);
+        if !condition(&shard) {
+            return Insertion::Void(incoming.key, incoming.value);
+        }
+        let Incoming { key, value, now, .. } = incoming;
         shard.refuse(hash, &key, now, &self.rules, out);
         Insertion::Refused(InsertError::NoRoom { key, value })
     }
 
-    /// Evicts from the other shards, one lock at a time, until the account has room for the entry. False if nothing
-    /// more can be evicted.
-    fn make_room_elsewhere(&self, incoming: &Incoming<K, V>, out: &mut Removals<K, V>) -> bool {
+    /// Evicts from the shards other than the entry's own, one lock at a time, until the account has room for
+    /// `missing` units. False if it has not in the end.
+    fn make_room_elsewhere(&self, missing: u64, incoming: &Incoming<K, V>, out: &mut Removals<K, V>) -> bool {
         let budget = &self.rules.budget;
-        let has_room =
-            || budget.used().saturating_add(incoming.weight) <= budget.capacity();
+        let has_room = || budget.used().saturating_add(missing) <= budget.capacity();
         let home = self.shard_number(incoming.hash);
-        for step in 1..=self.shards.len() {
+        for step in 1..self.shards.len() {
             if has_room() {
                 return true;
             }
@@ -351,19 +358,13 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
     where
         K: Borrow<Q>,
     {
-        struct RemoveOnDrop<F: FnMut()>(F);
-        impl<F: FnMut()> Drop for RemoveOnDrop<F> {
-            fn drop(&mut self) {
-                (self.0)();
-            }
-        }
         self.remove(key);
-        let _after = RemoveOnDrop(|| drop(self.remove(key)));
+        let _after = OnDrop(|| drop(self.remove(key)));
         write()
     }
 
-    /// Writes a value to the source and then to the cache: write-through. If `write` fails, the cache forgets the
-    /// key, since nobody knows what the source holds now.
+    /// Writes a value to the source and then to the cache: write-through. If `write` fails or panics, the cache forgets
+    /// the key, since nobody knows what the source holds now.
     ///
     /// Concurrent writers of one key may reach the source in one order and the cache in another; where that can
     /// happen, use [`write_around`](Self::write_around).
@@ -376,16 +377,11 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
         value: V,
         write: impl FnOnce(&K, &V) -> Result<(), E>,
     ) -> Result<(), E> {
-        match write(&key, &value) {
-            Ok(()) => {
-                self.insert(key, value);
-                Ok(())
-            }
-            Err(error) => {
-                self.remove(&key);
-                Err(error)
-            }
-        }
+        let forget = OnDrop(|| drop(self.remove(&key)));
+        write(&key, &value)?;
+        std::mem::forget(forget);
+        self.insert(key, value);
+        Ok(())
     }
 
     /// Removes every entry, and voids all that is pending. Shard by shard: entries inserted meanwhile may stay.
@@ -421,18 +417,24 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
         }
     }
 
-    /// Removes those of the entries that have not been written since they were seen.
+    /// Removes those of the entries that have not been written since they were seen, and voids what is on its way to
+    /// take their places.
     fn remove_unchanged(&self, number: usize, entries: &[(Slot, u32)]) {
         let mut out = Removals::new();
+        let mut voided = Vec::new();
         let mut shard = self.shards[number].0.write();
         for &(slot, generation) in entries {
             if shard.generation(slot) == Some(generation) {
                 let (key, value) = shard.detach(slot, &self.rules);
                 shard.counters.removals += 1;
+                if shard.is_any_pending() {
+                    voided.push(shard.void(self.hash(&key), &key));
+                }
                 out.push(key, value, RemovalCause::Explicit);
             }
         }
         drop(shard);
+        drop(voided);
         self.rules.deliver(out);
     }
 
@@ -603,6 +605,15 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
         let shards = self.shards.iter();
         let weight: u64 = shards.map(|s| s.0.read().check_invariants(&self.rules)).sum();
         assert_eq!(weight, self.weight(), "B1: the account differs from the entries");
+    }
+}
+
+/// Does something at the end of a scope, however that is left.
+struct OnDrop<F: FnMut()>(F);
+
+impl<F: FnMut()> Drop for OnDrop<F> {
+    fn drop(&mut self) {
+        (self.0)();
     }
 }
 

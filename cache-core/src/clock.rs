@@ -91,22 +91,31 @@ impl Clock for ManualClock {
 pub(crate) struct Timeline {
     clock: Option<Arc<dyn Clock>>,
     origin: Instant,
+    /// The latest time that the host's clock gave. It may go back; what has expired must not come back with it.
+    latest: Arc<AtomicU64>,
 }
 
 impl Timeline {
     pub(crate) fn new(clock: Option<Arc<dyn Clock>>) -> Self {
         let origin = clock.as_ref().map_or_else(Instant::now, |clock| clock.now());
-        Self { clock, origin }
+        Self { clock, origin, latest: Arc::default() }
     }
 
-    /// Nanoseconds since the origin; 0 if the clock went behind it.
+    /// Nanoseconds since the origin; never less than before.
     #[inline]
     pub(crate) fn now(&self) -> u64 {
-        let now = match &self.clock {
-            None => Instant::now(),
-            Some(clock) => clock.now(),
-        };
-        saturating_nanos(now.saturating_duration_since(self.origin))
+        // The last instant of all stands for "never", and does not come.
+        let since_origin = |now: Instant| saturating_nanos(now.saturating_duration_since(self.origin)).min(u64::MAX - 1);
+        match &self.clock {
+            None => since_origin(Instant::now()),
+            Some(clock) => self.not_before(since_origin(clock.now())),
+        }
+    }
+
+    fn not_before(&self, now: u64) -> u64 {
+        // Ordering: nothing but this number is published. A clock that stands still costs no write.
+        let latest = self.latest.load(Ordering::Relaxed);
+        if now <= latest { latest } else { self.latest.fetch_max(now, Ordering::Relaxed).max(now) }
     }
 
     /// The instant that lies `nanos` after the origin, if the platform can express it.

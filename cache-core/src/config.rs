@@ -36,11 +36,12 @@ pub struct Config {
     /// How long "there is no such thing" is remembered when a loader says so. `None`, the default: not remembered.
     pub negative_time_to_live: Option<Duration>,
     /// How many absent keys are remembered at most, the oldest forgotten first. They take none of `capacity`, so a
-    /// flood of made-up keys cannot evict what is there. Default 1,024.
+    /// flood of made-up keys cannot evict what is there. Each shard remembers its part, rounded up. Default 1,024.
     pub negative_capacity: usize,
     /// How long a lease holds before the next reader may have another. Default 10 s.
     pub lease_timeout: Duration,
-    /// Leases outstanding at most; beyond, look-ups answer [`Lookup::Busy`](crate::Lookup::Busy). Default 65,536.
+    /// Leases outstanding at most; beyond, look-ups answer [`Lookup::Busy`](crate::Lookup::Busy). Each shard
+    /// grants its part, rounded up. Default 65,536.
     pub max_leases: usize,
     /// How long a thread waits for another's load before it gives up with
     /// [`LoadError::TimedOut`](crate::LoadError::TimedOut). Default 30 s. Tasks wait until their future is dropped.

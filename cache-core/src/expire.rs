@@ -81,8 +81,7 @@ const IMMORTAL: Record = Record {
 /// The times of one shard's entries: 24 bytes an entry and 16 in the wheel. A shard without limits has none.
 ///
 /// # Invariants
-/// - **T1** Every resident entry that will ever expire is in the wheel, at a deadline no later than the end of its
-///   grace.
+/// - **T1** Every resident entry whose grace will ever end is in the wheel, at a deadline no later than that end.
 /// - **T2** No vacant slot is in the wheel.
 pub(crate) struct Times {
     lifetimes: Lifetimes,
@@ -200,11 +199,6 @@ impl Times {
         self.wheel.next_deadline()
     }
 
-    pub(crate) fn clear(&mut self) {
-        self.records.clear();
-        self.wheel.clear();
-    }
-
     #[cfg(any(test, fuzzing, shuttle, feature = "testing"))]
     pub(crate) fn check_invariants(&self, is_resident: impl Fn(Slot) -> bool) {
         self.wheel.check_invariants();
@@ -212,7 +206,8 @@ impl Times {
             let slot = Slot::new(u32::try_from(index).expect("slots are u32"));
             let scheduled = self.wheel.is_scheduled(slot);
             if is_resident(slot) {
-                let mortal = self.fresh_until(self.record(slot)) != NEVER;
+                let fresh_until = self.fresh_until(self.record(slot));
+                let mortal = fresh_until.saturating_add(self.lifetimes.grace) != NEVER;
                 assert!(scheduled || !mortal, "T1: {slot:?} will expire unseen");
             } else {
                 assert!(!scheduled, "T2: vacant {slot:?} is in the wheel");

@@ -98,19 +98,20 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
             return Lookup::Hit(shard.value(slot).clone());
         }
         let void = match shard.pending.get(hash, key) {
-            Some(Pending::Load(_)) => return Lookup::Busy,
+            Some(Pending::Load(flight)) if !flight.is_finished() => return Lookup::Busy,
             Some(&Pending::Lease { expires_at, .. }) if lease_now < expires_at => {
                 return Lookup::Busy;
             }
-            Some(Pending::Lease { .. }) => shard.pending.void(hash, key),
+            Some(_) => shard.pending.void(hash, key),
             None => None,
         };
         let id = LeaseId(shard.next_lease());
         let span = (lease_now, self.rules.lease_expiry(lease_now));
         let max_leases = self.rules.config.max_leases.div_ceil(self.shard_count());
-        let granted = shard.pending.grant(hash, key.clone(), id, span, max_leases);
+        let mut dropped = Vec::new();
+        let granted = shard.pending.grant(hash, key.clone(), id, span, max_leases, &mut dropped);
         drop(shard);
-        drop(void);
+        drop((void, dropped));
         if granted {
             Lookup::Granted(id)
         } else {

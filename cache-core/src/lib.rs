@@ -98,3 +98,7 @@ pub use slot::Slot;
 pub use snapshot::{Snapshot, SnapshotEntry};
 pub use stats::StatsSnapshot;
 pub use weigh::{UnitWeigher, Weigher};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

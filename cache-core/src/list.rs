@@ -69,9 +69,7 @@ impl<T: Clone + Default> Links<T> {
     #[inline]
     #[must_use]
     pub fn is_linked(&self, slot: Slot) -> bool {
-        self.links
-            .get(slot.index())
-            .is_some_and(|link| link.next != FREE)
+        self.links.get(slot.index()).is_some_and(|link| link.next != FREE)
     }
 
     /// The data beside `slot`: what was last written, `T::default()` before that.
@@ -97,18 +95,14 @@ impl<T: Clone + Default> Links<T> {
     #[inline]
     #[must_use]
     pub fn next(&self, slot: Slot) -> Option<Slot> {
-        self.links
-            .get(slot.index())
-            .and_then(|link| to_slot(link.next))
+        self.links.get(slot.index()).and_then(|link| to_slot(link.next))
     }
 
     /// The neighbour of `slot` towards the front of its list.
     #[inline]
     #[must_use]
     pub fn prev(&self, slot: Slot) -> Option<Slot> {
-        self.links
-            .get(slot.index())
-            .and_then(|link| to_slot(link.prev))
+        self.links.get(slot.index()).and_then(|link| to_slot(link.prev))
     }
 
     /// Forgets all links and data and keeps the memory. Every list over these links must be cleared with it.
@@ -120,14 +114,7 @@ impl<T: Clone + Default> Links<T> {
     #[inline]
     fn grow(&mut self, slot: Slot) {
         if slot.index() >= self.links.len() {
-            self.links.resize(
-                slot.index() + 1,
-                Link {
-                    prev: FREE,
-                    next: FREE,
-                    data: T::default(),
-                },
-            );
+            self.links.resize(slot.index() + 1, Link { prev: FREE, next: FREE, data: T::default() });
         }
         debug_assert!(!self.is_linked(slot), "{slot:?} is in a list already");
     }
@@ -175,11 +162,7 @@ impl List {
     /// An empty list.
     #[must_use]
     pub const fn new() -> Self {
-        Self {
-            head: NIL,
-            tail: NIL,
-            len: 0,
-        }
+        Self { head: NIL, tail: NIL, len: 0 }
     }
 
     /// The number of slots in the list.
@@ -227,12 +210,7 @@ impl List {
 
     /// Puts `slot`, which is in no list, behind `place`, which is in this one.
     #[inline]
-    pub fn insert_after<T: Clone + Default>(
-        &mut self,
-        links: &mut Links<T>,
-        place: Slot,
-        slot: Slot,
-    ) {
+    pub fn insert_after<T: Clone + Default>(&mut self, links: &mut Links<T>, place: Slot, slot: Slot) {
         links.grow(slot);
         debug_assert!(links.is_linked(place), "{place:?} is in no list");
         let next = links.at(place.get()).next;
@@ -266,10 +244,7 @@ impl List {
         if slot == self.head {
             return;
         }
-        debug_assert!(
-            links.is_linked(Slot::new(slot)),
-            "slot {slot} is in no list"
-        );
+        debug_assert!(links.is_linked(Slot::new(slot)), "slot {slot} is in no list");
         let link = links.at(slot);
         let (prev, next) = (link.prev, link.next);
         // Not at the front, so there is a neighbour before it.
@@ -293,12 +268,7 @@ impl List {
     /// The slots from front to back, or from either end.
     #[must_use]
     pub fn iter<'a, T: Clone + Default>(&self, links: &'a Links<T>) -> Iter<'a, T> {
-        Iter {
-            links,
-            front: self.head,
-            back: self.tail,
-            left: self.len,
-        }
+        Iter { links, front: self.head, back: self.tail, left: self.len }
     }
 
     #[inline]
@@ -315,13 +285,7 @@ impl List {
     }
 
     #[inline]
-    fn link_between<T: Clone + Default>(
-        &mut self,
-        links: &mut Links<T>,
-        prev: u32,
-        slot: u32,
-        next: u32,
-    ) {
+    fn link_between<T: Clone + Default>(&mut self, links: &mut Links<T>, prev: u32, slot: u32, next: u32) {
         let link = links.at(slot);
         (link.prev, link.next) = (prev, next);
         if prev == NIL {
@@ -337,22 +301,17 @@ impl List {
         self.len += 1;
     }
 
-    /// Walks the list both ways and panics, naming the invariant, if something is wrong.
-    #[cfg(any(test, fuzzing, shuttle, feature = "testing"))]
+    /// Walks the list and panics, naming the invariant, if something is wrong. For tests; O(n).
+    ///
+    /// # Panics
+    /// If an invariant is broken.
     pub fn check_invariants<T: Clone + Default>(&self, links: &Links<T>) {
         let (mut seen, mut prev, mut at) = (0_u32, NIL, self.head);
         while at != NIL {
             assert!(at < FREE, "I3: slot {prev} of a list leads to a free mark");
-            assert!(
-                seen < self.len,
-                "I1: more than {} slots follow the head",
-                self.len
-            );
+            assert!(seen < self.len, "I1: more than {} slots follow the head", self.len);
             let link = &links.links[at as usize];
-            assert_eq!(
-                link.prev, prev,
-                "I1, I2: slot {at} does not lead back to where it was reached from"
-            );
+            assert_eq!(link.prev, prev, "I1, I2: slot {at} does not lead back to where it was reached from");
             (seen, prev, at) = (seen + 1, at, link.next);
         }
         assert_eq!(seen, self.len, "I1: slots reached from the head");

@@ -81,7 +81,8 @@ impl<K: Eq, V> PendingTable<K, V> {
         self.table.insert_unique(hash, expected, |e| e.hash);
     }
 
-    /// Grants a lease on a key that is not pending, unless there are too many.
+    /// Grants a lease on a key that is not pending, unless there are too many. Keys that are not needed any more go
+    /// to `dropped`, to be dropped outside the lock.
     pub(crate) fn grant(
         &mut self,
         hash: u64,
@@ -89,9 +90,11 @@ impl<K: Eq, V> PendingTable<K, V> {
         id: LeaseId,
         (now, expires_at): (u64, u64),
         max_leases: usize,
+        dropped: &mut Vec<K>,
     ) -> bool {
-        self.drop_expired_leases(now);
+        self.drop_expired_leases(now, dropped);
         if self.leases >= max_leases {
+            dropped.push(key);
             return false;
         }
         let expected = Expected {
@@ -105,14 +108,14 @@ impl<K: Eq, V> PendingTable<K, V> {
         true
     }
 
-    fn drop_expired_leases(&mut self, now: u64) {
+    fn drop_expired_leases(&mut self, now: u64, dropped: &mut Vec<K>) {
         while let Some(&(hash, id)) = self.lease_queue.front() {
             let is_it = |e: &Expected<K, V>| matches!(e.pending, Pending::Lease { id: i, .. } if i == id);
             match self.table.find(hash, is_it).map(|e| &e.pending) {
                 Some(&Pending::Lease { expires_at, .. }) if now < expires_at => return,
                 Some(_) => {
                     if let Ok(found) = self.table.find_entry(hash, is_it) {
-                        found.remove();
+                        dropped.push(found.remove().0.key);
                         self.leases -= 1;
                     }
                 }
@@ -169,20 +172,20 @@ mod tests {
     #[test]
     fn leases_are_bounded_and_expire_in_order() {
         let mut table: PendingTable<u64, ()> = PendingTable::new();
-        assert!(table.grant(1, 1, lease(1), (0, 10), 2));
-        assert!(table.grant(2, 2, lease(2), (5, 15), 2));
-        assert!(!table.grant(3, 3, lease(3), (9, 19), 2), "full");
-        assert!(table.grant(3, 3, lease(4), (10, 20), 2), "the first has expired");
+        assert!(table.grant(1, 1, lease(1), (0, 10), 2, &mut Vec::new()));
+        assert!(table.grant(2, 2, lease(2), (5, 15), 2, &mut Vec::new()));
+        assert!(!table.grant(3, 3, lease(3), (9, 19), 2, &mut Vec::new()), "full");
+        assert!(table.grant(3, 3, lease(4), (10, 20), 2, &mut Vec::new()), "the first has expired");
         assert!(table.get(1, &1).is_none());
         assert!(table.void(2, &2).is_some());
-        assert!(table.grant(4, 4, lease(5), (10, 20), 2), "a voided lease frees its place");
+        assert!(table.grant(4, 4, lease(5), (10, 20), 2, &mut Vec::new()), "a voided lease frees its place");
     }
 
     #[test]
     fn voided_leases_leave_no_growing_queue() {
         let mut table: PendingTable<u64, ()> = PendingTable::new();
         for id in 0..10_000 {
-            assert!(table.grant(7, 7, lease(id), (0, u64::MAX), 4));
+            assert!(table.grant(7, 7, lease(id), (0, u64::MAX), 4, &mut Vec::new()));
             assert!(table.void(7, &7).is_some());
             assert!(table.lease_queue.len() <= 17);
         }

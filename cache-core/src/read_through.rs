@@ -214,7 +214,7 @@ where
 
     fn refresh_ahead(&self, hash: u64, key: &K) {
         let Some(executor) = &self.executor else { return };
-        if self.cache.is_pending(hash, key) {
+        if self.cache.current_load(hash, key).is_some() {
             return;
         }
         let Some(ticket) = self.refreshing.enter(key) else {
@@ -317,7 +317,7 @@ where
 
     fn refresh_ahead(&self, hash: u64, key: &K) {
         let Some(spawner) = &self.spawner else { return };
-        if self.cache.is_pending(hash, key) {
+        if self.cache.current_load(hash, key).is_some() {
             return;
         }
         let Some(ticket) = self.refreshing.enter(key) else {

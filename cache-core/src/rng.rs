@@ -16,11 +16,7 @@ pub struct Rng {
 
 #[cfg_attr(
     not(any(test, fuzzing, shuttle, feature = "testing")),
-    allow(
-        unreachable_pub,
-        dead_code,
-        reason = "public through the testing kit alone"
-    )
+    allow(unreachable_pub, dead_code, reason = "public through the testing kit alone")
 )]
 impl Rng {
     /// A generator that starts from this seed.

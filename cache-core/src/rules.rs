@@ -24,6 +24,8 @@ pub(crate) struct Rules<K, V, S> {
     pub(crate) seed: u64,
     /// Entries one shard will probably hold, for the growth of its memory.
     pub(crate) expected_per_shard: usize,
+    /// Absent keys that one shard remembers.
+    pub(crate) absences_per_shard: usize,
     /// Whether any entry may ever expire, so that the clock must be read on hits.
     pub(crate) timed: AtomicBool,
 }
@@ -52,11 +54,16 @@ impl<K, V, S> Rules<K, V, S> {
     #[inline]
     pub(crate) fn now(&self) -> u64 {
         // Ordering: a reader that misses the first timed entry's flag began before that entry was there.
-        if self.timed.load(Ordering::Relaxed) {
+        if self.is_timed() {
             self.timeline.now()
         } else {
             0
         }
+    }
+
+    /// Whether any entry may ever expire.
+    pub(crate) fn is_timed(&self) -> bool {
+        self.timed.load(Ordering::Relaxed)
     }
 
     /// From now on the clock counts.

@@ -12,7 +12,7 @@ use crate::clock::saturating_nanos;
 use crate::expire::Times;
 use crate::negative::Negative;
 use crate::pending::PendingTable;
-use crate::policy::Policy;
+use crate::policy::{Hit, Policy};
 use crate::removal::{RemovalCause, Removals, Voided};
 use crate::rng::Rng;
 use crate::rules::{Incoming, Rules};
@@ -57,8 +57,6 @@ pub(crate) enum Placed<K, V> {
 /// Whether room was made.
 enum Room {
     Made,
-    /// The victim would be the entry that is being replaced; this much weight is in hand.
-    OnlyItself(u64),
     None,
     Rejected,
 }
@@ -73,9 +71,10 @@ impl<K: Hash + Eq, V, P: Policy> Shard<K, V, P> {
             times: None,
             weight: 0,
             pending: PendingTable::new(),
-            absent: Negative::new(rules.config.negative_capacity),
+            absent: Negative::new(rules.absences_per_shard),
             counters: Counters::default(),
-            next_lease: 1,
+            // At random, so that a lease of another cache (of before a restart, say) is not taken for one of this.
+            next_lease: Rng::new(rules.seed ^ !number).next_u64(),
         };
         if rules.lifetimes.any() {
             shard.start_times(rules, number, 0);
@@ -130,7 +129,14 @@ impl<K: Hash + Eq, V, P: Policy> Shard<K, V, P> {
         if let Some(times) = &mut self.times {
             times.touched(slot, now);
         }
-        self.policy.hit(slot);
+        // A pinned entry is not in the order.
+        if !self.slab.is_pinned(slot) {
+            match P::HIT {
+                Hit::Exclusive => self.policy.hit(slot),
+                Hit::Shared => self.policy.hit_shared(slot),
+                Hit::Ignored => {}
+            }
+        }
         Some(slot)
     }
 
@@ -145,7 +151,9 @@ impl<K: Hash + Eq, V, P: Policy> Shard<K, V, P> {
             return None;
         };
         self.counters.hit_shared();
-        self.policy.hit_shared(slot);
+        if matches!(P::HIT, Hit::Shared) && !self.slab.is_pinned(slot) {
+            self.policy.hit_shared(slot);
+        }
         Some(slot)
     }
 
@@ -156,7 +164,7 @@ impl<K: Hash + Eq, V, P: Policy> Shard<K, V, P> {
     {
         let slot = self.find(hash, key)?;
         let times = self.times.as_ref()?;
-        times.is_kept(slot, now).then(|| self.slab.value(slot))
+        (!times.is_fresh(slot, now) && times.is_kept(slot, now)).then(|| self.slab.value(slot))
     }
 
     #[inline]
@@ -234,12 +242,12 @@ impl<K: Hash + Eq, V, P: Policy> Shard<K, V, P> {
     ) -> Placed<K, V> {
         self.collect(incoming.now, COLLECTED_PER_WRITE, rules, out);
         match self.find(incoming.hash, &incoming.key) {
-            None => self.place_new(incoming, 0, rules, out),
+            None => self.place_new(incoming, rules, out),
             Some(slot) if !self.is_fresh(slot, incoming.now) => {
                 let (key, value) = self.detach(slot, rules);
                 self.counters.expirations += 1;
                 out.push(key, value, RemovalCause::Expired);
-                self.place_new(incoming, 0, rules, out)
+                self.place_new(incoming, rules, out)
             }
             Some(slot) => self.place_over(slot, incoming, rules, out),
         }
@@ -250,19 +258,17 @@ impl<K: Hash + Eq, V, P: Policy> Shard<K, V, P> {
         times.is_none_or(|times| times.is_fresh(slot, now))
     }
 
-    /// Stores an entry whose key is not here. `in_hand` is weight already reserved.
+    /// Stores an entry whose key is not here.
     fn place_new<S: BuildHasher>(
         &mut self,
         incoming: Incoming<K, V>,
-        in_hand: u64,
         rules: &Rules<K, V, S>,
         out: &mut Removals<K, V>,
     ) -> Placed<K, V> {
-        let need = incoming.weight;
-        match self.make_room(need, in_hand, &incoming, None, rules, out) {
+        match self.make_room(incoming.weight, (incoming.hash, incoming.now), None, rules, out) {
             Room::Made => {}
             Room::Rejected => return Placed::Rejected(incoming),
-            Room::None | Room::OnlyItself(_) => return Placed::NoRoom(incoming),
+            Room::None => return Placed::NoRoom(incoming),
         }
         let Incoming {
             hash,
@@ -304,24 +310,9 @@ impl<K: Hash + Eq, V, P: Policy> Shard<K, V, P> {
         }
         if incoming.weight > old_weight {
             let more = incoming.weight - old_weight;
-            match self.make_room(more, 0, &incoming, Some(slot), rules, out) {
-                Room::Made => {}
-                Room::OnlyItself(in_hand) => {
-                    // The old value is out of date either way: it leaves, and the new one comes as a newcomer.
-                    let (old_key, old) = self.take(slot, rules);
-                    self.counters.replacements += 1;
-                    return match self.place_new(incoming, in_hand + old_weight, rules, out) {
-                        Placed::Inserted => {
-                            self.counters.insertions -= 1;
-                            Placed::Replaced(old_key, old)
-                        }
-                        refused => {
-                            out.push(old_key, old, RemovalCause::Replaced);
-                            refused
-                        }
-                    };
-                }
-                Room::None | Room::Rejected => return Placed::NoRoom(incoming),
+            let at = (incoming.hash, incoming.now);
+            if !matches!(self.make_room(more, at, Some(slot), rules, out), Room::Made) {
+                return Placed::NoRoom(incoming);
             }
         } else {
             rules.budget.release(old_weight - incoming.weight);
@@ -335,47 +326,61 @@ impl<K: Hash + Eq, V, P: Policy> Shard<K, V, P> {
         Placed::Replaced(incoming.key, old)
     }
 
-    /// Reserves `need` units, of which `in_hand` are reserved already: from the account if it has them, else from
-    /// the victims of this shard. On failure what was in hand is given back.
+    /// Reserves `need` units: from the account if it has them, else from the victims of this shard. `keep` is not
+    /// evicted for it; if its turn comes it becomes a newcomer.
     fn make_room<S: BuildHasher>(
         &mut self,
         need: u64,
-        mut in_hand: u64,
-        incoming: &Incoming<K, V>,
+        (hash, now): (u64, u64),
         keep: Option<Slot>,
         rules: &Rules<K, V, S>,
         out: &mut Removals<K, V>,
     ) -> Room {
+        let mut in_hand = 0;
         let mut admitted = keep.is_some();
         let mut full = self.slab.is_exhausted() && keep.is_none();
-        loop {
+        let mut aside = None;
+        let room = loop {
             if in_hand >= need && !full {
                 rules.budget.release(in_hand - need);
-                return Room::Made;
+                break Room::Made;
             }
             if !full && rules.budget.reserve(need - in_hand) {
-                return Room::Made;
+                break Room::Made;
             }
-            let expired = self.times.as_mut().and_then(|t| t.pop_expired(incoming.now));
+            let expired = self.times.as_mut().and_then(|t| t.pop_expired(now));
             let (slot, cause) = match expired.or_else(|| self.policy.victim()) {
                 None => {
                     rules.budget.release(in_hand);
-                    return Room::None;
+                    break Room::None;
                 }
-                Some(slot) if Some(slot) == keep => return Room::OnlyItself(in_hand),
+                Some(slot) if Some(slot) == keep => {
+                    // Out of the policy's sight meanwhile, so that it is not its own victim.
+                    self.policy.remove(slot);
+                    aside = keep;
+                    continue;
+                }
                 Some(slot) if expired.is_some() => (slot, RemovalCause::Expired),
                 Some(slot) => (slot, RemovalCause::Size),
             };
             if cause == RemovalCause::Size && !admitted {
-                if !self.policy.admit(incoming.hash, slot) {
+                if !self.policy.admit(hash, slot) {
                     rules.budget.release(in_hand);
-                    return Room::Rejected;
+                    break Room::Rejected;
                 }
                 admitted = true;
             }
             in_hand += self.evict(slot, cause, rules, out);
             full = false;
+            // An overdrawn account (the capacity was lowered) is balanced first.
+            let overdrawn = rules.budget.excess().min(in_hand);
+            rules.budget.release(overdrawn);
+            in_hand -= overdrawn;
+        };
+        if let Some(slot) = aside {
+            self.policy.insert(slot, hash);
         }
+        room
     }
 
     /// Removes an entry and returns its weight, still reserved.
@@ -392,7 +397,7 @@ impl<K: Hash + Eq, V, P: Policy> Shard<K, V, P> {
             self.counters.expirations += 1;
         } else {
             self.counters.evictions += 1;
-            self.counters.evicted_weight += weight;
+            self.counters.evicted_weight = self.counters.evicted_weight.saturating_add(weight);
         }
         out.push(key, value, cause);
         weight
@@ -439,6 +444,8 @@ impl<K: Hash + Eq, V, P: Policy> Shard<K, V, P> {
                 }
             }
         };
+        // It came, if it took nobody's place, and went.
+        self.counters.insertions += u64::from(old.is_none());
         self.counters.expirations += 1;
         out.push(incoming.key, incoming.value, RemovalCause::Expired);
         old
@@ -487,6 +494,11 @@ impl<K: Hash + Eq, V, P: Policy> Shard<K, V, P> {
         }
     }
 
+    /// Whether a load or a lease is outstanding, of whatever key.
+    pub(crate) fn is_any_pending(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
     /// Removes everything.
     pub(crate) fn clear<S: BuildHasher>(
         &mut self,
@@ -496,14 +508,7 @@ impl<K: Hash + Eq, V, P: Policy> Shard<K, V, P> {
     ) -> (PendingTable<K, V>, Vec<K>) {
         let slots: Vec<_> = self.slab.slots_from(0).collect();
         for slot in slots {
-            let cause = if self.is_fresh(slot, now) {
-                self.counters.removals += 1;
-                RemovalCause::Explicit
-            } else {
-                self.counters.expirations += 1;
-                RemovalCause::Expired
-            };
-            let (key, value) = self.detach(slot, rules);
+            let (key, value, cause) = self.leave(slot, now, rules);
             out.push(key, value, cause);
         }
         (self.pending.clear(), self.absent.clear())
@@ -550,14 +555,12 @@ impl<K: Hash + Eq, V, P: Policy> Shard<K, V, P> {
         K: Borrow<Q>,
     {
         let slot = self.find(hash, key)?;
-        let pinned = self.is_pinned(slot);
         let weight = rules.weigh(self.slab.key(slot), self.slab.value(slot));
         let old_weight = self.weight_of(slot);
-        while weight > old_weight && !rules.budget.reserve(weight - old_weight) {
-            if self.policy.victim() == Some(slot) {
-                // Out of the policy's sight, so that it is not its own victim.
-                self.set_pinned(slot, hash, true);
-            } else if !self.evict_one(now, rules, out) {
+        if weight > old_weight {
+            let fits = weight <= rules.budget.capacity();
+            let more = weight - old_weight;
+            if !fits || !matches!(self.make_room(more, (hash, now), Some(slot), rules, out), Room::Made) {
                 self.counters.rejections += 1;
                 return Some(self.detach(slot, rules));
             }
@@ -568,7 +571,6 @@ impl<K: Hash + Eq, V, P: Policy> Shard<K, V, P> {
         let own = rules.expiry.as_ref();
         let own = own.and_then(|expiry| expiry(self.slab.key(slot), self.slab.value(slot)));
         self.set_times(slot, own.map(saturating_nanos), now, rules);
-        self.set_pinned(slot, hash, pinned);
         None
     }
 
@@ -584,15 +586,25 @@ impl<K: Hash + Eq, V, P: Policy> Shard<K, V, P> {
         K: Borrow<Q>,
     {
         let slot = self.find(hash, key)?;
-        let fresh = self.is_fresh(slot, now);
-        let (key, value) = self.detach(slot, rules);
-        if fresh {
+        Some(self.leave(slot, now, rules))
+    }
+
+    /// Removes an entry for the caller, or because its time is over.
+    pub(crate) fn leave<S: BuildHasher>(
+        &mut self,
+        slot: Slot,
+        now: u64,
+        rules: &Rules<K, V, S>,
+    ) -> (K, V, RemovalCause) {
+        let cause = if self.is_fresh(slot, now) {
             self.counters.removals += 1;
-            Some((key, value, RemovalCause::Explicit))
+            RemovalCause::Explicit
         } else {
             self.counters.expirations += 1;
-            Some((key, value, RemovalCause::Expired))
-        }
+            RemovalCause::Expired
+        };
+        let (key, value) = self.detach(slot, rules);
+        (key, value, cause)
     }
 
     /// Collects up to `limit` expired entries; true if that was all.
@@ -634,6 +646,11 @@ impl<K: Hash + Eq, V, P: Policy> Shard<K, V, P> {
         } else {
             self.policy.insert(slot, hash);
         }
+    }
+
+    /// The weight of the key's entry, 0 if it has none.
+    pub(crate) fn weight_under(&self, hash: u64, key: &K) -> u64 {
+        self.find(hash, key).map_or(0, |slot| self.weight_of(slot))
     }
 
     #[inline]

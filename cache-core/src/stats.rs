@@ -23,7 +23,7 @@ pub struct StatsSnapshot {
     pub replacements: u64,
     /// Entries evicted for want of room.
     pub evictions: u64,
-    /// Sum of the weights of evicted entries.
+    /// Sum of the weights of evicted entries; stays at `u64::MAX` once it is there.
     pub evicted_weight: u64,
     /// Entries that left because their time was over.
     pub expirations: u64,
@@ -76,7 +76,7 @@ impl StatsSnapshot {
         self.insertions += other.insertions;
         self.replacements += other.replacements;
         self.evictions += other.evictions;
-        self.evicted_weight += other.evicted_weight;
+        self.evicted_weight = self.evicted_weight.saturating_add(other.evicted_weight);
         self.expirations += other.expirations;
         self.removals += other.removals;
         self.rejections += other.rejections;

@@ -6,10 +6,7 @@
 //! the ordinary types whatever the flag, hence shuttle stays a dependency of tests alone.
 
 #[cfg(not(all(test, shuttle)))]
-#[allow(
-    unused_imports,
-    reason = "one face for two builds; not each part is needed in both"
-)]
+#[allow(unused_imports, reason = "one face for two builds; not each part is needed in both")]
 mod imp {
     pub(crate) use parking_lot::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
     pub(crate) use std::sync::{Arc, Weak, atomic};
@@ -17,17 +14,11 @@ mod imp {
 }
 
 #[cfg(all(test, shuttle))]
-#[allow(
-    unused_imports,
-    dead_code,
-    reason = "one face for two builds; not each part is needed in both"
-)]
+#[allow(unused_imports, dead_code, reason = "one face for two builds; not each part is needed in both")]
 mod imp {
     use std::sync::{PoisonError, TryLockError, TryLockResult};
 
-    pub(crate) use shuttle::sync::{
-        Arc, MutexGuard, RwLockReadGuard, RwLockWriteGuard, Weak, atomic,
-    };
+    pub(crate) use shuttle::sync::{Arc, MutexGuard, RwLockReadGuard, RwLockWriteGuard, Weak, atomic};
     pub(crate) use shuttle::thread;
 
     /// A lock that is not poisoned by a panic, as parking_lot's is not.
@@ -87,8 +78,5 @@ mod imp {
     }
 }
 
-#[allow(
-    unused_imports,
-    reason = "one face for two builds; not each part is needed in both"
-)]
+#[allow(unused_imports, reason = "one face for two builds; not each part is needed in both")]
 pub(crate) use imp::*;

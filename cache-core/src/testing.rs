@@ -36,7 +36,7 @@ use crate::{Hit, Policy, Slot};
 #[cfg(test)]
 mod tests;
 
-/// Runs `check` with a few fixed seeds and with fresh ones.
+/// Runs `check` with a few fixed seeds and with fresh ones (under Miri with one fixed seed).
 ///
 /// The environment may say otherwise: `TENFOLD_SEED=n` runs that seed alone, `TENFOLD_ROUNDS=n` runs n fresh seeds
 /// instead of one. When a check panics, its seed is printed to standard error in a form that replays it.
@@ -53,7 +53,7 @@ pub fn for_each_seed(check: impl Fn(u64)) {
     }
     // The one thing here that differs between runs; std has no other source of randomness.
     let mut fresh = Rng::new(RandomState::new().hash_one(0));
-    for _ in 0..number_from_env("TENFOLD_ROUNDS").unwrap_or(1) {
+    for _ in 0..number_from_env("TENFOLD_ROUNDS").unwrap_or(u64::from(!cfg!(miri))) {
         run_seed(fresh.next_u64(), &check);
     }
 }
@@ -66,11 +66,7 @@ fn run_seed(seed: u64, check: impl Fn(u64)) {
 
 fn number_from_env(name: &str) -> Option<u64> {
     let value = std::env::var(name).ok()?;
-    Some(
-        value
-            .parse()
-            .unwrap_or_else(|_| panic!("{name} must be a number, not {value:?}")),
-    )
+    Some(value.parse().unwrap_or_else(|_| panic!("{name} must be a number, not {value:?}")))
 }
 
 /// Prints its seed if it is dropped by a panic.
@@ -84,10 +80,10 @@ impl Drop for SeedReport {
     }
 }
 
-/// How many steps a random test takes: `full`, or a fiftieth of it under Miri, which is that much slower.
+/// How many steps a random test takes: `full`, or a hundredth of it under Miri, which is slower than that.
 #[must_use]
 pub const fn steps(full: usize) -> usize {
-    if cfg!(miri) { full / 50 } else { full }
+    if cfg!(miri) { full / 100 } else { full }
 }
 
 /// A naive model of a policy: no links, no buckets, only what the policy's documentation says.
@@ -129,16 +125,8 @@ pub fn check_policy<P: Policy>(make: impl Fn() -> P, seed: u64) {
         policy.check_invariants();
         check_state(&mut policy, &tracked);
         check_state(&mut twin, &tracked);
-        assert_eq!(
-            policy.victim(),
-            twin.victim(),
-            "L6: victims of two policies after the same calls"
-        );
-        assert_eq!(
-            policy.order(),
-            twin.order(),
-            "L6: orders of two policies after the same calls"
-        );
+        assert_eq!(policy.victim(), twin.victim(), "L6: victims of two policies after the same calls");
+        assert_eq!(policy.order(), twin.order(), "L6: orders of two policies after the same calls");
         if rng.chance(1, 8) {
             check_admission(&mut policy, &mut twin, &mut rng);
         }
@@ -156,21 +144,10 @@ fn check_state<P: Policy>(policy: &mut P, tracked: &Tracked) {
     assert_eq!(policy.is_empty(), tracked.len() == 0, "L2: is_empty");
     let order = policy.order();
     let set: BTreeSet<Slot> = order.iter().copied().collect();
-    assert_eq!(
-        set.len(),
-        order.len(),
-        "order names a slot twice: {order:?}"
-    );
-    assert!(
-        set.into_iter().eq(tracked.iter()),
-        "L1: order differs from the tracked slots: {order:?}"
-    );
+    assert_eq!(set.len(), order.len(), "order names a slot twice: {order:?}");
+    assert!(set.into_iter().eq(tracked.iter()), "L1: order differs from the tracked slots: {order:?}");
     let victim = policy.victim();
-    assert_eq!(
-        victim,
-        order.first().copied(),
-        "L3: victim is the first of order"
-    );
+    assert_eq!(victim, order.first().copied(), "L3: victim is the first of order");
     assert_eq!(policy.order(), order, "L4: order after asking for a victim");
     assert_eq!(policy.victim(), victim, "L4: victim asked twice");
     assert_eq!(policy.order(), order, "L4: order after asking twice");
@@ -184,11 +161,7 @@ fn check_admission<P: Policy>(policy: &mut P, twin: &mut P, rng: &mut Rng) {
     policy.miss(hash);
     twin.miss(hash);
     let admitted = policy.admit(hash, victim);
-    assert_eq!(
-        admitted,
-        twin.admit(hash, victim),
-        "L6: admission by two policies after the same calls"
-    );
+    assert_eq!(admitted, twin.admit(hash, victim), "L6: admission by two policies after the same calls");
     policy.check_invariants();
 }
 
@@ -213,18 +186,12 @@ fn check_drain<P: Policy>(policy: &mut P) {
     let foretold = policy.order();
     let mut visited = Vec::new();
     while let Some(victim) = policy.victim() {
-        assert!(
-            visited.len() < foretold.len(),
-            "L5: more victims than tracked slots: {visited:?}, {victim:?}"
-        );
+        assert!(visited.len() < foretold.len(), "L5: more victims than tracked slots: {visited:?}, {victim:?}");
         visited.push(victim);
         policy.remove(victim);
         policy.check_invariants();
     }
-    assert_eq!(
-        visited, foretold,
-        "L5: victims until none is left, against order"
-    );
+    assert_eq!(visited, foretold, "L5: victims until none is left, against order");
     assert_eq!(policy.len(), 0, "L2, L5: len once no victim is left");
 }
 
@@ -261,17 +228,9 @@ pub fn check_against_oracle<P: Policy>(mut policy: P, mut oracle: impl Oracle, s
             Step::Clear => oracle.clear(),
         }
         policy.check_invariants();
-        assert_eq!(
-            policy.order(),
-            oracle.order(),
-            "step {count}, {step:?}: order against the oracle's"
-        );
+        assert_eq!(policy.order(), oracle.order(), "step {count}, {step:?}: order against the oracle's");
         let victim = policy.victim();
-        assert_eq!(
-            victim,
-            oracle.order().first().copied(),
-            "step {count}, {step:?}: victim against the oracle's"
-        );
+        assert_eq!(victim, oracle.order().first().copied(), "step {count}, {step:?}: victim against the oracle's");
     }
 }
 
@@ -343,10 +302,7 @@ struct Tracked {
 
 impl Tracked {
     fn new(rng: &mut Rng) -> Self {
-        Self {
-            slots: vec![false; 1 + rng.below(48) as usize],
-            hits: 4 + rng.below(12),
-        }
+        Self { slots: vec![false; 1 + rng.below(48) as usize], hits: 4 + rng.below(12) }
     }
 
     /// Chooses a call that the engine might make now, and notes it.
@@ -363,11 +319,7 @@ impl Tracked {
             return Step::Insert(slot, hash_of(rng.below(128)));
         }
         if rng.chance(self.hits, 16) {
-            return if rng.chance(1, 8) {
-                Step::Replace(slot)
-            } else {
-                Step::Hit(slot)
-            };
+            return if rng.chance(1, 8) { Step::Replace(slot) } else { Step::Hit(slot) };
         }
         // Evictions are far more common than other removals.
         let leaving = victim.filter(|_| rng.chance(3, 4)).unwrap_or(slot);
@@ -380,10 +332,7 @@ impl Tracked {
     }
 
     fn iter(&self) -> impl Iterator<Item = Slot> {
-        (0..)
-            .zip(&self.slots)
-            .filter(|(_, tracked)| **tracked)
-            .map(|(index, _)| Slot::new(index))
+        (0..).zip(&self.slots).filter(|(_, tracked)| **tracked).map(|(index, _)| Slot::new(index))
     }
 }
 

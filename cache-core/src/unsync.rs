@@ -219,8 +219,8 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
         let now = self.rules.now();
         let slot = self.shard.hit(hash, key, now)?;
         let result = change(self.shard.value_mut(slot));
-        if self.rules.weigher.is_some() || self.rules.needs_times(None) {
-            // Weight and times depend on the value: the entry leaves and comes back as if replaced.
+        if self.rules.weigher.is_some() || self.rules.is_timed() {
+            // Weight and times depend on the value: as if it were replaced.
             self.rewrite(hash, key, now);
         }
         Some(result)
@@ -276,11 +276,16 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
     /// Removes and returns the entry that would be evicted next.
     pub fn pop_victim(&mut self) -> Option<(K, V)> {
         self.collect_expired();
-        let slot = self.shard.victim()?;
-        let (key, value) = self.shard.detach(slot, &self.rules);
-        self.shard.counters.removals += 1;
-        self.rules.tell(&key, &value, RemovalCause::Explicit);
-        Some((key, value))
+        let now = self.rules.now();
+        loop {
+            let slot = self.shard.victim()?;
+            let (key, value, cause) = self.shard.leave(slot, now, &self.rules);
+            self.rules.tell(&key, &value, cause);
+            // Expired entries that are kept for failing loads are no answer.
+            if cause == RemovalCause::Explicit {
+                return Some((key, value));
+            }
+        }
     }
 
     /// Removes every entry.

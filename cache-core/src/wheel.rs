@@ -60,11 +60,7 @@ struct Node {
 }
 
 impl Node {
-    const IDLE: Self = Self {
-        deadline: NEVER,
-        prev: NIL,
-        next: NIL,
-    };
+    const IDLE: Self = Self { deadline: NEVER, prev: NIL, next: NIL };
 }
 
 /// Deadlines of slots, and which of them have passed.
@@ -100,18 +96,11 @@ pub(crate) struct Wheel {
 impl Wheel {
     /// An empty wheel at this time; allocates nothing yet.
     pub(crate) const fn new(now: u64) -> Self {
-        Self {
-            nodes: Vec::new(),
-            heads: Vec::new(),
-            occupied: [0; LEVELS],
-            now,
-            sorted: now,
-            wake: NEVER,
-            len: 0,
-        }
+        Self { nodes: Vec::new(), heads: Vec::new(), occupied: [0; LEVELS], now, sorted: now, wake: NEVER, len: 0 }
     }
 
     /// The number of slots scheduled.
+    #[cfg(test)]
     pub(crate) const fn len(&self) -> usize {
         self.len
     }
@@ -119,9 +108,7 @@ impl Wheel {
     /// The deadline of `slot`; [`NEVER`] if it is not scheduled.
     #[inline]
     pub(crate) fn deadline(&self, slot: Slot) -> u64 {
-        self.nodes
-            .get(slot.index())
-            .map_or(NEVER, |node| node.deadline)
+        self.nodes.get(slot.index()).map_or(NEVER, |node| node.deadline)
     }
 
     /// Whether `slot` has a deadline.
@@ -180,20 +167,7 @@ impl Wheel {
     #[inline]
     pub(crate) fn pop_expired_within(&mut self, now: u64, moves: &mut usize) -> Option<Slot> {
         self.now = self.now.max(now);
-        if self.now < self.wake {
-            None
-        } else {
-            self.sort_out(moves)
-        }
-    }
-
-    /// Forgets all deadlines; keeps the time and the memory.
-    pub(crate) fn clear(&mut self) {
-        self.nodes.clear();
-        self.heads.fill(NIL);
-        self.occupied = [0; LEVELS];
-        self.wake = NEVER;
-        self.len = 0;
+        if self.now < self.wake { None } else { self.sort_out(moves) }
     }
 
     fn sort_out(&mut self, moves: &mut usize) -> Option<Slot> {
@@ -284,12 +258,7 @@ impl Wheel {
     /// Walks all lists and panics, naming the invariant, if something is wrong.
     #[cfg(any(test, fuzzing, shuttle, feature = "testing"))]
     pub(crate) fn check_invariants(&self) {
-        assert!(
-            self.sorted <= self.now,
-            "I5: sorted {} is after now {}",
-            self.sorted,
-            self.now
-        );
+        assert!(self.sorted <= self.now, "I5: sorted {} is after now {}", self.sorted, self.now);
         let mut linked = 0;
         for list in 0..self.heads.len() {
             if list != DUE {
@@ -300,56 +269,28 @@ impl Wheel {
             while at != NIL {
                 let node = self.nodes[at as usize];
                 assert_eq!(node.prev, prev, "I6: slot {at} does not lead back");
-                assert_ne!(
-                    node.deadline, NEVER,
-                    "I1: slot {at} is linked without a deadline"
-                );
-                assert!(
-                    self.wake <= node.deadline,
-                    "I4: wake {} is after {}",
-                    self.wake,
-                    node.deadline
-                );
+                assert_ne!(node.deadline, NEVER, "I1: slot {at} is linked without a deadline");
+                assert!(self.wake <= node.deadline, "I4: wake {} is after {}", self.wake, node.deadline);
                 if list != DUE {
                     self.check_place(list / BUCKETS, list % BUCKETS, node.deadline);
                 }
                 linked += 1;
-                assert!(
-                    linked <= self.len,
-                    "I1, I6: more nodes in lists than scheduled"
-                );
+                assert!(linked <= self.len, "I1, I6: more nodes in lists than scheduled");
                 (prev, at) = (at, node.next);
             }
         }
         assert_eq!(linked, self.len, "I1: nodes in lists");
-        let scheduled = self
-            .nodes
-            .iter()
-            .filter(|node| node.deadline != NEVER)
-            .count();
+        let scheduled = self.nodes.iter().filter(|node| node.deadline != NEVER).count();
         assert_eq!(scheduled, self.len, "I1: nodes with a deadline");
     }
 
     #[cfg(any(test, fuzzing, shuttle, feature = "testing"))]
     fn check_place(&self, level: usize, bucket: usize, deadline: u64) {
-        let digit =
-            |time: u64, level: usize| (time >> (level as u32 * DIGIT_BITS)) as usize % BUCKETS;
-        assert_eq!(
-            digit(deadline, level),
-            bucket,
-            "I2: digit {level} of {deadline}"
-        );
-        assert!(
-            digit(self.sorted, level) < bucket,
-            "I2: {deadline} in level {level} at {}",
-            self.sorted
-        );
+        let digit = |time: u64, level: usize| (time >> (level as u32 * DIGIT_BITS)) as usize % BUCKETS;
+        assert_eq!(digit(deadline, level), bucket, "I2: digit {level} of {deadline}");
+        assert!(digit(self.sorted, level) < bucket, "I2: {deadline} in level {level} at {}", self.sorted);
         for higher in level + 1..LEVELS {
-            assert_eq!(
-                digit(deadline, higher),
-                digit(self.sorted, higher),
-                "I2: digit {higher} of {deadline}"
-            );
+            assert_eq!(digit(deadline, higher), digit(self.sorted, higher), "I2: digit {higher} of {deadline}");
         }
     }
 }

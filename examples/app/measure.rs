@@ -4,11 +4,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tenfold_rig::{
-    CapacityPlan, Cost, Exchange, Failure, Faults, Instant, Load, LoadPlan, Machine, Node, Request, RoleResult, Service,
-    measure_capacity, now,
+    CapacityError, CapacityPlan, Cost, Curve, CurvePoint, Exchange, Failure, Faults, Instant, Machine, Mmc, Network, Node,
+    Point, Request, RoleResult, RungReport, Service, Subject, measure_capacity, now,
 };
-use tenfold_rig::report::{Curve, RungReport};
-use tenfold_rig::theory::{Mmc, Network};
 
 use crate::rung::{Climb, Stack};
 
@@ -52,17 +50,17 @@ impl Measured {
     }
 }
 
-/// What a capacity is measured on.
+/// What a capacity is measured of.
 #[derive(Debug, Clone)]
-pub struct Subject<'a> {
+pub struct Sizing<'a> {
     /// Begins each line of progress.
     pub label: &'a str,
-    /// Copies of one system, loaded side by side.
-    pub stacks: &'a [Stack],
-    /// The queueing model of one of them.
+    /// The queueing model of the system.
     pub model: Network,
-    /// Load time of each of the three repeats.
+    /// Load time of each of the three repeats; 4 s at least.
     pub budget: Duration,
+    /// Whether the repeats run side by side: for small systems. Large ones would compete for this machine.
+    pub side_by_side: bool,
 }
 
 /// The model of one node that serves as `service` says; one that takes no time if the cost is real.
@@ -71,64 +69,79 @@ pub fn model(cost: &Cost, service: Service) -> Mmc {
     Mmc::new(service.slots, mean)
 }
 
-/// Finds the highest rate at which the promise is kept; `source` makes a stream of requests from a seed.
+/// Finds the highest rate at which the promise is kept. `start` starts a copy of the system from a seed and returns it
+/// with the requests it is to be asked; every repeat gets copies of its own.
 ///
 /// # Errors
 ///
-/// A load cannot be made, or no rate keeps the promise.
-pub async fn capacity<S>(climb: &Climb, subject: Subject<'_>, source: impl Fn(u64) -> S) -> RoleResult<Measured>
+/// A copy cannot be started, or no rate keeps the promise.
+pub async fn capacity<F, Fut, S>(climb: &Climb, sizing: Sizing<'_>, start: F) -> RoleResult<Measured>
 where
-    S: FnMut() -> Request,
+    F: Fn(u64) -> Fut,
+    Fut: Future<Output = RoleResult<(Stack, S)>>,
+    S: FnMut() -> Request + Send + 'static,
 {
-    let Subject { label, stacks, model, budget } = subject;
+    let Sizing { label, model, budget, side_by_side } = sizing;
     let bound = Duration::from_secs_f64(climb.promise().p99_ms / 1e3);
     let theory = Some(model.capacity(bound)).filter(|rate| rate.is_finite());
-    let clients = stacks.iter().map(Stack::client).collect::<RoleResult<Vec<_>>>()?;
     let mut plan = CapacityPlan::new(label, theory.unwrap_or(UNMODELLED_RATE));
-    plan.copies = stacks.len();
-    plan.budget = budget;
-    plan.promise = climb.promise();
-    plan.seed = climb.seed;
+    // Without modelled time the copies would share what is measured: the machine.
+    if !side_by_side || climb.cost.is_real() {
+        (plan.at_once, plan.copies) = (1, 1);
+    }
+    (plan.budget, plan.promise, plan.seed) = (budget, climb.promise(), climb.seed);
+    let stacks = Mutex::new(Vec::new());
     let machine = Machine::begin()?;
-    let cpu = || stacks.iter().map(Stack::cpu_seconds).sum::<f64>();
-    let cpu_before = cpu();
     let found = measure_capacity(
         &plan,
-        |probe| {
-            let client = clients[probe.copy].clone();
-            let source = source(probe.seed);
-            let load = LoadPlan::new(probe.rate, probe.duration).warm_up(probe.warm_up).seed(probe.seed);
-            async move { Ok::<_, tenfold_rig::LoadError>(Load::new(client, load)?.run(source, Exchange::verdict).await) }
+        |copy| {
+            let started = start(copy.seed);
+            let stacks = &stacks;
+            async move {
+                let (stack, source) = started.await.map_err(NotStarted)?;
+                let subject = Subject::new(stack.client().map_err(NotStarted)?, source, Exchange::verdict);
+                stacks.lock().unwrap_or_else(PoisonError::into_inner).push(stack);
+                Ok::<_, NotStarted>(subject)
+            }
         },
         &climb.progress,
     )
-    .await?;
+    .await
+    .map_err(|error| Broken { label: label.to_owned(), source: Box::new(error) })?;
     let used = machine.finish()?;
+    let stacks = stacks.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let cpu_seconds: f64 = stacks.iter().map(Stack::cpu_seconds).sum();
     let mut curve = model.to_curve(label, bound);
     curve.measured = found.curve.iter().map(point).collect();
     curve.capacity = Some(found.rate);
-    let below = curve.measured.iter().rfind(|point| point.rate <= found.rate * 1.02);
-    let p50_ms = below.map_or(0.0, |point| point.p50_ms);
     Ok(Measured {
         capacity: found.rate,
         theory,
         repeats: found.repeats,
-        p50_ms,
+        p50_ms: found.p50_ms,
         p99_ms: found.p99_ms,
-        cpu_cores: (cpu() - cpu_before) / used.elapsed_s / stacks.len() as f64,
+        cpu_cores: cpu_seconds / used.elapsed_s / plan.slots() as f64,
         machine_share: used.machine_share,
         rss_bytes: stacks.first().map_or(0, Stack::rss_bytes),
         curve,
     })
 }
 
-fn point(point: &tenfold_rig::CurvePoint) -> tenfold_rig::report::CurvePoint {
-    tenfold_rig::report::CurvePoint {
-        rate: point.rate,
-        p50_ms: point.p50_ms,
-        p99_ms: point.p99_ms,
-        failed_ratio: point.failed_ratio,
-    }
+/// A capacity that could not be measured.
+#[derive(Debug, thiserror::Error)]
+#[error("the capacity of {label} could not be measured")]
+struct Broken {
+    label: String,
+    source: Box<CapacityError<NotStarted>>,
+}
+
+/// A copy of the system that did not start.
+#[derive(Debug, thiserror::Error)]
+#[error("no copy of it starts")]
+struct NotStarted(#[source] Box<dyn std::error::Error + Send + Sync>);
+
+fn point(point: &CurvePoint) -> Point {
+    Point { rate: point.rate, p50_ms: point.p50_ms, p99_ms: point.p99_ms, failed_ratio: point.failed_ratio }
 }
 
 /// Remembers for every request when it was meant to leave and whether it was answered well.
@@ -163,7 +176,7 @@ impl Outcomes {
     }
 
     /// An observer for a load.
-    pub fn observer(&self) -> impl Fn(&Exchange<'_>) -> Result<(), Failure> + Send + Sync + 'static {
+    pub fn observer(&self) -> impl Fn(&Exchange) -> Result<(), Failure> + Send + Sync + 'static {
         let seen = Arc::clone(&self.seen);
         move |exchange| {
             let verdict = exchange.verdict();

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use tenfold_rig::report::Claim;
+use tenfold_rig::Claim;
 use tenfold_rig::TempDir;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use hyper::{Method, StatusCode};
 use serde_json::json;
-use tenfold_rig::report::Claim;
+use tenfold_rig::Claim;
 use tenfold_rig::{NodeSpec, Rng, RoleResult, now};
 
 use crate::database::{Batch, Database, DatabaseError, Statement, Value};

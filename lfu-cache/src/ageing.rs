@@ -11,6 +11,40 @@
 /// So an entry that is no longer asked for survives at most `max_lead` turnovers of the cache's least frequent part,
 /// however popular it once was.
 ///
+/// # Measured
+/// Hit ratio in percent, one shard, unit weights; means over 18 public traces (transactions, disk blocks, web, loops,
+/// memory addresses; 29 million accesses) at three capacities each, and the worst loss against LRU on any row:
+///
+/// | order | mean | worst against LRU |
+/// |---|--:|--:|
+/// | exact LFU | 34.56 | -76.3 |
+/// | LRU | 48.50 | |
+/// | counts halved at every turnover of the cache | 48.78 | -3.8 |
+/// | dynamic ageing, a hit worth 1, no bound | 48.98 | -3.2 |
+/// | a hit worth 4, lead at most 16 | 50.16 | -3.2 |
+/// | **a hit worth 4, lead at most 8 (the default)** | **50.19** | **-1.7** |
+///
+/// Some of the rows:
+///
+/// | trace | capacity | LRU | exact LFU | aged LFU |
+/// |---|--:|--:|--:|--:|
+/// | product pages of a shop (cache2k `web07`) | 200 | 38.99 | 30.57 | 41.94 |
+/// | the same | 4,000 | 60.82 | 60.15 | 62.48 |
+/// | recommendation look-ups (Scarab Research) | 2,500 | 34.42 | 30.32 | 38.85 |
+/// | transactions (OLTP of the ARC paper) | 1,000 | 32.83 | 13.83 | 38.39 |
+/// | objects of a shop's database (cache2k `orm-busy`), the worst row | 800 | 77.44 | 18.08 | 75.71 |
+///
+/// Halving was not taken although it is the usual way: it is O(1) only amortised (all entries move at once, under
+/// the shard's lock), needs a period to be tuned, and came out behind.
+///
+/// # Examples
+/// ```
+/// use tenfold_lfu_cache::{Ageing, Lfu};
+///
+/// let quick_to_forget = Lfu::aged(Ageing::default().max_lead(4));
+/// # let _ = quick_to_forget;
+/// ```
+///
 /// # Source
 /// M. Arlitt et al., 2000 (LFU with dynamic ageing). Differences: a hit is worth more than one, and the lead is
 /// bounded. There is no such bound in the original, where a former favourite stays for as many turnovers as it had
@@ -23,10 +57,7 @@ pub struct Ageing {
 
 impl Default for Ageing {
     fn default() -> Self {
-        Self {
-            hit_worth: 4,
-            max_lead: 8,
-        }
+        Self { hit_worth: 4, max_lead: 8 }
     }
 }
 
@@ -37,10 +68,7 @@ impl Ageing {
     /// one frequency does. A hit may step over as many distinct counts as it is worth.
     #[must_use]
     pub const fn hit_worth(self, worth: u8) -> Self {
-        Self {
-            hit_worth: if worth == 0 { 1 } else { worth },
-            ..self
-        }
+        Self { hit_worth: if worth == 0 { 1 } else { worth }, ..self }
     }
 
     /// How far a count may lead the age. Default 8; 0 counts as 1.
@@ -49,9 +77,6 @@ impl Ageing {
     /// larger one it tells more degrees of popularity apart, and keeps former favourites for longer.
     #[must_use]
     pub const fn max_lead(self, lead: u32) -> Self {
-        Self {
-            max_lead: if lead == 0 { 1 } else { lead },
-            ..self
-        }
+        Self { max_lead: if lead == 0 { 1 } else { lead }, ..self }
     }
 }

@@ -92,10 +92,7 @@ impl Lfu {
     /// LFU that forgets by degrees, as `ageing` says.
     #[must_use]
     pub fn aged(ageing: Ageing) -> Self {
-        Self {
-            ageing: Some(ageing),
-            ..Self::default()
-        }
+        Self { ageing: Some(ageing), ..Self::default() }
     }
 
     fn count(&self, bucket: Slot) -> u64 {
@@ -135,10 +132,7 @@ impl Lfu {
     }
 
     fn link(&mut self, slot: Slot, bucket: Slot) {
-        self.buckets
-            .data_mut(bucket)
-            .entries
-            .push_front(&mut self.entries, slot);
+        self.buckets.data_mut(bucket).entries.push_front(&mut self.entries, slot);
         *self.entries.data_mut(slot) = bucket.get();
     }
 
@@ -193,10 +187,7 @@ impl Policy for Lfu {
             return;
         }
         let new = self.bucket(raised, Some(old));
-        self.buckets
-            .data_mut(old)
-            .entries
-            .remove(&mut self.entries, slot);
+        self.buckets.data_mut(old).entries.remove(&mut self.entries, slot);
         self.link(slot, new);
         self.retire_if_empty(old);
     }
@@ -232,60 +223,28 @@ impl Policy for Lfu {
 
     fn order(&self) -> Vec<Slot> {
         let buckets = self.order.iter(&self.buckets);
-        buckets
-            .flat_map(|bucket| self.buckets.data(bucket).entries.iter(&self.entries).rev())
-            .collect()
+        buckets.flat_map(|bucket| self.buckets.data(bucket).entries.iter(&self.entries).rev()).collect()
     }
 
-    #[cfg(any(test, fuzzing, shuttle, feature = "testing"))]
     fn check_invariants(&self) {
         self.order.check_invariants(&self.buckets);
         self.spare.check_invariants(&self.buckets);
-        assert_eq!(
-            self.order.len() + self.spare.len(),
-            self.made as usize,
-            "I4: buckets in order and spare"
-        );
+        assert_eq!(self.order.len() + self.spare.len(), self.made as usize, "I4: buckets in order and spare");
         let (mut len, mut before) = (0, None);
         for bucket in self.order.iter(&self.buckets) {
             let Bucket { count, entries } = self.buckets.data(bucket);
             entries.check_invariants(&self.entries);
-            assert!(
-                !entries.is_empty(),
-                "I2: the bucket of count {count} is empty"
-            );
-            assert!(
-                before < Some(*count),
-                "I2: count {count} follows {before:?}"
-            );
+            assert!(!entries.is_empty(), "I2: the bucket of count {count} is empty");
+            assert!(before < Some(*count), "I2: count {count} follows {before:?}");
             for slot in entries.iter(&self.entries) {
-                assert_eq!(
-                    self.bucket_of(slot),
-                    bucket,
-                    "I1: the bucket that {slot:?} names"
-                );
+                assert_eq!(self.bucket_of(slot), bucket, "I1: the bucket that {slot:?} names");
             }
-            let lead = self
-                .ageing
-                .as_ref()
-                .map_or(u64::MAX, |ageing| u64::from(ageing.max_lead));
-            assert!(
-                *count >= self.age,
-                "I5: count {count} is below the age {}",
-                self.age
-            );
-            assert!(
-                *count - self.age <= lead,
-                "I5: count {count} leads the age {} too far",
-                self.age
-            );
+            let lead = self.ageing.as_ref().map_or(u64::MAX, |ageing| u64::from(ageing.max_lead));
+            assert!(*count >= self.age, "I5: count {count} is below the age {}", self.age);
+            assert!(*count - self.age <= lead, "I5: count {count} leads the age {} too far", self.age);
             (len, before) = (len + entries.len(), Some(*count));
         }
         assert_eq!(len, self.len, "I6: entries in buckets");
-        assert!(
-            self.ageing.is_some() || self.age == 0,
-            "I5: age {} without ageing",
-            self.age
-        );
+        assert!(self.ageing.is_some() || self.age == 0, "I5: age {} without ageing", self.age);
     }
 }

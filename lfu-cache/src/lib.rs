@@ -149,3 +149,7 @@ pub mod unsync {
     /// A cache for one thread that evicts what was used least often.
     pub type LfuCache<K, V, S = DefaultHashBuilder> = Cache<K, V, Lfu, S>;
 }
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -23,10 +23,7 @@ impl Fifo {
     /// An order that tracks nothing.
     #[must_use]
     pub const fn new() -> Self {
-        Self {
-            order: List::new(),
-            links: Links::new(),
-        }
+        Self { order: List::new(), links: Links::new() }
     }
 }
 
@@ -62,7 +59,6 @@ impl Policy for Fifo {
         self.order.iter(&self.links).rev().collect()
     }
 
-    #[cfg(any(test, fuzzing, shuttle, feature = "testing"))]
     fn check_invariants(&self) {
         self.order.check_invariants(&self.links);
     }

@@ -144,3 +144,7 @@ pub mod unsync {
     /// A cache for one thread that evicts what was inserted longest ago.
     pub type FifoCache<K, V, S = DefaultHashBuilder> = Cache<K, V, Fifo, S>;
 }
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -23,10 +23,7 @@ impl Lru {
     /// An order that tracks nothing.
     #[must_use]
     pub const fn new() -> Self {
-        Self {
-            order: List::new(),
-            links: Links::new(),
-        }
+        Self { order: List::new(), links: Links::new() }
     }
 }
 
@@ -67,7 +64,6 @@ impl Policy for Lru {
         self.order.iter(&self.links).rev().collect()
     }
 
-    #[cfg(any(test, fuzzing, shuttle, feature = "testing"))]
     fn check_invariants(&self) {
         self.order.check_invariants(&self.links);
     }

@@ -4,7 +4,7 @@ const THROUGHPUT: &str = env!("CARGO_BIN_EXE_throughput");
 
 #[test]
 fn every_cache_takes_part_in_every_workload() {
-    let arguments = ["--quick", "--rounds", "1", "--entries", "10000", "--threads", "1,2"];
+    let arguments = ["--quick", "--rounds", "1", "--entries", "4000", "--threads", "1,2"];
     let workloads = ["hits", "95-5", "50-50", "scan"];
     let named = workloads.iter().flat_map(|workload| ["--workload", workload]);
     let arguments: Vec<&str> = arguments.into_iter().chain(named).collect();
@@ -32,7 +32,7 @@ fn every_cache_takes_part_in_every_workload() {
 fn check_row(row: &serde_json::Value) {
     let fields = ["workload", "threads", "entries", "cache", "ns_per_op", "ops_per_s", "ratio_to_best_peer"];
     has_fields(row, &fields);
-    assert_eq!(row["entries"], 10_000);
+    assert_eq!(row["entries"], 4_000);
     let (ns, ops) = (row["ns_per_op"].as_f64().unwrap(), row["ops_per_s"].as_f64().unwrap());
     let threads = row["threads"].as_f64().unwrap();
     assert!((ns * ops / (threads * 1e9) - 1.0).abs() < 0.02, "{row}");

@@ -23,6 +23,7 @@ impl<T> Seats<T> {
         Self { seats: Vec::new(), free: None, taken: 0 }
     }
 
+    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.taken
     }
@@ -83,7 +84,7 @@ impl<T> Seats<T> {
     }
 
     /// How many seats there have ever been at one time.
-    #[cfg(test)]
+    #[cfg(all(test, not(shuttle)))]
     pub(super) fn places(&self) -> usize {
         self.seats.len()
     }

@@ -12,12 +12,12 @@ use std::time::Duration;
 
 use shuttle::rand::{Rng, thread_rng};
 
-use super::staged::{Bell, Ledger, Settle, Stage, block_on, poll};
+use super::staged::{Bell, Impatient, Ledger, Settle, Stage, block_on, poll};
 use super::{Failure, Flight, Joined, Outcome, WaitError};
 use crate::sync::Arc;
 use crate::sync::thread::{self, JoinHandle};
 
-const ITERATIONS: usize = 2000;
+const ITERATIONS: usize = 1000;
 
 /// Random schedules find most faults; PCT (Burckhardt et al. 2010) those that need few but certain preemptions.
 fn check(scenario: fn()) {
@@ -187,6 +187,7 @@ fn shuttle_a_leading_thread_finishes_or_goes_before_all_eyes() {
             let (flight, settle) = (Arc::clone(&flight), ledger.settle());
             thread::spawn(move || flight.wait(Some(Duration::from_secs(1)), settle))
         };
+        assert!(matches!(flight.wait(None, ledger.settle()), Err(WaitError::Recursive)));
         let error: Arc<dyn std::any::Any + Send + Sync> = Arc::new(404);
         let (way, sent) = (thread_rng().gen_range(0..4), Arc::clone(&error));
         match way {
@@ -222,6 +223,23 @@ fn shuttle_a_load_that_panics_fails_for_everybody() {
             assert!(matches!(waiter.join().unwrap(), Ok(Err(Failure::Panicked))));
         }
         assert_over(&flight, &stage, &ledger);
+    });
+}
+
+#[test]
+fn shuttle_a_load_that_wakes_itself_goes_from_hand_to_hand() {
+    check(|| {
+        let ledger = Ledger::default();
+        let leader = Flight::led_by_future(Box::pin(Impatient(8)), ledger.settle());
+        let flight = Arc::clone(leader.flight());
+        let cancelled = spawn_cancelled(leader, 2);
+        for task in [spawn_task(&flight, &ledger), spawn_task(&flight, &ledger)] {
+            // The leader may have left before anybody else came.
+            assert!(matches!(task.join().unwrap(), Ok(Ok(Some(9)) | Err(Failure::Abandoned))));
+        }
+        assert_left_no_waker(cancelled);
+        flight.check_invariants();
+        assert_eq!(ledger.entries().len(), 1);
     });
 }
 

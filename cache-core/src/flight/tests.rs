@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 
-use super::staged::{Bell, Ledger, Settle, Stage, poll};
+use super::staged::{Bell, Impatient, Ledger, Settle, Stage, poll};
 use super::{Failure, Flight, Joined, Outcome, WaitError};
 
 fn start(stage: &Stage, ledger: &Ledger) -> Joined<u64, Settle> {
@@ -225,22 +225,6 @@ fn many_wakes_between_two_polls_wake_once() {
     assert_eq!(bell.rung(), 1);
     assert!(poll(&mut task, &bell).is_pending());
     assert_eq!(stage.polls(), 2);
-}
-
-/// Is ready after `0` more polls, and asks at once to be polled again.
-struct Impatient(usize);
-
-impl Future for Impatient {
-    type Output = Outcome<u64>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome<u64>> {
-        if self.0 == 0 {
-            return Poll::Ready(Ok(Some(9)));
-        }
-        self.0 -= 1;
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    }
 }
 
 #[test]

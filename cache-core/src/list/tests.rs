@@ -73,37 +73,17 @@ impl Run {
             assert_eq!(list.is_empty(), model.is_empty());
             assert_eq!(list.front(), model.front().copied().map(Slot::new));
             assert_eq!(list.back(), model.back().copied().map(Slot::new));
-            assert!(
-                list.iter(&self.links)
-                    .map(Slot::get)
-                    .eq(model.iter().copied())
-            );
-            assert!(
-                list.iter(&self.links)
-                    .rev()
-                    .map(Slot::get)
-                    .eq(model.iter().rev().copied())
-            );
+            assert!(list.iter(&self.links).map(Slot::get).eq(model.iter().copied()));
+            assert!(list.iter(&self.links).rev().map(Slot::get).eq(model.iter().rev().copied()));
             for (at, &slot) in model.iter().enumerate() {
-                assert_eq!(
-                    self.links.next(Slot::new(slot)),
-                    model.get(at + 1).copied().map(Slot::new)
-                );
+                assert_eq!(self.links.next(Slot::new(slot)), model.get(at + 1).copied().map(Slot::new));
                 let before = at.checked_sub(1).map(|at| Slot::new(model[at]));
                 assert_eq!(self.links.prev(Slot::new(slot)), before);
-                assert_eq!(
-                    *self.links.data(Slot::new(slot)),
-                    slot * 10,
-                    "data beside slot {slot}"
-                );
+                assert_eq!(*self.links.data(Slot::new(slot)), slot * 10, "data beside slot {slot}");
             }
         }
         for slot in 0..SLOTS as u32 {
-            assert_eq!(
-                self.links.is_linked(Slot::new(slot)),
-                self.home(slot).is_some(),
-                "I3: slot {slot}"
-            );
+            assert_eq!(self.links.is_linked(Slot::new(slot)), self.home(slot).is_some(), "I3: slot {slot}");
         }
     }
 }
@@ -112,11 +92,7 @@ impl Run {
 fn keeps_order_as_vec_deques_do() {
     for_each_seed(|seed| {
         let mut rng = Rng::new(seed);
-        let mut run = Run {
-            links: Links::default(),
-            lists: Default::default(),
-            model: Default::default(),
-        };
+        let mut run = Run { links: Links::default(), lists: Default::default(), model: Default::default() };
         for _ in 0..steps(4_000) {
             run.step(&mut rng);
             run.check();

@@ -94,13 +94,16 @@ impl<K: Hash + Eq + Clone, V: Clone, P: Policy, S: BuildHasher> Cache<K, V, P, S
         let keys: Vec<K> = led.iter().map(|(key, _)| key.clone()).collect();
         match loader(&keys) {
             Ok(loaded) => {
+                let asked: HashSet<K> = keys.into_iter().collect();
+                let (loaded, more): (Vec<_>, Vec<_>) = loaded.into_iter().partition(|(key, _)| asked.contains(key));
                 let mut loaded: HashMap<K, V> = loaded.into_iter().collect();
                 for (key, leader) in led {
                     let value = loaded.remove(&key);
                     leader.finish(Ok(value.clone()));
                     found.extend(value.map(|value| (key, value)));
                 }
-                for (key, value) in loaded {
+                // In the loader's order, so that the order of eviction depends on no random hash.
+                for (key, value) in more {
                     self.insert(key, value);
                 }
                 Ok(())
@@ -158,15 +161,17 @@ where
         while !wanted.is_empty() {
             // Keys that are neither here nor on their way, as seen now; `begin` looks again.
             let mut missing = Vec::new();
+            let mut absent = HashSet::new();
             for key in &wanted {
                 let hash = self.hash(key);
                 match self.get_hashed(hash, key) {
                     Some(value) => drop(found.insert(key.clone(), value)),
-                    None if self.is_pending(hash, key) => {}
+                    None if self.current_load(hash, key).is_some() => {}
+                    None if self.is_known_absent(hash, key) => drop(absent.insert(key.clone())),
                     None => missing.push(key.clone()),
                 }
             }
-            wanted.retain(|key| !found.contains_key(key));
+            wanted.retain(|key| !found.contains_key(key) && !absent.contains(key));
             let asked: HashSet<K> = missing.iter().cloned().collect();
             let bulk = (!missing.is_empty()).then(|| Bulk::new(loader(missing)));
             let mut joined = Vec::new();
@@ -208,19 +213,18 @@ where
         }
         Ok(in_order(order, found))
     }
-
-    fn current_load(&self, hash: u64, key: &K) -> Option<Arc<Flight<V>>> {
-        self.read(hash).pending.load(hash, key).cloned()
-    }
 }
 
 type NoSettle<T> = fn(&Flight<T>, &Outcome<T>);
 
+/// What one loader call found.
+type All<K, V> = Arc<HashMap<K, V>>;
+
 /// One loader call, shared by the loads of its keys: it lives as long as any of them.
 struct Bulk<K, V> {
-    flight: Arc<Flight<Arc<HashMap<K, V>>>>,
+    flight: Arc<Flight<All<K, V>>>,
     /// A waiter that is never polled: it keeps the load from being abandoned before the keys' loads wait for it.
-    _seated: Joined<Arc<HashMap<K, V>>, NoSettle<Arc<HashMap<K, V>>>>,
+    _seated: Joined<All<K, V>, NoSettle<All<K, V>>>,
 }
 
 fn no_settle<T>(_: &Flight<T>, _: &Outcome<T>) {}

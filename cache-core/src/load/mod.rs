@@ -15,7 +15,6 @@ use crate::cache::Cache;
 use crate::clock::saturating_nanos;
 use crate::flight::{Failure, Flight, Outcome, WaitError};
 use crate::insert::Insertion;
-use crate::pending::Pending;
 use crate::policy::Policy;
 use crate::shard::Shard;
 
@@ -170,39 +169,37 @@ impl<K: Hash + Eq + Clone, V: Clone, P: Policy, S: BuildHasher> Cache<K, V, P, S
             return;
         }
         let voided = shard.pending.void(hash, key);
-        let forgotten = match outcome {
-            Ok(None) => self.note_absence(&mut shard, hash, key),
-            Ok(Some(_)) => None,
+        let now = self.rules.now();
+        let mut old = None;
+        let mut forgotten = Vec::new();
+        match outcome {
+            Ok(None) => {
+                // The source has no such thing any more.
+                old = shard.remove(hash, key, now, &self.rules);
+                forgotten = self.note_absence(&mut shard, hash, key);
+            }
+            Ok(Some(_)) => {}
             Err(_) => {
-                let now = self.rules.now();
                 if let Some(slot) = shard.find_fresh(hash, key, now) {
                     shard.postpone_refresh(slot, now);
                 }
-                None
             }
-        };
+        }
         drop(shard);
         drop((voided, forgotten));
+        if let Some((key, value, cause)) = old {
+            self.rules.tell(&key, &value, cause);
+        }
     }
 
-    /// The source has no such thing (any more): remembers that, if asked to, and lets go of an older value.
-    #[allow(clippy::type_complexity)]
-    fn note_absence(
-        &self,
-        shard: &mut Shard<K, V, P>,
-        hash: u64,
-        key: &K,
-    ) -> Option<(Vec<K>, Option<(K, V)>)> {
-        let now = self.rules.now();
-        let old = shard.remove(hash, key, now, &self.rules);
-        let old = old.map(|(key, value, _)| (key, value));
+    /// Remembers that there is no such thing, if asked to; returns the absences forgotten for it.
+    fn note_absence(&self, shard: &mut Shard<K, V, P>, hash: u64, key: &K) -> Vec<K> {
         let Some(time_to_live) = self.rules.config.negative_time_to_live else {
-            return Some((Vec::new(), old));
+            return Vec::new();
         };
         let now = self.rules.timeline.now();
         let expires_at = now.saturating_add(saturating_nanos(time_to_live));
-        let forgotten = shard.absent.insert(hash, key.clone(), now, expires_at);
-        Some((forgotten, old))
+        shard.absent.insert(hash, key.clone(), now, expires_at)
     }
 
     /// Ends a flight's claim to its key, so that the next caller starts anew.
@@ -254,9 +251,23 @@ impl<K: Hash + Eq + Clone, V: Clone, P: Policy, S: BuildHasher> Cache<K, V, P, S
         Some(value)
     }
 
-    /// Whether the key has a load or a lease outstanding.
-    pub(crate) fn is_pending(&self, hash: u64, key: &K) -> bool {
-        matches!(self.read(hash).pending.get(hash, key), Some(Pending::Load(_)))
+    /// The load of the key that is going on.
+    pub(crate) fn current_load(&self, hash: u64, key: &K) -> Option<Arc<Flight<V>>> {
+        let shard = self.read(hash);
+        // One may be over and not yet forgotten, or not at all if the weigher or the listener panicked over its value.
+        shard.pending.load(hash, key).filter(|flight| !flight.is_finished()).cloned()
+    }
+
+    /// Whether the key is remembered to be absent; counts as an answer if it is.
+    pub(crate) fn is_known_absent(&self, hash: u64, key: &K) -> bool {
+        if self.rules.config.negative_time_to_live.is_none() {
+            return false;
+        }
+        let now = self.negative_now();
+        let mut shard = self.write(hash);
+        let absent = shard.absent.contains(hash, key, now);
+        shard.counters.negative_hits += u64::from(absent);
+        absent
     }
 }
 

@@ -29,10 +29,7 @@ enum Fault {
 
 impl Plain {
     fn with(fault: Fault) -> Self {
-        Self {
-            fault,
-            ..Self::default()
-        }
+        Self { fault, ..Self::default() }
     }
 }
 
@@ -82,8 +79,7 @@ impl Policy for Plain {
     }
 
     fn clear(&mut self) {
-        self.order
-            .truncate(usize::from(self.fault == Fault::KeepsOneOnClear));
+        self.order.truncate(usize::from(self.fault == Fault::KeepsOneOnClear));
     }
 
     fn order(&self) -> Vec<Slot> {
@@ -119,12 +115,7 @@ impl Oracle for Vec<Slot> {
 /// The message with which `check` panics, if it does.
 fn complaint(check: impl Fn()) -> Option<String> {
     let payload = catch_unwind(AssertUnwindSafe(check)).err()?;
-    Some(
-        payload
-            .downcast_ref::<String>()
-            .cloned()
-            .unwrap_or_default(),
-    )
+    Some(payload.downcast_ref::<String>().cloned().unwrap_or_default())
 }
 
 #[test]
@@ -145,8 +136,7 @@ fn names_the_broken_law() {
         (Fault::OrderMisleads, "L5"),
         (Fault::KeepsOneOnClear, "L2"),
     ] {
-        let complaint = complaint(|| check_policy(|| Plain::with(fault), 1))
-            .expect("the kit must refuse this policy");
+        let complaint = complaint(|| check_policy(|| Plain::with(fault), 1)).expect("the kit must refuse this policy");
         assert!(complaint.contains(law), "{law} is broken, not: {complaint}");
     }
     // Caught as a victim that is not the first in order, or as a second answer that differs.
@@ -158,11 +148,7 @@ fn notices_policies_that_differ_after_the_same_calls() {
     let made = std::cell::Cell::new(0);
     let make = || {
         made.set(made.get() + 1);
-        Plain::with(if made.get() == 1 {
-            Fault::None
-        } else {
-            Fault::HitDoesNothing
-        })
+        Plain::with(if made.get() == 1 { Fault::None } else { Fault::HitDoesNothing })
     };
     let complaint = complaint(|| check_policy(make, 1)).expect("the kit must refuse this policy");
     assert!(complaint.contains("L6"), "{complaint}");

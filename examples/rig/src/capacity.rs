@@ -38,7 +38,7 @@ use crate::progress::Progress;
 use crate::rng::Rng;
 
 /// Copies are added until a repeat sees about so many requests a second.
-const REQUESTS_OF_A_REPEAT: f64 = 500.0;
+const REQUESTS_OF_A_REPEAT: f64 = 700.0;
 const MAX_COPIES: usize = 4;
 
 /// What counts as keeping the promise.
@@ -69,7 +69,7 @@ pub struct CapacityPlan {
     /// Repeats under way at the same time; all of them. Use 1 where they would compete, as with no modelled time.
     pub at_once: usize,
     /// Copies of the system in each repeat that are measured side by side and pooled. More calm the figure of a small
-    /// system, and cost processes. The default is 1 to 4, so that a repeat sees about 500 requests a second.
+    /// system, and cost processes. The default is 1 to 4, so that a repeat sees about 700 requests a second.
     pub copies: usize,
     /// Load time of each repeat; 12 s. Less widens the spread. A wrong expectation may double it.
     pub budget: Duration,
@@ -172,9 +172,9 @@ pub struct Capacity {
     pub low: f64,
     /// The greatest of the repeats.
     pub high: f64,
-    /// Median latency near that rate in milliseconds, all repeats pooled.
+    /// Median latency at that rate in milliseconds, read from the smoothed curve.
     pub p50_ms: f64,
-    /// 99th percentile near that rate in milliseconds, all repeats pooled.
+    /// 99th percentile at that rate in milliseconds, read from the smoothed curve.
     pub p99_ms: f64,
     /// Failed share near that rate.
     pub failed_ratio: f64,

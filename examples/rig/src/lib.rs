@@ -5,24 +5,35 @@
 //! - [`Client`], [`Load`], [`Faults`]: open-loop requests whose latency counts from the intended start.
 //! - [`measure_capacity`]: the highest rate that keeps the promise on p99 and errors, with its spread.
 //! - [`Truth`]: what was acknowledged, so that stale and lost writes are counted from outside.
+//! - [`Network`]: what queueing theory says the same topology can carry.
+//! - [`Workload`]: which keys are asked for: a measured profile, a recorded trace, or Zipf's law.
+//! - [`Report`]: what came out, as data and as tables, files and a page; [`ROWS`]: which requirement it proves.
 //! - [`Machine`]: what the run cost, and whether the machine was free for it.
 #![forbid(unsafe_code)]
 
 mod capacity;
 mod clock;
 mod cost;
+mod ledger;
 mod load;
 mod machine;
 mod node;
 mod process;
+mod profile;
 mod progress;
+mod report;
 mod rng;
 mod role;
 mod spawner;
 mod station;
+mod story;
 mod supervisor;
 mod temp;
+mod theory;
+mod trace;
 mod truth;
+mod workload;
+mod zipf;
 
 pub use bytes::Bytes;
 pub use capacity::{Capacity, CapacityError, CapacityPlan, CopyId, CurvePoint, Promise, Subject, measure_capacity};
@@ -45,3 +56,17 @@ pub use station::{Overloaded, Served, Station, StationError, StationStats};
 pub use supervisor::Supervisor;
 pub use temp::TempDir;
 pub use truth::{ReadVerdict, Truth, TruthCounts};
+pub use ledger::{
+    Drift, LastVerdict, ROWS, Row, Status, VerdictsError, check as check_ledger, check_tree as check_ledger_tree,
+    read_verdicts, render as render_ledger, tests_in,
+};
+pub use profile::{Profile, ProfileKeys, WEB07};
+pub use report::{
+    Claim, Curve, Fact, HIGHEST_RATIO, LOWEST_RATIO, Point, Report, RungReport, Table, TierView, UserModel, Value,
+    Verdict, WriteError,
+};
+pub use story::Story;
+pub use theory::{Mmc, Network, NetworkError, Quantiles, StationId};
+pub use trace::{MAX_TRACE_ACCESSES, MAX_TRACE_BYTES, Trace, TraceError, TraceKeys};
+pub use workload::Workload;
+pub use zipf::{Zipf, ZipfError};

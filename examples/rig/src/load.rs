@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-pub(crate) use depart::{Book, Bounds, Pace, Times, depart};
+pub(crate) use depart::{ARRIVAL_LANE, Book, Bounds, Pace, Times, depart};
 
 pub use client::{Client, Failure, Request, Response};
 pub use faults::{Event, Faults};
@@ -194,7 +194,7 @@ impl Load {
         let begin = start + plan.warm_up;
         let record = Arc::new(Mutex::new(Record::new(begin, plan.duration)));
         let pace = Constant {
-            rng: Rng::new(plan.seed),
+            rng: Rng::new(plan.seed).fork(ARRIVAL_LANE),
             mean_gap: Duration::from_secs_f64(1.0 / plan.rate),
             intended: start,
             end: begin + plan.duration,

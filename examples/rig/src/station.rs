@@ -22,6 +22,9 @@ use crate::clock::{self, Instant};
 use crate::cost::Service;
 use crate::rng::Rng;
 
+/// Apart from the lane of arrivals: one seed for both must not make long gaps meet long services.
+const SERVICE_LANE: u64 = 1;
+
 /// Why a station cannot be built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
@@ -79,6 +82,8 @@ struct Schedule {
 impl Station {
     /// A station of `service` with a line of at most `max_waiting`, its times drawn from `seed`.
     ///
+    /// Give every node a seed of its own: nodes with the same one draw the same times.
+    ///
     /// # Errors
     /// No slots or a mean of zero.
     pub fn new(service: Service, max_waiting: u32, seed: u64) -> Result<Self, StationError> {
@@ -94,7 +99,7 @@ impl Station {
             max_waiting,
             free_at: std::iter::repeat_n(idle, service.slots as usize).collect(),
             starts: VecDeque::new(),
-            rng: Rng::new(seed),
+            rng: Rng::new(seed).fork(SERVICE_LANE),
             stats: StationStats::default(),
         };
         Ok(Self { schedule: Some(Mutex::new(schedule)) })

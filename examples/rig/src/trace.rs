@@ -147,7 +147,7 @@ pub struct TraceKeys {
 }
 
 /// What is wrong with a trace, as its reader sees it.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 enum Damage {
     Corrupt,
     Truncated,
@@ -192,37 +192,50 @@ struct Frames {
     packed: Cursor<Arc<[u8]>>,
     decoder: FrameDecoder,
     is_open: bool,
+    damage: Option<Damage>,
 }
 
 impl Frames {
     fn new(packed: Arc<[u8]>) -> Self {
-        Self { packed: Cursor::new(packed), decoder: FrameDecoder::new(), is_open: false }
+        Self { packed: Cursor::new(packed), decoder: FrameDecoder::new(), is_open: false, damage: None }
     }
 
-    /// Fills `chunk` as far as there is content and returns how far.
+    /// Fills `chunk` as far as there is intact content and returns how far; damage is reported once nothing comes before.
     fn fill(&mut self, chunk: &mut [u8]) -> Result<usize, Damage> {
         let mut filled = 0;
-        while filled < chunk.len() {
+        while filled < chunk.len() && self.damage.is_none() {
+            match self.read(&mut chunk[filled..]) {
+                Ok(0) => break,
+                Ok(bytes) => filled += bytes,
+                Err(damage) => self.damage = Some(damage),
+            }
+        }
+        match self.damage {
+            Some(damage) if filled == 0 => Err(damage),
+            _ => Ok(filled),
+        }
+    }
+
+    /// Some content; 0 bytes at the end of the file.
+    fn read(&mut self, chunk: &mut [u8]) -> Result<usize, Damage> {
+        while self.is_open || !self.is_at_end() {
             if !self.is_open {
-                if self.is_at_end() {
-                    break;
-                }
                 self.is_open = self.open_frame()?;
                 continue;
             }
             while self.decoder.can_collect() == 0 && !self.decoder.is_finished() {
                 let one = BlockDecodingStrategy::UptoBlocks(1);
                 if self.decoder.decode_blocks(&mut self.packed, one).is_err() {
-                    return Err(self.damage());
+                    return Err(self.failed());
                 }
             }
-            match self.decoder.read(&mut chunk[filled..]) {
+            match self.decoder.read(chunk) {
                 Ok(0) => self.close_frame()?,
-                Ok(bytes) => filled += bytes,
-                Err(_) => return Err(self.damage()),
+                Ok(bytes) => return Ok(bytes),
+                Err(_) => return Err(self.failed()),
             }
         }
-        Ok(filled)
+        Ok(0)
     }
 
     /// Begins the next frame; false if it was one to skip.
@@ -237,7 +250,7 @@ impl Frames {
                 self.packed.set_position(next);
                 Ok(false)
             }
-            Err(_) => Err(self.damage()),
+            Err(_) => Err(self.failed()),
         }
     }
 
@@ -252,7 +265,7 @@ impl Frames {
     }
 
     /// What a failed decoding means: at the end of the file, something is missing there.
-    fn damage(&self) -> Damage {
+    fn failed(&self) -> Damage {
         if self.is_at_end() { Damage::Truncated } else { Damage::Corrupt }
     }
 }

@@ -1,6 +1,4 @@
-use tenfold_cache_core::testing::{
-    Oracle, check_against_oracle, check_cost, check_policy, for_each_seed,
-};
+use tenfold_cache_core::testing::{Oracle, check_against_oracle, check_cost, check_policy, for_each_seed};
 use tenfold_cache_core::{Policy, Slot};
 
 use super::Lfu;
@@ -23,10 +21,7 @@ struct Entry {
 
 impl Counts {
     fn aged(ageing: Ageing) -> Self {
-        Self {
-            ageing: Some(ageing),
-            ..Self::default()
-        }
+        Self { ageing: Some(ageing), ..Self::default() }
     }
 
     fn now(&mut self) -> u64 {
@@ -38,37 +33,24 @@ impl Counts {
 impl Oracle for Counts {
     fn insert(&mut self, slot: Slot, _hash: u64) {
         let (count, last_use) = (self.age + 1, self.now());
-        self.entries.push(Entry {
-            slot,
-            count,
-            last_use,
-        });
+        self.entries.push(Entry { slot, count, last_use });
     }
 
     fn hit(&mut self, slot: Slot) {
         let now = self.now();
-        let entry = self
-            .entries
-            .iter_mut()
-            .find(|entry| entry.slot == slot)
-            .unwrap();
+        let entry = self.entries.iter_mut().find(|entry| entry.slot == slot).unwrap();
         entry.last_use = now;
         entry.count = match &self.ageing {
             None => entry.count + 1,
-            Some(Ageing {
-                hit_worth,
-                max_lead,
-            }) => (entry.count + u64::from(*hit_worth)).min(self.age + u64::from(*max_lead)),
+            Some(Ageing { hit_worth, max_lead }) => {
+                (entry.count + u64::from(*hit_worth)).min(self.age + u64::from(*max_lead))
+            }
         };
     }
 
     fn remove(&mut self, slot: Slot) {
         let was_next_victim = self.order().first() == Some(&slot);
-        let at = self
-            .entries
-            .iter()
-            .position(|entry| entry.slot == slot)
-            .unwrap();
+        let at = self.entries.iter().position(|entry| entry.slot == slot).unwrap();
         let entry = self.entries.remove(at);
         if was_next_victim && self.ageing.is_some() {
             self.age = entry.count;
@@ -136,14 +118,11 @@ fn exact_lfu_keeps_the_laws_and_agrees_with_its_oracle() {
 
 #[test]
 fn aged_lfu_keeps_the_laws_and_agrees_with_its_oracle() {
-    for ageing in ageings() {
+    let some = if cfg!(miri) { 2 } else { usize::MAX };
+    for ageing in ageings().into_iter().take(some) {
         for_each_seed(|seed| {
             check_policy(|| Lfu::aged(ageing.clone()), seed);
-            check_against_oracle(
-                Lfu::aged(ageing.clone()),
-                Counts::aged(ageing.clone()),
-                seed,
-            );
+            check_against_oracle(Lfu::aged(ageing.clone()), Counts::aged(ageing.clone()), seed);
         });
     }
 }
@@ -152,9 +131,7 @@ fn aged_lfu_keeps_the_laws_and_agrees_with_its_oracle() {
 fn a_lead_of_one_is_lru() {
     for lead in [0, 1] {
         let ageing = Ageing::default().max_lead(lead);
-        for_each_seed(|seed| {
-            check_against_oracle(Lfu::aged(ageing.clone()), Recency::default(), seed)
-        });
+        for_each_seed(|seed| check_against_oracle(Lfu::aged(ageing.clone()), Recency::default(), seed));
     }
 }
 

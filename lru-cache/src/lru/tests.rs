@@ -1,7 +1,5 @@
 use tenfold_cache_core::Slot;
-use tenfold_cache_core::testing::{
-    Oracle, check_against_oracle, check_cost, check_policy, for_each_seed,
-};
+use tenfold_cache_core::testing::{Oracle, check_against_oracle, check_cost, check_policy, for_each_seed};
 
 use super::Lru;
 

@@ -42,16 +42,16 @@ pub(super) fn summarise(plan: &CapacityPlan, measured: &[Measured]) -> Capacity 
     sorted.sort_unstable_by(f64::total_cmp);
     let rate = median(&sorted);
     let near = nearest_pool(measured, rate);
-    let point = near.point().unwrap_or_default();
+    let curve = curve(measured, rate);
     Capacity {
         rate,
         low: sorted.first().copied().unwrap_or(rate),
         high: sorted.last().copied().unwrap_or(rate),
-        p50_ms: point.p50_ms,
-        p99_ms: point.p99_ms,
-        failed_ratio: point.failed_ratio,
+        p50_ms: read_smoothed(&curve, rate, |point| point.p50_ms),
+        p99_ms: read_smoothed(&curve, rate, |point| point.p99_ms),
+        failed_ratio: near.failed_ratio(),
         repeats,
-        curve: curve(measured, rate),
+        curve,
         late_p99_ms: quantile_ms(&sorted_copy(&near.late_us), 0.99),
         promise: plan.promise,
     }
@@ -83,7 +83,46 @@ fn curve(measured: &[Measured], around: f64) -> Vec<CurvePoint> {
     pools.values().filter(|pool| pool.requests() >= LEAST_REQUESTS).filter_map(Pool::point).collect()
 }
 
+/// Reads a quantile off the curve at `rate`, as it must be if more load never means less latency.
+///
+/// Single points near the capacity are noisy, as few bursts make them; neighbours that fall are replaced by their mean
+/// until none does (pool adjacent violators; Ayer et al. 1955), in logarithms, weighted by requests.
+fn read_smoothed(curve: &[CurvePoint], rate: f64, value: impl Fn(&CurvePoint) -> f64) -> f64 {
+    struct Block {
+        log_sum: f64,
+        weight: f64,
+        points: usize,
+    }
+    let mut blocks: Vec<Block> = Vec::new();
+    for point in curve {
+        let weight = point.requests as f64;
+        blocks.push(Block { log_sum: value(point).max(1e-3).ln() * weight, weight, points: 1 });
+        while let [.., left, right] = blocks.as_mut_slice() {
+            if left.log_sum / left.weight <= right.log_sum / right.weight {
+                break;
+            }
+            left.log_sum += right.log_sum;
+            left.weight += right.weight;
+            left.points += right.points;
+            blocks.pop();
+        }
+    }
+    let smooth = blocks.iter().flat_map(|block| std::iter::repeat_n(block.log_sum / block.weight, block.points));
+    let points: Vec<(f64, f64)> = curve.iter().map(|point| point.rate).zip(smooth).collect();
+    let after = points.partition_point(|(at, _)| *at < rate);
+    let log = match (points.get(after.wrapping_sub(1)), points.get(after)) {
+        (Some((r0, y0)), Some((r1, y1))) => y0 + (y1 - y0) * (rate - r0) / (r1 - r0),
+        (Some((_, y)), None) | (None, Some((_, y))) => *y,
+        (None, None) => return 0.0,
+    };
+    log.exp()
+}
+
 impl Pool {
+    fn failed_ratio(&self) -> f64 {
+        self.failed as f64 / self.requests().max(1) as f64
+    }
+
     fn add(&mut self, stretch: &super::repeat::Stretch) {
         for window in &stretch.windows {
             window.each(stretch.settle, |outcome| {
@@ -113,7 +152,7 @@ impl Pool {
             rate: self.rate_sum / requests as f64,
             p50_ms: quantile_ms(&sorted, 0.5),
             p99_ms: quantile_ms(&sorted, 0.99),
-            failed_ratio: self.failed as f64 / requests as f64,
+            failed_ratio: self.failed_ratio(),
             requests,
         })
     }
@@ -137,5 +176,23 @@ fn median(sorted: &[f64]) -> f64 {
         0 => 0.0,
         n if n % 2 == 1 => sorted[n / 2],
         n => (sorted[n / 2 - 1] + sorted[n / 2]) / 2.0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_smoothed_curve_never_falls_and_is_read_between_its_points() {
+        let point = |rate: f64, p99_ms: f64| CurvePoint { rate, p99_ms, requests: 100, ..CurvePoint::default() };
+        let curve = [point(10.0, 10.0), point(20.0, 40.0), point(30.0, 20.0), point(40.0, 80.0)];
+        let read = |rate| read_smoothed(&curve, rate, |point| point.p99_ms);
+        let middle = (40.0_f64 * 20.0).sqrt();
+        for (rate, expected) in [(5.0, 10.0), (10.0, 10.0), (20.0, middle), (25.0, middle), (40.0, 80.0), (99.0, 80.0)] {
+            assert!((read(rate) - expected).abs() < 1e-9, "{rate}: {}", read(rate));
+        }
+        assert!(read(35.0) > middle && read(35.0) < 80.0);
+        assert_eq!(read_smoothed(&[], 1.0, |point| point.p99_ms), 0.0);
     }
 }

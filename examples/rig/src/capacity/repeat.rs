@@ -10,7 +10,7 @@ use super::search::{Ask, Lost, Search};
 use super::window::{Tally, Window};
 use super::{Board, CapacityError, CapacityPlan, Subject};
 use crate::clock::{self, Instant};
-use crate::load::{Bounds, Pace, depart};
+use crate::load::{ARRIVAL_LANE, Bounds, Pace, depart};
 use crate::rng::Rng;
 
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -21,8 +21,9 @@ const GLANCE: Duration = Duration::from_millis(250);
 const HOPELESS_BACKLOG: f64 = 2.0;
 /// The backlog that may remain when a hopeless window's drain ends, and how long the drain may take.
 const DRAINED_BACKLOG: f64 = 0.3;
-const MAX_DRAIN: Duration = Duration::from_secs(1);
-const DRAIN_RATE_SHARE: f64 = 0.5;
+const MAX_DRAIN: Duration = Duration::from_secs(3);
+/// Not zero: a drain also shows that the system still answers.
+const DRAIN_RATE_SHARE: f64 = 0.05;
 /// The lead-in of the repeats, in turn: points of the curve well below the capacity, and time for connections to open.
 const LEAD_IN_SHARES: [f64; 3] = [0.8, 0.4, 0.6];
 const LEAD_IN: Duration = Duration::from_millis(1200);
@@ -77,7 +78,7 @@ where
         let Subject { client, source, observe, guard } = make(copy).await.map_err(CapacityError::Subject)?;
         guards.push(guard);
         let dial = Arc::new(Dial::new(lead_in));
-        let pace = Variable { dial: dial.clone(), rng: Rng::new(copy.seed), intended: clock::now() };
+        let pace = Variable { dial: dial.clone(), rng: Rng::new(copy.seed).fork(ARRIVAL_LANE), intended: clock::now() };
         dials.push(dial);
         let bounds = Bounds { timeout: TIMEOUT, max_in_flight: MAX_IN_FLIGHT };
         let judge = Arc::new(move |exchange: &crate::load::Exchange| observe(exchange));

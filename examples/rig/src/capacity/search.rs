@@ -11,12 +11,15 @@ const FIRST_RATE_SHARE: f64 = 0.97;
 const FIRST_STEP: f64 = 0.05;
 const LEAST_STEP: f64 = 0.015;
 const SHRINK_AT_CROSSING: f64 = 0.7;
-/// While the limit was not crossed yet, steps grow, as the expectation was wrong.
-const GROWTH_BEFORE_CROSSING: f64 = 1.4;
+/// While the limit was not crossed after some windows, steps grow, as the expectation was wrong.
+const GROWTH_BEFORE_CROSSING: f64 = 1.5;
+const PATIENCE: u32 = 3;
 const GREATEST_STEP: f64 = 0.3;
 const GAIN: f64 = 0.5;
 /// One very bad window moves the rate no further than so many steps.
 const MAX_PUSH: f64 = 3.0;
+/// A window that was broken off: it says that the rate is too high, not by how much.
+const HOPELESS_PUSH: f64 = 2.0;
 /// The average leaves this share of the budget out, in which the rate comes near.
 const BURN_IN: f64 = 0.3;
 /// So much of the budget at least must be averaged, even if that takes more time than planned.
@@ -98,17 +101,12 @@ impl Search {
         self.last_failed_ratio = tally.failed as f64 / requests;
         let slow = tally.above as f64 / requests / ALLOWED_ABOVE;
         let excess = slow.max(self.last_failed_ratio / self.promise.failed_ratio);
-        let push = match (is_hopeless, self.crossings) {
-            (true, _) => MAX_PUSH,
-            // Nothing near the limit, and never was: the limit is elsewhere.
-            (false, 0) if excess < 0.2 => -1.0,
-            _ => ((excess - 1.0) * GAIN).min(MAX_PUSH),
-        };
+        let push = if is_hopeless { HOPELESS_PUSH } else { ((excess - 1.0) * GAIN).min(MAX_PUSH) };
         let is_crossing = self.last_push * push < 0.0;
         if is_crossing {
             self.crossings += 1;
             self.step = (self.step * SHRINK_AT_CROSSING).clamp(LEAST_STEP, FIRST_STEP);
-        } else if self.crossings == 0 && self.windows > 0 {
+        } else if self.crossings == 0 && self.windows >= PATIENCE {
             self.step = (self.step * GROWTH_BEFORE_CROSSING).min(GREATEST_STEP);
         }
         self.last_push = push;

@@ -12,6 +12,9 @@ use crate::clock::{self, Instant};
 /// After so many departures in a row without a wait, other tasks get their turn.
 const DEPARTURES_PER_TURN: u32 = 32;
 
+/// The stream of a seed that draws arrivals, apart from the one that draws service times.
+pub(crate) const ARRIVAL_LANE: u64 = 2;
+
 /// Decides when the next request is to leave, and which book it belongs to.
 pub(crate) trait Pace {
     type Book: Book;

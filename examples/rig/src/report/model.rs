@@ -6,6 +6,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::capacity;
+
 /// Lowest measured ÷ theory that is still believed.
 pub const LOWEST_RATIO: f64 = 0.80;
 /// Highest measured ÷ theory that is still believed.
@@ -43,7 +45,10 @@ pub struct Report {
 
 impl Report {
     /// Adds a rung and computes what follows from its figures: ratio, spread, suspicion and daily users.
+    ///
+    /// Figures that are not finite, which JSON cannot hold, become 0; points of a curve with such a figure are left out.
     pub fn push(&mut self, mut rung: RungReport) {
+        rung.make_finite();
         rung.ratio = rung
             .theory
             .filter(|theory| *theory > 0.0)
@@ -152,7 +157,7 @@ pub struct RungReport {
     pub nodes: u32,
     /// Cores kept busy by the nodes at capacity.
     pub cpu_cores: f64,
-    /// Share of the machine the load generator itself used, 0 to 1.
+    /// Share of the machine that was busy, load generator included, 0 to 1.
     pub harness_cpu_ratio: f64,
     /// Resident memory of all nodes together, bytes.
     pub rss_bytes: u64,
@@ -179,6 +184,39 @@ impl RungReport {
             rung: rung.into(),
             title: title.into(),
             ..Self::default()
+        }
+    }
+
+    fn make_finite(&mut self) {
+        for figure in [
+            &mut self.capacity,
+            &mut self.p50_ms,
+            &mut self.p99_ms,
+            &mut self.cpu_cores,
+            &mut self.harness_cpu_ratio,
+        ] {
+            if !figure.is_finite() {
+                *figure = 0.0;
+            }
+        }
+        for figure in [&mut self.theory, &mut self.failed_ratio, &mut self.control_failed_ratio] {
+            *figure = figure.filter(|figure| figure.is_finite());
+        }
+        self.repeats.retain(|capacity| capacity.is_finite());
+        for curve in &mut self.curves {
+            curve.capacity = curve.capacity.filter(|capacity| capacity.is_finite());
+            for points in [&mut curve.measured, &mut curve.theory] {
+                points.retain(|point| {
+                    [point.rate, point.p50_ms, point.p99_ms, point.failed_ratio].iter().all(|figure| figure.is_finite())
+                });
+            }
+        }
+        for claim in &mut self.claims {
+            for value in [Some(&mut claim.value), claim.control.as_mut()].into_iter().flatten() {
+                if matches!(value, Value::Number(number) if !number.is_finite()) {
+                    *value = Value::Text("no figure".to_owned());
+                }
+            }
         }
     }
 
@@ -233,6 +271,12 @@ pub struct Point {
     pub p99_ms: f64,
     /// Share of requests that failed.
     pub failed_ratio: f64,
+}
+
+impl From<capacity::CurvePoint> for Point {
+    fn from(point: capacity::CurvePoint) -> Self {
+        Self { rate: point.rate, p50_ms: point.p50_ms, p99_ms: point.p99_ms, failed_ratio: point.failed_ratio }
+    }
 }
 
 /// A statement with the figure behind it and the figure of its negative control.

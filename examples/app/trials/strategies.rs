@@ -1,0 +1,180 @@
+//! r22 and r23: the three strategies under the same four experiments.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tenfold_rig::{Claim, Table};
+use tenfold_rig::{Exchange, Load, LoadPlan, Rng, RoleResult, now, sleep};
+use tokio::task::JoinSet;
+
+use super::site::Site;
+use crate::database::{Batch, Database, Statement, Value};
+use crate::keys;
+use crate::remote::RemoteDatabase;
+
+/// Time to live of the entries in these experiments.
+pub(super) const TIME_TO_LIVE_MS: u64 = 1_000;
+/// Age from which refresh-ahead reloads.
+pub(super) const REFRESH_AFTER_MS: u64 = 600;
+
+const HOT_KEYS: u64 = 20;
+const HOT_RATE: f64 = 200.0;
+const COLD_KEYS: u64 = 160;
+const COLD_AT_ONCE: u64 = 4;
+const FORGOTTEN_KEYS: u64 = 50;
+const STALE_KEYS: u64 = 5;
+const POLL: Duration = Duration::from_millis(5);
+
+/// One strategy's figures.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Profile {
+    /// Share of reads of hot keys answered by the cache while entries expire again and again.
+    pub hit_ratio: f64,
+    /// Database reads in the same time.
+    pub queries: u64,
+    /// 99th percentile of the same reads.
+    pub expiry_p99_ms: f64,
+    /// 99th percentile of first reads.
+    pub cold_p99_ms: f64,
+    /// How long a value was served after it had been replaced past the cache.
+    pub stale_ms: f64,
+    /// Loads of entries that nobody read again.
+    pub wasted: u64,
+}
+
+/// Measures one strategy on `site`, whose entries live for a second (and refresh after 0.6 s, if they do at all).
+///
+/// # Errors
+///
+/// The system does not answer.
+pub async fn profile(site: Site, seed: u64, time: Duration) -> RoleResult<Profile> {
+    let site = Arc::new(site);
+    let cold_p99_ms = cold(&site).await?;
+    let (hit_ratio, queries, expiry_p99_ms) = hot(&site, seed, time).await?;
+    let stale_ms = stale(&site).await?;
+    let wasted = forgotten(&site).await?;
+    Ok(Profile { hit_ratio, queries, expiry_p99_ms, cold_p99_ms, stale_ms, wasted })
+}
+
+/// First reads, a few at a time.
+async fn cold(site: &Arc<Site>) -> RoleResult<f64> {
+    let mut readers = JoinSet::new();
+    for reader in 0..COLD_AT_ONCE {
+        let site = Arc::clone(site);
+        readers.spawn(async move {
+            let mut times = Vec::new();
+            for id in (10_000 + reader..10_000 + COLD_KEYS).step_by(COLD_AT_ONCE as usize) {
+                let began = now();
+                site.read(id).await?;
+                times.push((now() - began).as_secs_f64() * 1e3);
+            }
+            Ok::<_, crate::http::CallError>(times)
+        });
+    }
+    let mut times = Vec::new();
+    for reader in readers.join_all().await {
+        times.extend(reader?);
+    }
+    times.sort_by(f64::total_cmp);
+    Ok(times.get(times.len() * 99 / 100).copied().unwrap_or_default())
+}
+
+/// Steady reads of a few keys through several lifetimes of their entries.
+async fn hot(site: &Site, seed: u64, time: Duration) -> RoleResult<(f64, u64, f64)> {
+    let (web, database) = (site.web_stats().await?, site.database_stats().await?);
+    let mut rng = Rng::new(seed);
+    let plan = LoadPlan::new(HOT_RATE, time).warm_up(Duration::from_millis(500)).seed(seed);
+    let load = Load::new(site.stack.client()?, plan)?;
+    let result = load.run(move || keys::read(1 + rng.below(HOT_KEYS)), Exchange::verdict).await;
+    let (web_after, database_after) = (site.web_stats().await?, site.database_stats().await?);
+    let (hits, misses) = (web_after.hits - web.hits, web_after.misses - web.misses);
+    let hit_ratio = hits as f64 / (hits + misses).max(1) as f64;
+    Ok((hit_ratio, database_after.reads - database.reads, result.p99_ms))
+}
+
+/// Reads a key, replaces it past the cache at once, and reads on until the new version is seen; the longest of a few.
+async fn stale(site: &Arc<Site>) -> RoleResult<f64> {
+    let database = RemoteDatabase::new(site.database.addr());
+    let mut readers = JoinSet::new();
+    for id in 15_000..15_000 + STALE_KEYS {
+        let (site, database) = (Arc::clone(site), database.clone());
+        readers.spawn(async move {
+            let old = site.read(id).await?;
+            let sql = "UPDATE users SET version = version + 1 WHERE id = ?1";
+            database.run(Batch::write([Statement::new(sql, [Value::from(id)])])).await?;
+            let written = now();
+            while site.read(id).await? == old {
+                sleep(POLL).await;
+            }
+            RoleResult::Ok((now() - written).as_secs_f64() * 1e3)
+        });
+    }
+    let mut longest = 0.0_f64;
+    for reader in readers.join_all().await {
+        longest = longest.max(reader?);
+    }
+    Ok(longest)
+}
+
+/// Reads many keys, reads them once more late in their life, and never again: what is loaded after that is wasted.
+async fn forgotten(site: &Arc<Site>) -> RoleResult<u64> {
+    let ids = 17_000..17_000 + FORGOTTEN_KEYS;
+    let read_all = || async {
+        let mut readers = JoinSet::new();
+        for id in ids.clone() {
+            let site = Arc::clone(site);
+            readers.spawn(async move { site.read(id).await });
+        }
+        for reader in readers.join_all().await {
+            reader?;
+        }
+        RoleResult::Ok(())
+    };
+    read_all().await?;
+    sleep(Duration::from_millis((REFRESH_AFTER_MS + TIME_TO_LIVE_MS) / 2 - 60)).await;
+    let before = site.database_stats().await?.reads;
+    read_all().await?;
+    // The refreshes wait for the database's slots.
+    sleep(Duration::from_millis(400)).await;
+    Ok(site.database_stats().await?.reads - before)
+}
+
+/// The table of r23 and what it claims; `rows` are cache-aside, read-through and refresh-ahead, in this order.
+pub fn strategy_table(rows: &[(&str, Profile); 3]) -> (Table, Vec<Claim>) {
+    let columns =
+        ["strategy", "hit %", "cold p99 ms", "expiry p99 ms", "stale ms", "database queries", "wasted loads"];
+    let mut table = Table::new("the three strategies, measured", columns);
+    for (name, profile) in rows {
+        table.row([
+            (*name).to_owned(),
+            format!("{:.1}", profile.hit_ratio * 100.0),
+            format!("{:.0}", profile.cold_p99_ms),
+            format!("{:.0}", profile.expiry_p99_ms),
+            format!("{:.0}", profile.stale_ms),
+            profile.queries.to_string(),
+            profile.wasted.to_string(),
+        ]);
+    }
+    table.note = format!(
+        "{HOT_KEYS} hot keys at {HOT_RATE}/s for hits, expiry and queries; stale: replaced past the cache; wasted: \
+         loaded and never read. Entries live {TIME_TO_LIVE_MS} ms, refresh after {REFRESH_AFTER_MS} ms."
+    );
+    let [(_, aside), (_, through), (_, ahead)] = rows;
+    let lifetime = TIME_TO_LIVE_MS as f64;
+    let bounded = [aside, through, ahead].iter().all(|profile| profile.stale_ms <= lifetime * 1.25);
+    let claims = vec![
+        Claim::new("r22", "refresh-ahead: no latency spike when entries expire", ahead.expiry_p99_ms, ahead.expiry_p99_ms < through.expiry_p99_ms / 2.0)
+            .control(through.expiry_p99_ms)
+            .unit("ms p99")
+            .note("control: read-through without refresh"),
+        Claim::new("r22", "its price: loads that nobody reads when the guess is wrong", ahead.wasted, ahead.wasted > 0 && through.wasted == 0)
+            .control(through.wasted)
+            .unit("wasted loads")
+            .note(format!("{FORGOTTEN_KEYS} keys read late in their life and never again")),
+        Claim::new("r23", "whatever the strategy, the time to live bounds how old an answer is", aside.stale_ms.max(through.stale_ms), bounded)
+            .control(ahead.stale_ms)
+            .unit("ms")
+            .note("written past the cache; beside it: refresh-ahead"),
+    ];
+    (table, claims)
+}

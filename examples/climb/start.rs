@@ -1,0 +1,166 @@
+//! A run from its command line to its exit code.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use app::keys::Keys;
+use app::rung::{Climb, Rung};
+use tenfold_rig::{
+    Cost, MAX_MACHINE_SHARE, Machine, Neighbours, Progress, ROWS, Report, RoleResult, Story, UserModel, Verdict,
+    check_quiet, now, read_verdicts, render_ledger,
+};
+
+use crate::args::{self, Args, Command};
+use crate::{facts, plan, play};
+
+const WRONG_USAGE: u8 = 2;
+/// How long the machine is watched before a run.
+const WATCHED: Duration = Duration::from_millis(400);
+
+/// A folder or file that the report cannot be written to.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write to {}", path.display())]
+struct Unwritable {
+    path: PathBuf,
+    source: io::Error,
+}
+
+/// Does what the command line asks for.
+pub(crate) async fn start(rungs: &[Rung]) -> RoleResult<ExitCode> {
+    let numbers: Vec<u8> = rungs.iter().map(|rung| rung.number).collect();
+    let args = match args::parse(std::env::args().skip(1), &numbers) {
+        Ok(args) => args,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return Ok(ExitCode::from(WRONG_USAGE));
+        }
+    };
+    match args.command {
+        Command::Help => println!("{}", args::HELP),
+        Command::Ledger => print!("{}", render_ledger(ROWS, &read_verdicts(args.out.join("report.json"))?)),
+        Command::Plan { daily_users } => print!("{}", plan::plan(&cost(&args), daily_users)),
+        Command::Climb { first, last } => {
+            let chosen: Vec<_> = rungs.iter().filter(|rung| (first..=last).contains(&rung.number)).copied().collect();
+            return climb(&args, &chosen).await;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn cost(args: &Args) -> Cost {
+    if args.real_cost { Cost::real() } else { Cost::modelled() }
+}
+
+fn keys(args: &Args) -> RoleResult<Keys> {
+    Ok(match &args.keys {
+        args::Keys::Fitted => Keys::fitted(),
+        args::Keys::Trace(file) => Keys::trace(file)?,
+        args::Keys::Zipf(exponent) => Keys::zipf(*exponent)?,
+    })
+}
+
+async fn climb(args: &Args, rungs: &[Rung]) -> RoleResult<ExitCode> {
+    // What can be wrong with the request is found out before minutes are spent on it.
+    let keys = keys(args)?;
+    check_writable(&args.out, args.json.as_deref())?;
+    let neighbours = if args.noisy { Neighbours::Accept } else { Neighbours::Refuse };
+    let quiet = check_quiet(WATCHED, neighbours).await?;
+
+    let (story, began) = (Story::stdout(), now());
+    let ticker = story.clone();
+    let progress = Progress::new(move |line| {
+        ticker.tick(now() - began, line);
+    });
+    let climb = Arc::new(Climb { cost: cost(args), quick: args.quick, seed: args.seed, keys, progress });
+    let up = match (args.listen, rungs) {
+        (Some(listen), [rung]) => Some((rung.play)(Arc::clone(&climb), listen).await?),
+        _ => None,
+    };
+    story.say(&climb.cost.to_string());
+    story.say(climb.keys.describe());
+
+    let machine = Machine::begin()?;
+    let mut report = new_report(args, &climb);
+    report.noisy = quiet.noisy;
+    for rung in rungs {
+        story.say(&format!("\nrung {:02}: {}", rung.number, rung.title));
+        report.push((rung.climb)(Arc::clone(&climb)).await?);
+        let done = report.rungs.last().expect("a rung was pushed just now");
+        for claim in &done.claims {
+            let mark = if claim.verdict == Verdict::Pass { "ok  " } else { "FAIL" };
+            story.say(&format!("  {mark} {} {}", claim.id, claim.text));
+        }
+    }
+    let used = machine.finish()?;
+    report.elapsed_s = (now() - began).as_secs_f64();
+    report.machine.extend(facts::used(&used));
+    story.say("");
+    story.say(&report.to_text());
+    for path in report.write(&args.out)? {
+        story.say(&format!("wrote {}", path.display()));
+    }
+    if let Some(path) = &args.json {
+        fs::write(path, report.to_json()).map_err(|source| Unwritable { path: path.clone(), source })?;
+    }
+    if let Some(stack) = up {
+        play::stay_up(&story, &stack).await?;
+    }
+    Ok(verdict(&story, &report, args))
+}
+
+fn new_report(args: &Args, climb: &Climb) -> Report {
+    let cost = &climb.cost;
+    Report {
+        p99_bound_ms: climb.promise().p99_ms,
+        users: UserModel { requests_per_user_day: cost.requests_per_user_day, peak_factor: cost.peak_factor },
+        machine: facts::machine(),
+        cost: facts::cost(cost),
+        workload: climb.keys.describe().to_owned(),
+        mode: if args.quick { "quick" } else { "full" }.to_owned(),
+        seed: args.seed,
+        commit: facts::commit(),
+        started: Some(facts::utc(tenfold_rig::unix_seconds())),
+        ..Report::default()
+    }
+}
+
+/// Makes the folder and tries a file in it, so that a run does not end with nowhere to put its result.
+fn check_writable(out: &Path, json: Option<&Path>) -> Result<(), Unwritable> {
+    let unwritable = |path: &Path| {
+        let path = path.to_owned();
+        move |source| Unwritable { path, source }
+    };
+    fs::create_dir_all(out).map_err(unwritable(out))?;
+    let probe = out.join(".probe");
+    fs::write(&probe, b"").and_then(|()| fs::remove_file(&probe)).map_err(unwritable(out))?;
+    if let Some(json) = json {
+        fs::OpenOptions::new().create(true).append(true).open(json).map_err(unwritable(json))?;
+    }
+    Ok(())
+}
+
+/// 0 if every claim holds, no measurement is suspect and the machine was not the limit.
+fn verdict(story: &Story, report: &Report, args: &Args) -> ExitCode {
+    let mut is_good = true;
+    for (rung, claim) in report.claims().filter(|(_, claim)| claim.verdict != Verdict::Pass) {
+        is_good = false;
+        story.say(&format!("rung {}: {} does not hold: {}", rung.rung, claim.id, claim.text));
+    }
+    for rung in &report.rungs {
+        if rung.suspect {
+            is_good = false;
+            let ratio = rung.ratio.unwrap_or_default();
+            story.say(&format!("rung {}: harness suspect: measured/theory is {ratio:.2}", rung.rung));
+        }
+        if rung.harness_cpu_ratio > MAX_MACHINE_SHARE && !args.noisy {
+            is_good = false;
+            let percent = rung.harness_cpu_ratio * 100.0;
+            story.say(&format!("rung {}: no claim: the machine was {percent:.0} % busy", rung.rung));
+        }
+    }
+    if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
