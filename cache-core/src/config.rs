@@ -13,8 +13,8 @@ pub struct Config {
     /// The largest sum of weights: entries, unless a weigher is given. Default 10,000. Zero is allowed and makes a
     /// cache that stores nothing but still collapses concurrent loads: a way to switch caching off.
     pub capacity: u64,
-    /// Shards of the table, rounded up to a power of two. `None`, the default: four for each hardware thread, but
-    /// no more than one for each 256 units of capacity. More shards: less waiting, a coarser eviction order (each
+    /// Shards of the table, rounded up to a power of two. `None`, the default: 16 for each hardware thread, but
+    /// no more than one for each 512 units of capacity. More shards: less waiting, a coarser eviction order (each
     /// shard evicts its own oldest). At most 65,536.
     pub shards: Option<usize>,
     /// How long a value may be served after it was written. `None`, the default: for ever.
@@ -151,8 +151,8 @@ impl Config {
         if let Some(shards) = self.shards {
             return shards.next_power_of_two();
         }
-        let wanted = (parallelism.saturating_mul(4)).next_power_of_two();
-        let affordable = usize::try_from(self.capacity / 256).unwrap_or(usize::MAX);
+        let wanted = parallelism.saturating_mul(16).next_power_of_two();
+        let affordable = usize::try_from(self.capacity / 512).unwrap_or(usize::MAX);
         let affordable = 1 << affordable.max(1).ilog2();
         wanted.min(affordable).clamp(1, MAX_SHARDS)
     }

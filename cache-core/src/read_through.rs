@@ -187,7 +187,7 @@ where
             return Ok(Some(value));
         }
         let load = |key: &K| self.loader.load(key);
-        self.cache.run(hash, key, Want::Value, Absence::IsAnAnswer, load)
+        self.cache.run(hash, key, Want::Answer, Absence::IsAnAnswer, load)
     }
 
     /// The values of many keys, the missing ones loaded by one call of [`Loader::load_all`]; keys without a value
@@ -288,7 +288,7 @@ where
             }
             return Ok(Some(value));
         }
-        self.run(hash, key, Want::Value).await
+        self.run(hash, key, Want::Answer).await
     }
 
     /// Loads the key anew, now; the present value keeps being served meanwhile.

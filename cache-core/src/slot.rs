@@ -13,7 +13,7 @@ pub struct Slot(u32);
 
 impl Slot {
     /// The number of slots a shard can have; the last index is one less.
-    pub const MAX_COUNT: u32 = u32::MAX - 1;
+    pub const MAX_COUNT: u32 = u32::MAX - 1_024;
 
     /// The slot with this index.
     ///

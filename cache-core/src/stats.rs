@@ -15,7 +15,7 @@ pub struct StatsSnapshot {
     pub hits: u64,
     /// Look-ups that found none, or only an expired one.
     pub misses: u64,
-    /// Look-ups answered by a remembered absence (negative caching). Counted neither as hits nor as misses.
+    /// Misses answered by a remembered absence (negative caching), without a load.
     pub negative_hits: u64,
     /// Entries added under a key that was not there.
     pub insertions: u64,

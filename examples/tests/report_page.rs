@@ -41,7 +41,7 @@ fn the_document_holds_the_figures_and_no_markup_of_others() {
     for rung in &report.rungs {
         assert!(document.contains(&format!("{:.0} /s", rung.capacity)), "capacity of {}", rung.rung);
     }
-    for text in ["p99 bound 150 ms", "harness suspect", "refresh-ahead", "78.3 %", "web07"] {
+    for text in ["p99 ≤ 150 ms", "harness suspect", "refresh-ahead", "78.3 %", "web07"] {
         assert!(document.contains(text), "no {text} in the document");
     }
     assert!(document.contains("7 of 8 claims hold"));

@@ -48,7 +48,7 @@ impl<K: Hash + Eq + Clone, V: Clone, P: Policy, S: BuildHasher> Cache<K, V, P, S
                     continue;
                 }
                 let lead = || Flight::led_by_thread(settle);
-                match self.begin(hash, &key, Want::Value, lead, Leader::flight) {
+                match self.begin(hash, &key, Want::Answer, lead, Leader::flight) {
                     Begin::Hit(value) => drop(found.insert(key, value)),
                     Begin::Absent => {}
                     Begin::Lead(leader) => led.push((key, leader)),
@@ -193,7 +193,7 @@ where
                     continue;
                 };
                 let lead = || Flight::led_by_future(bulk.share(key.clone()), settle.clone());
-                match self.begin(hash, &key, Want::Value, lead, Joined::flight) {
+                match self.begin(hash, &key, Want::Answer, lead, Joined::flight) {
                     Begin::Hit(value) => drop(found.insert(key, value)),
                     Begin::Absent => {}
                     Begin::Lead(own) => joined.push((key, hash, own)),

@@ -83,10 +83,12 @@ pub(crate) enum Landed<V, E> {
     Again,
 }
 
-/// Whether a value that is there will do.
+/// Whether what is there will do.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Want {
-    /// Any live value.
+    /// A live value, or the memory that there is none.
+    Answer,
+    /// A live value.
     Value,
     /// A value loaded from now on.
     NewValue,
@@ -106,12 +108,15 @@ impl<K: Hash + Eq + Clone, V: Clone, P: Policy, S: BuildHasher> Cache<K, V, P, S
     ) -> Begin<V, L> {
         let now = self.rules.now();
         let negative_now = self.negative_now();
+        // Declared before the lock is taken and so dropped after it, should the host's `Clone` or `Eq` panic below:
+        // dropping a leader settles, which locks the shard.
+        let leader;
         let mut shard = self.write(hash);
-        if want == Want::Value {
+        if want != Want::NewValue {
             if let Some(slot) = shard.find_fresh(hash, key, now) {
                 return Begin::Hit(shard.value(slot).clone());
             }
-            if shard.absent.contains(hash, key, negative_now) {
+            if want == Want::Answer && shard.absent.contains(hash, key, negative_now) {
                 shard.counters.negative_hits += 1;
                 return Begin::Absent;
             }
@@ -121,7 +126,7 @@ impl<K: Hash + Eq + Clone, V: Clone, P: Policy, S: BuildHasher> Cache<K, V, P, S
                 return Begin::Join(Arc::clone(flight));
             }
         }
-        let leader = lead();
+        leader = lead();
         let voided = shard.pending.void(hash, key);
         shard.pending.start(hash, key.clone(), Arc::clone(flight_of(&leader)));
         drop(shard);

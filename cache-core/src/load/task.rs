@@ -22,6 +22,13 @@ where
     /// so a caller that is cancelled, or is never polled again, hangs nobody, and the load is dropped only when
     /// nobody is left. Threads in [`get_or_load`](Self::get_or_load) and tasks here wait for each other's loads.
     ///
+    /// A future that needs its runtime's context (a timer or a socket of tokio's, say) must bring it along if threads
+    /// outside that runtime may wait for the same key, since they poll it too: enter the runtime's handle in the loader's
+    /// future.
+    ///
+    /// A loader that waits for its own key is told so ([`LoadError::Recursive`]) if it does so while it is being polled;
+    /// one that spawns a task and waits for that to load the key waits for ever.
+    ///
     /// If the key is written or invalidated while it is being loaded, every waiter still gets the loaded value but it
     /// is not stored.
     ///
@@ -72,7 +79,7 @@ where
         if let Some(value) = self.get_hashed(hash, &key) {
             return Ok(Some(value));
         }
-        self.run_async(hash, key, Want::Value, Absence::IsAnAnswer, loader)
+        self.run_async(hash, key, Want::Answer, Absence::IsAnAnswer, loader)
             .await
     }
 
@@ -133,11 +140,7 @@ where
             );
             let (joined, leads) = match begun {
                 Begin::Hit(value) => return Ok(Some(value)),
-                Begin::Absent if absence == Absence::IsAnAnswer => return Ok(None),
-                Begin::Absent => {
-                    want = Want::NewValue;
-                    continue;
-                }
+                Begin::Absent => return Ok(None),
                 Begin::Lead(joined) => (joined, true),
                 Begin::Join(flight) => (flight.join(settle), false),
             };

@@ -96,7 +96,8 @@ impl<K: Hash + Eq + Clone, V: Clone, P: Policy, S: BuildHasher> Cache<K, V, P, S
         absence: Absence,
         loader: impl FnOnce(&K) -> Result<Option<V>, E>,
     ) -> Result<Option<V>, LoadError<E>> {
-        self.run(hash, key, Want::Value, absence, loader)
+        let want = if absence == Absence::IsAnAnswer { Want::Answer } else { Want::Value };
+        self.run(hash, key, want, absence, loader)
     }
 
     pub(crate) fn run<E: Send + Sync + 'static>(
@@ -123,11 +124,7 @@ impl<K: Hash + Eq + Clone, V: Clone, P: Policy, S: BuildHasher> Cache<K, V, P, S
             );
             let outcome = match begun {
                 Begin::Hit(value) => return Ok(Some(value)),
-                Begin::Absent if absence == Absence::IsAnAnswer => return Ok(None),
-                Begin::Absent => {
-                    want = Want::NewValue;
-                    continue;
-                }
+                Begin::Absent => return Ok(None),
                 Begin::Lead(leader) => return self.lead(hash, key, leader, loader),
                 Begin::Join(flight) => {
                     match flight.wait(Some(self.rules.config.load_timeout), settle) {

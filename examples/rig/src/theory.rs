@@ -18,7 +18,7 @@ mod erlang;
 mod network;
 
 pub use erlang::Mmc;
-pub use network::{Quantiles, Network, NetworkError, StationId};
+pub use network::{Network, NetworkError, Quantiles, StationId};
 
 #[cfg(test)]
 mod tests;

@@ -23,7 +23,10 @@ const TESTS: &[(&str, fn())] = &[
     ("a_hung_node_keeps_its_sockets_and_goes_on", a_hung_node_keeps_its_sockets_and_goes_on),
     ("a_stop_is_graceful_or_else_forced", a_stop_is_graceful_or_else_forced),
     ("every_failed_start_has_its_error", every_failed_start_has_its_error),
-    ("a_dropped_supervisor_ends_its_nodes_and_refuses_restarts", a_dropped_supervisor_ends_its_nodes_and_refuses_restarts),
+    (
+        "a_dropped_supervisor_ends_its_nodes_and_refuses_restarts",
+        a_dropped_supervisor_ends_its_nodes_and_refuses_restarts,
+    ),
     ("no_child_outlives_its_parent", no_child_outlives_its_parent),
     ("a_child_started_by_hand_explains_itself", a_child_started_by_hand_explains_itself),
 ];

@@ -15,7 +15,8 @@ pub fn report() -> Report {
         commit: Some("4f2a9c1".into()),
         started: Some("2026-11-24 03:10 UTC".into()),
         elapsed_s: 104.0,
-        workload: "keys by the profile of web07 (20484 keys, seed 7), measured on HTTP requests for product pages".into(),
+        workload: "keys by the profile of web07 (20484 keys, seed 7), measured on HTTP requests for product pages"
+            .into(),
         machine: vec![
             Fact::new("cores", "2"),
             Fact::new("memory", "7.8 GiB"),

@@ -1,12 +1,13 @@
 //! Random steps over one flight and its tasks, checked against what any single flight must do.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::task::Poll;
 
 use super::super::seats::Seats;
 use super::super::staged::{Bell, Ledger, Settle, Stage, poll};
 use super::super::{Failure, Flight, Joined, Outcome, WaitError};
-use crate::rng::Rng;
+use crate::testing::{Rng, for_each_seed, steps};
 
 struct Task {
     joined: Joined<u64, Settle>,
@@ -107,36 +108,36 @@ impl World {
 
 #[test]
 fn random_steps_never_lose_a_wake_nor_a_load() {
-    let fresh = u64::from(std::process::id()) << 32;
-    for seed in (0..2000).chain(fresh..fresh + 500) {
-        // Shown only if the test fails.
-        println!("seed {seed}");
+    for_each_seed(|seed| {
         let mut rng = Rng::new(seed);
-        let mut world = World::new();
-        for _ in 0..rng.below(60) {
-            world.step(&mut rng);
-            world.flight.check_invariants();
-        }
-        // The leader may have been woken for the first poll by nobody: it is due from birth, so its executor polls it.
-        if let Some(index) = world.tasks.iter().position(|task| !task.stuck) {
-            world.poll(index);
-        }
-        world.run_to_the_end();
-        assert!(world.flight.is_finished());
-        assert_eq!(world.stage.drops(), 1, "the load is dropped once");
-        assert_eq!(world.ledger.entries().len(), 1, "I3");
+        (0..steps(300)).for_each(|_| live_and_end(&mut rng));
+    });
+}
+
+fn live_and_end(rng: &mut Rng) {
+    let mut world = World::new();
+    for _ in 0..rng.below(60) {
+        world.step(rng);
+        world.flight.check_invariants();
     }
+    // Nobody was woken for the first poll, for the load is due from birth: the leader's executor polls it anyway.
+    if let Some(index) = world.tasks.iter().position(|task| !task.stuck) {
+        world.poll(index);
+    }
+    world.run_to_the_end();
+    assert!(world.flight.is_finished());
+    assert_eq!(world.stage.drops(), 1, "the load is dropped once");
+    assert_eq!(world.ledger.entries().len(), 1, "I3");
 }
 
 #[test]
 fn seats_behave_like_a_map() {
-    for seed in 0..200 {
-        println!("seed {seed}");
+    for_each_seed(|seed| {
         let mut rng = Rng::new(seed);
         let mut seats = Seats::new();
-        let mut model = std::collections::BTreeMap::new();
+        let mut model = BTreeMap::new();
         let mut peak = 0;
-        for value in 0..300_u64 {
+        for value in 0..steps(5000) {
             let index = rng.below(20) as usize;
             match rng.below(3) {
                 0 => assert_eq!(seats.remove(index), model.remove(&index)),
@@ -147,9 +148,9 @@ fn seats_behave_like_a_map() {
             seats.check_invariants();
             assert_eq!(seats.len(), model.len());
             assert_eq!(seats.is_empty(), model.is_empty());
-            assert!(seats.iter_mut().map(|v| *v).eq(model.values().copied()));
+            assert!(seats.iter_mut().map(|value| *value).eq(model.values().copied()));
         }
         assert_eq!(seats.places(), peak, "no more places than were ever taken at once");
         assert!(seats.into_values().eq(model.into_values()));
-    }
+    });
 }

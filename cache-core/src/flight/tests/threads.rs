@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::super::staged::{Bell, Ledger, Stage, block_on, poll};
 use super::super::{Failure, Flight, Outcome, Phase, WaitError};
 use super::{failure, start, value};
+use crate::testing::steps;
 
 const SHORT: Duration = Duration::from_millis(5);
 const LONG: Duration = Duration::from_secs(600);
@@ -190,7 +191,7 @@ fn a_thread_that_waits_for_itself_is_told() {
 
 #[test]
 fn many_threads_and_tasks_share_one_load_round_after_round() {
-    for round in 0..200 {
+    for round in 0..steps(200) {
         let (stage, ledger) = (Stage::default(), Ledger::default());
         let leader = start(&stage, &ledger);
         let flight = Arc::clone(leader.flight());

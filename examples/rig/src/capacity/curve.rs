@@ -189,7 +189,8 @@ mod tests {
         let curve = [point(10.0, 10.0), point(20.0, 40.0), point(30.0, 20.0), point(40.0, 80.0)];
         let read = |rate| read_smoothed(&curve, rate, |point| point.p99_ms);
         let middle = (40.0_f64 * 20.0).sqrt();
-        for (rate, expected) in [(5.0, 10.0), (10.0, 10.0), (20.0, middle), (25.0, middle), (40.0, 80.0), (99.0, 80.0)] {
+        for (rate, expected) in [(5.0, 10.0), (10.0, 10.0), (20.0, middle), (25.0, middle), (40.0, 80.0), (99.0, 80.0)]
+        {
             assert!((read(rate) - expected).abs() < 1e-9, "{rate}: {}", read(rate));
         }
         assert!(read(35.0) > middle && read(35.0) < 80.0);

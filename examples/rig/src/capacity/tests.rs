@@ -181,30 +181,3 @@ fn the_search_settles_where_the_verdict_turns() {
     assert!((106.0..112.0).contains(&rate), "{rate}");
     assert!(time <= plan.budget + Duration::from_secs(1), "{time:?}");
 }
-
-#[test]
-#[ignore]
-fn monte_carlo() {
-    let f = |service: Service, truth: f64, off: f64, budget: u64| {
-        let mut r = Vec::new();
-        let mut p = Vec::new();
-        for seed in 0..40 {
-            let rt = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
-            let plan = CapacityPlan { seed, budget: Duration::from_secs(budget), ..CapacityPlan::new("box", truth * off) };
-            let c = rt.block_on(measure(&plan, service));
-            r.push(c.rate / truth);
-            p.push(c.p99_ms);
-        }
-        let m = r.iter().sum::<f64>() / 40.0;
-        let sd = (r.iter().map(|x| (x - m).powi(2)).sum::<f64>() / 40.0).sqrt();
-        r.sort_by(f64::total_cmp);
-        println!("{service} off {off} budget {budget}: mean {m:.3} sd {sd:.3} min {:.3} max {:.3} p99 {:.0}", r[0], r[39], p.iter().sum::<f64>() / 40.0);
-    };
-    for off in [0.8, 0.95, 1.0, 1.05, 1.2] {
-        for budget in [7, 12] {
-            f(BOX, 164.4, off, budget);
-            f(Service::new(4, Duration::from_millis(10)), 368.0, off, budget);
-            f(Service::new(8, Duration::from_millis(10)), 768.0, off, budget);
-        }
-    }
-}

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
-use super::client::{Client, Failure, Request, Response};
 use super::Exchange;
+use super::client::{Client, Failure, Request, Response};
 use crate::clock::{self, Instant};
 
 /// After so many departures in a row without a wait, other tasks get their turn.

@@ -43,7 +43,12 @@ impl Faults {
 
     /// Does `action` at time `at` after the measured part has begun. An action that takes long delays the next one.
     #[must_use]
-    pub fn at(mut self, at: Duration, label: impl Into<String>, action: impl Future<Output = ()> + Send + 'static) -> Self {
+    pub fn at(
+        mut self,
+        at: Duration,
+        label: impl Into<String>,
+        action: impl Future<Output = ()> + Send + 'static,
+    ) -> Self {
         self.planned.push((at, label.into(), Box::pin(action)));
         self
     }

@@ -209,9 +209,11 @@ async fn targets_take_turns_and_faults_come_in_time_order() {
         );
     }
     let load = Load::new(Client::new(addrs).unwrap(), plan(300.0, 300)).unwrap();
-    let faults = Faults::new()
-        .at(Duration::from_millis(200), "second", async {})
-        .at(Duration::from_millis(100), "first", async {});
+    let faults = Faults::new().at(Duration::from_millis(200), "second", async {}).at(
+        Duration::from_millis(100),
+        "first",
+        async {},
+    );
     let result = load.run_with_faults(|| Request::get("/"), by_status, faults).await;
     let labels: Vec<_> = result.events.iter().map(|event| event.label.as_str()).collect();
     assert_eq!(labels, ["first", "second"]);

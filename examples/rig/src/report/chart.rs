@@ -41,7 +41,11 @@ pub(super) fn draw(curve: &Curve, bound_ms: f64) -> Svg {
 /// What the picture shows, in a sentence for who cannot see it.
 pub(super) fn describe(curve: &Curve, bound_ms: f64) -> String {
     let capacity = curve.capacity.map_or(String::new(), |capacity| {
-        format!(", which keeps p99 within {} ms up to {} requests/s", figure::significant(bound_ms), figure::count(capacity))
+        format!(
+            ", which keeps p99 within {} ms up to {} requests/s",
+            figure::significant(bound_ms),
+            figure::count(capacity)
+        )
     });
     format!("Latency against offered load of {}{capacity}", curve.label)
 }
@@ -84,7 +88,8 @@ impl Plot {
                 continue;
             }
             // An endless latency leaves straight up.
-            let share = before.map_or(0.0, |(_, last)| if ms.is_finite() { (self.max_ms - last) / (ms - last) } else { 0.0 });
+            let share =
+                before.map_or(0.0, |(_, last)| if ms.is_finite() { (self.max_ms - last) / (ms - last) } else { 0.0 });
             let from = before.map_or(rate, |(last, _)| last);
             path.push((self.x(from + (rate - from) * share), TOP));
             break;
@@ -93,7 +98,7 @@ impl Plot {
     }
 
     fn dot(&self, svg: &mut Svg, class: &str, what: &str, point: &Point, ms: f64) {
-        if ms <= self.max_ms {
+        if ms <= self.max_ms && point.rate.is_finite() {
             let title = format!(
                 "{} requests/s: {what} {} ms, failed {}",
                 figure::count(point.rate),
@@ -127,14 +132,14 @@ fn bound(svg: &mut Svg, plot: &Plot, curve: &Curve, bound_ms: f64) {
     }
     let y = plot.y(bound_ms);
     svg.line("bound-line", (LEFT, y), (RIGHT, y));
-    let text = format!("p99 bound {} ms", figure::significant(bound_ms));
+    let text = format!("p99 ≤ {} ms", figure::significant(bound_ms));
     svg.text("bound-text", (LEFT + 6.0, y - 6.0), Anchor::Start, &text);
     if let Some(capacity) = curve.capacity.filter(|capacity| *capacity > 0.0) {
         let x = plot.x(capacity);
         svg.line("capacity-line", (x, y), (x, BOTTOM));
         let text = format!("capacity {} /s", figure::count(capacity));
         // Beside the bound's own label, or above it where there is no room.
-        let up = if x - LEFT > 260.0 { 6.0 } else { 24.0 };
+        let up = if x - LEFT > 270.0 { 6.0 } else { 24.0 };
         let (x, anchor) = if x - LEFT > 110.0 { (x - 6.0, Anchor::End) } else { (LEFT + 6.0, Anchor::Start) };
         svg.text("strong", (x, y - up), anchor, &text);
     }

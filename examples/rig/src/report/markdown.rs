@@ -65,9 +65,11 @@ fn section(out: &mut String, rung: &RungReport) {
 fn table(out: &mut String, table: &Table) {
     let cells = |cells: &[String]| cells.iter().map(|cell| escape(cell)).collect::<Vec<_>>().join(" | ");
     let _ = writeln!(out, "| {} |", cells(&table.columns));
-    let rule = (0..table.columns.len()).map(|column| {
-        if column > 0 && text::is_numeric(table, column) { "--:" } else { "---" }
-    });
+    let rule = (0..table.columns.len()).map(
+        |column| {
+            if column > 0 && text::is_numeric(table, column) { "--:" } else { "---" }
+        },
+    );
     let _ = writeln!(out, "| {} |", rule.collect::<Vec<_>>().join(" | "));
     for row in &table.rows {
         let _ = writeln!(out, "| {} |", cells(row));

@@ -49,13 +49,8 @@ impl Report {
     /// Figures that are not finite, which JSON cannot hold, become 0; points of a curve with such a figure are left out.
     pub fn push(&mut self, mut rung: RungReport) {
         rung.make_finite();
-        rung.ratio = rung
-            .theory
-            .filter(|theory| *theory > 0.0)
-            .map(|theory| rung.capacity / theory);
-        rung.suspect = rung
-            .ratio
-            .is_some_and(|ratio| !(LOWEST_RATIO..=HIGHEST_RATIO).contains(&ratio));
+        rung.ratio = rung.theory.filter(|theory| *theory > 0.0).map(|theory| rung.capacity / theory);
+        rung.suspect = rung.ratio.is_some_and(|ratio| !(LOWEST_RATIO..=HIGHEST_RATIO).contains(&ratio));
         rung.spread = spread(&rung.repeats);
         rung.daily_users = self.users.daily_users(rung.capacity);
         self.rungs.push(rung);
@@ -70,9 +65,7 @@ impl Report {
 
     /// The claims of all rungs with the rung that made them.
     pub fn claims(&self) -> impl Iterator<Item = (&RungReport, &Claim)> {
-        self.rungs
-            .iter()
-            .flat_map(|rung| rung.claims.iter().map(move |claim| (rung, claim)))
+        self.rungs.iter().flat_map(|rung| rung.claims.iter().map(move |claim| (rung, claim)))
     }
 }
 
@@ -95,10 +88,7 @@ impl UserModel {
 
 impl Default for UserModel {
     fn default() -> Self {
-        Self {
-            requests_per_user_day: 20.0,
-            peak_factor: 3.0,
-        }
+        Self { requests_per_user_day: 20.0, peak_factor: 3.0 }
     }
 }
 
@@ -114,10 +104,7 @@ pub struct Fact {
 impl Fact {
     /// A fact of these two texts.
     pub fn new(name: impl Into<String>, value: impl Into<String>) -> Self {
-        Self {
-            name: name.into(),
-            value: value.into(),
-        }
+        Self { name: name.into(), value: value.into() }
     }
 }
 
@@ -180,21 +167,13 @@ pub struct RungReport {
 impl RungReport {
     /// A rung with its number and title; fill in the rest.
     pub fn new(rung: impl Into<String>, title: impl Into<String>) -> Self {
-        Self {
-            rung: rung.into(),
-            title: title.into(),
-            ..Self::default()
-        }
+        Self { rung: rung.into(), title: title.into(), ..Self::default() }
     }
 
     fn make_finite(&mut self) {
-        for figure in [
-            &mut self.capacity,
-            &mut self.p50_ms,
-            &mut self.p99_ms,
-            &mut self.cpu_cores,
-            &mut self.harness_cpu_ratio,
-        ] {
+        for figure in
+            [&mut self.capacity, &mut self.p50_ms, &mut self.p99_ms, &mut self.cpu_cores, &mut self.harness_cpu_ratio]
+        {
             if !figure.is_finite() {
                 *figure = 0.0;
             }
@@ -238,10 +217,7 @@ pub struct TierView {
 impl TierView {
     /// A tier of these nodes.
     pub fn new<S: Into<String>>(label: impl Into<String>, nodes: impl IntoIterator<Item = S>) -> Self {
-        Self {
-            label: label.into(),
-            nodes: nodes.into_iter().map(Into::into).collect(),
-        }
+        Self { label: label.into(), nodes: nodes.into_iter().map(Into::into).collect() }
     }
 }
 
@@ -408,11 +384,7 @@ pub struct Table {
 impl Table {
     /// An empty table with these columns.
     pub fn new<S: Into<String>>(title: impl Into<String>, columns: impl IntoIterator<Item = S>) -> Self {
-        Self {
-            title: title.into(),
-            columns: columns.into_iter().map(Into::into).collect(),
-            ..Self::default()
-        }
+        Self { title: title.into(), columns: columns.into_iter().map(Into::into).collect(), ..Self::default() }
     }
 
     /// Adds a row of cells.
@@ -430,9 +402,5 @@ fn spread(repeats: &[f64]) -> f64 {
     let mut sorted = repeats.to_vec();
     sorted.sort_by(f64::total_cmp);
     let median = (sorted[(sorted.len() - 1) / 2] + sorted[sorted.len() / 2]) / 2.0;
-    if median > 0.0 {
-        (sorted[sorted.len() - 1] - sorted[0]) / median
-    } else {
-        0.0
-    }
+    if median > 0.0 { (sorted[sorted.len() - 1] - sorted[0]) / median } else { 0.0 }
 }

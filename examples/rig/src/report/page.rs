@@ -137,11 +137,15 @@ impl Report {
             let _ = writeln!(out, "<p class=\"lede\">{}</p>", escape(&rung.summary));
         }
         if rung.suspect {
-            out.push_str("<p class=\"banner\">Harness suspect: measured and theory are too far apart to believe either.</p>\n");
+            out.push_str(
+                "<p class=\"banner\">Harness suspect: measured and theory are too far apart to believe either.</p>\n",
+            );
         }
         out.push_str("<dl class=\"figures\">\n");
         for (name, value, extra) in figures(rung) {
-            let extra = if extra.is_empty() { String::new() } else { format!("<small>{}</small>", escape(&extra)) };
+            // A figure and its percent sign stay on one line.
+            let extra = escape(&extra.replace(" %", "\u{a0}%"));
+            let extra = if extra.is_empty() { extra } else { format!("<small>{extra}</small>") };
             let _ = writeln!(out, "<div><dt>{name}</dt><dd>{}{extra}</dd></div>", escape(&value));
         }
         out.push_str("</dl>\n<div class=\"charts\">\n");
@@ -169,7 +173,11 @@ impl Report {
         }
         if !rung.limits.is_empty() {
             let limits: Vec<String> = rung.limits.iter().map(|limit| format!("<li>{}</li>", escape(limit))).collect();
-            let _ = writeln!(out, "<div class=\"limits\"><h3>What this does not show</h3><ul>{}</ul></div>", limits.concat());
+            let _ = writeln!(
+                out,
+                "<div class=\"limits\"><h3>What this does not show</h3><ul>{}</ul></div>",
+                limits.concat()
+            );
         }
         out.push_str("</section>\n");
     }
@@ -223,7 +231,8 @@ fn claims(out: &mut String, rung: &RungReport) {
     out.push_str("<th class=\"n\">figure</th><th class=\"n\">control</th><th>verdict</th></tr></thead>\n<tbody>\n");
     for claim in &rung.claims {
         let (class, word) = if claim.verdict == Verdict::Pass { ("good", "✓ pass") } else { ("bad", "✗ FAIL") };
-        let note = if claim.note.is_empty() { String::new() } else { format!("<small>{}</small>", escape(&claim.note)) };
+        let note =
+            if claim.note.is_empty() { String::new() } else { format!("<small>{}</small>", escape(&claim.note)) };
         let _ = writeln!(
             out,
             "<tr><td data-label=\"row\">{}</td><td data-label=\"claim\">{}{note}</td>\

@@ -57,7 +57,12 @@ pub(super) fn climb(report: &Report) -> Svg {
     let mut svg = Svg::new(width, top + row * report.rungs.len() as f64 + 44.0);
     let head = format!("Capacity with p99 within {} ms", figure::significant(report.p99_bound_ms));
     svg.text("head", (20.0, 30.0), Anchor::Start, &head);
-    svg.text("", (20.0, 50.0), Anchor::Start, "requests a second, measured; the upright mark is what queueing theory allows");
+    svg.text(
+        "",
+        (20.0, 50.0),
+        Anchor::Start,
+        "requests a second, measured; the upright mark is what queueing theory allows",
+    );
     let longest = report.rungs.iter().map(reach).fold(1.0, f64::max);
     let x = |rate: f64| left + (right - left) * (rate / longest).clamp(0.0, 1.0);
     for (at, rung) in report.rungs.iter().enumerate() {

@@ -69,11 +69,7 @@ impl Network {
     /// A hit ratio outside 0 to 1 counts as the nearer end.
     pub fn cached(first: Mmc, behind: Mmc, hit_ratio: f64) -> Self {
         let hits = if hit_ratio.is_nan() { 0.0 } else { hit_ratio.clamp(0.0, 1.0) };
-        Self {
-            stations: vec![first, behind],
-            paths: vec![(hits, vec![0]), (1.0 - hits, vec![0, 1])],
-            fixed_s: 0.0,
-        }
+        Self { stations: vec![first, behind], paths: vec![(hits, vec![0]), (1.0 - hits, vec![0, 1])], fixed_s: 0.0 }
     }
 
     /// Stations, and paths of which each takes a share of the requests; a path may be empty.
@@ -91,10 +87,8 @@ impl Network {
     {
         let stations: Vec<Mmc> = stations.into_iter().collect();
         let ids: Vec<StationId> = (0..stations.len()).map(StationId).collect();
-        let paths: Vec<(f64, Vec<usize>)> = paths(&ids)
-            .into_iter()
-            .map(|(share, path)| (share, path.into_iter().map(|id| id.0).collect()))
-            .collect();
+        let paths: Vec<(f64, Vec<usize>)> =
+            paths(&ids).into_iter().map(|(share, path)| (share, path.into_iter().map(|id| id.0).collect())).collect();
         if let Some(&(share, _)) = paths.iter().find(|(share, _)| !(0.0..=1.0).contains(share)) {
             return Err(NetworkError::Share { share });
         }
