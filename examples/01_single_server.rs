@@ -17,14 +17,14 @@ use app::user::{User, UserId};
 use app::users::SqlUsers;
 use app::{dns, web};
 use serde::{Deserialize, Serialize};
-use tenfold_rig::{Claim, RungReport, TierView};
 use tenfold_rig::Network;
+use tenfold_rig::{Claim, RungReport, TierView};
 use tenfold_rig::{Cost, Load, LoadPlan, Node, NodeSpec, Role, RoleResult, Roles, Tier, now};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 
 /// The rung, as the climb runs it.
-pub const RUNG: Rung = Rung { number: 1, title: "single server", roles, climb, play };
+pub(crate) const RUNG: Rung = Rung { number: 1, title: "single server", roles, climb, play };
 
 #[allow(dead_code, reason = "the climb includes this file as a module and has a main of its own")]
 fn main() -> std::process::ExitCode {

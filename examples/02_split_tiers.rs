@@ -15,12 +15,12 @@ use app::sqlite::{Discipline, Sqlite};
 use app::users::SqlUsers;
 use app::{document, host, products, remote::RemoteDatabase, stores, web};
 use serde::{Deserialize, Serialize};
-use tenfold_rig::{Claim, RungReport, TierView};
 use tenfold_rig::Network;
+use tenfold_rig::{Claim, RungReport, TierView};
 use tenfold_rig::{Cost, NodeSpec, Role, RoleResult, Roles, Service, Station, Tier};
 
 /// The rung, as the climb runs it.
-pub const RUNG: Rung = Rung { number: 2, title: "web | db", roles, climb, play };
+pub(crate) const RUNG: Rung = Rung { number: 2, title: "web | db", roles, climb, play };
 
 #[allow(dead_code, reason = "the climb includes this file as a module and has a main of its own")]
 fn main() -> std::process::ExitCode {
@@ -167,11 +167,10 @@ async fn money(climb: &Climb) -> RoleResult<Vec<Claim>> {
     let (acid, sloppy) = (stack.tiers.spawn(acid).await?, stack.tiers.spawn(sloppy).await?);
     let quiet = stack.tiers.spawn(bank("quiet", false, 0)?).await?;
     let (kills, seed) = (climb.pick(200, 40), climb.seed);
-    let (crashes, control, rules) = tokio::try_join!(
-        bank::crash(&acid, kills, seed),
-        bank::crash(&sloppy, climb.pick(30, 15), seed),
-        async { Ok(bank::rules(quiet.addr(), stack.dir.path(), BALANCE).await?) },
-    )?;
+    let (crashes, control, rules) =
+        tokio::try_join!(bank::crash(&acid, kills, seed), bank::crash(&sloppy, climb.pick(30, 15), seed), async {
+            Ok(bank::rules(quiet.addr(), stack.dir.path(), BALANCE).await?)
+        },)?;
     let (safe, racy) = (rules.atomic.paid_twice, rules.read_then_write.paid_twice);
     let is_whole = crashes.imbalance == 0 && crashes.in_mid_transfer * 2 > kills && control.imbalance != 0;
     let is_kept = crashes.lost == 0 && crashes.acknowledged > 0 && control.lost > 0;

@@ -14,8 +14,8 @@ use app::sqlite::Sqlite;
 use app::users::SqlUsers;
 use app::{keys, web};
 use serde::{Deserialize, Serialize};
-use tenfold_rig::{Claim, RungReport, Table, TierView};
 use tenfold_rig::Network;
+use tenfold_rig::{Claim, RungReport, Table, TierView};
 use tenfold_rig::{Cost, Load, LoadPlan, NodeSpec, Request, Rng, Role, RoleResult, Roles, Service, Tier};
 
 /// How much more capacity is wanted.
@@ -24,7 +24,7 @@ const FACTOR: u32 = 4;
 const BIGGEST_BOX: u32 = 16;
 
 /// The rung, as the climb runs it.
-pub const RUNG: Rung = Rung { number: 3, title: "up or out", roles, climb, play };
+pub(crate) const RUNG: Rung = Rung { number: 3, title: "up or out", roles, climb, play };
 
 #[allow(dead_code, reason = "the climb includes this file as a module and has a main of its own")]
 fn main() -> std::process::ExitCode {
@@ -64,7 +64,12 @@ fn unit(climb: &Climb) -> Service {
     climb.cost.service(Tier::Database)
 }
 
-async fn start(climb: &Climb, seed: u64, (boxes, service): (u32, Service), listen: Option<SocketAddr>) -> RoleResult<Stack> {
+async fn start(
+    climb: &Climb,
+    seed: u64,
+    (boxes, service): (u32, Service),
+    listen: Option<SocketAddr>,
+) -> RoleResult<Stack> {
     let mut stack = Stack::new()?;
     for number in 1..=boxes {
         let file = stack.dir.path().join(format!("box-{number}.db"));
@@ -109,21 +114,33 @@ fn climb(climb: Arc<Climb>) -> RungFuture<RungReport> {
         );
         let (share, all) = (lost_out * 100.0, lost_up * 100.0);
         report.claims.push(
-            Claim::new("r09", "a kill costs a share of four boxes, and all of one", share, (15.0..=35.0).contains(&share) && all > 99.0)
-                .control(all)
-                .unit("% failed")
-                .note("from the kill to the restart; control: one big box"),
+            Claim::new(
+                "r09",
+                "a kill costs a share of four boxes, and all of one",
+                share,
+                (15.0..=35.0).contains(&share) && all > 99.0,
+            )
+            .control(all)
+            .unit("% failed")
+            .note("from the kill to the restart; control: one big box"),
         );
         let refusal = limit.err().map(|error| error.to_string());
         let wider = start(&climb, climb.seed, (FACTOR + 1, unit), None).await.is_ok();
         let answer = refusal.as_deref().unwrap_or("started").to_owned();
         report.claims.push(
-            Claim::new("r09", "up ends at the biggest box; out goes on with a fifth", answer, refusal.is_some() && wider)
-                .control(if wider { "5 boxes serve" } else { "5 boxes do not start" }),
+            Claim::new(
+                "r09",
+                "up ends at the biggest box; out goes on with a fifth",
+                answer,
+                refusal.is_some() && wider,
+            )
+            .control(if wider { "5 boxes serve" } else { "5 boxes do not start" }),
         );
         report.tables.push(pros_and_cons(&up, &out, share, all));
         report.limits.push("slots are modelled, and so is the biggest box".to_owned());
-        report.limits.push("there is no load balancer yet: the clients know all addresses and pick one at random".to_owned());
+        report
+            .limits
+            .push("there is no load balancer yet: the clients know all addresses and pick one at random".to_owned());
         report.limits.push("each box has its own copy of the database, so this rung only reads".to_owned());
         Ok(report)
     })
@@ -139,7 +156,8 @@ async fn size(climb: &Climb, label: &str, boxes: u32, service: Service) -> RoleR
     let model = Network::tandem([model(&climb.cost, service).copies(boxes)]);
     let budget = Duration::from_secs(climb.pick(6, 4));
     let sizing = Sizing { label, model, budget, side_by_side: false };
-    let start = |seed| async move { Ok((start(climb, seed, (boxes, service), None).await?, reads(climb, boxes, seed))) };
+    let start =
+        |seed| async move { Ok((start(climb, seed, (boxes, service), None).await?, reads(climb, boxes, seed))) };
     capacity(climb, sizing, start).await
 }
 

@@ -23,7 +23,7 @@ const WARM_READS: usize = 30_000;
 const CACHE_ENTRIES: u64 = 1_500;
 
 /// The rung, as the climb runs it.
-pub const RUNG: Rung = Rung { number: 6, title: "cache layer", roles, climb, play };
+pub(crate) const RUNG: Rung = Rung { number: 6, title: "cache layer", roles, climb, play };
 
 #[allow(dead_code, reason = "the climb includes this file as a module and has a main of its own")]
 fn main() -> std::process::ExitCode {
@@ -31,11 +31,7 @@ fn main() -> std::process::ExitCode {
 }
 
 fn roles() -> Roles {
-    Roles::new()
-        .add("06-db", database)
-        .add("06-cache", cache_server)
-        .add("06-web", web_server)
-        .add("06-hoard", hoarder)
+    Roles::new().add("06-db", database).add("06-cache", cache_server).add("06-web", web_server).add("06-hoard", hoarder)
 }
 
 #[derive(Serialize, Deserialize)]
@@ -164,7 +160,8 @@ fn climb(climb: Arc<Climb>) -> RungFuture<RungReport> {
 async fn size(climb: &Climb, label: &str, setup: Setup) -> RoleResult<(Measured, Share)> {
     let site = start(climb, climb.seed, setup, None).await?;
     let mut stream = warm(climb, &site, climb.seed).await?;
-    let share = trials::share(&site, move || keys::read(stream()), 150.0, Duration::from_secs(climb.pick(4, 3))).await?;
+    let share =
+        trials::share(&site, move || keys::read(stream()), 150.0, Duration::from_secs(climb.pick(4, 3))).await?;
     let web = model(&climb.cost, climb.cost.service(Tier::Web)).copies(3);
     let cache = model(&climb.cost, climb.cost.service(Tier::Cache)).copies(3);
     let database = model(&climb.cost, climb.cost.service(Tier::Database));

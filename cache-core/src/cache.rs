@@ -311,7 +311,7 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
     /// `missing` units. False if it has not in the end.
     fn make_room_elsewhere(&self, missing: u64, incoming: &Incoming<K, V>, out: &mut Removals<K, V>) -> bool {
         let budget = &self.rules.budget;
-        let has_room = || budget.used().saturating_add(missing) <= budget.capacity();
+        let has_room = || budget.used().checked_add(missing).is_some_and(|sum| sum <= budget.capacity());
         let home = self.shard_number(incoming.hash);
         for step in 1..self.shards.len() {
             if has_room() {

@@ -202,21 +202,15 @@ pub async fn race(
 }
 
 /// Whether the money was paid.
-async fn withdraw(
-    database: &RemoteDatabase,
-    withdrawal: Withdrawal,
-    how: Withdrawing,
-) -> Result<bool, DatabaseError> {
+async fn withdraw(database: &RemoteDatabase, withdrawal: Withdrawal, how: Withdrawing) -> Result<bool, DatabaseError> {
     let (account, amount) = (Value::from(withdrawal.account.0), withdrawal.amount as i64);
     let paid = match how {
         Withdrawing::Atomically => SqlUsers::new(database.clone()).withdraw(withdrawal).await,
         Withdrawing::ReadThenWrite => {
             let read = Statement::new("SELECT balance FROM accounts WHERE id = ?1", [account.clone()]);
             let left = number(database, read).await? - amount;
-            let write = Statement::new(
-                "UPDATE accounts SET balance = ?2 WHERE id = ?1",
-                [account, Value::Integer(left)],
-            );
+            let write =
+                Statement::new("UPDATE accounts SET balance = ?2 WHERE id = ?1", [account, Value::Integer(left)]);
             database.run(Batch::write([write])).await.map(drop)
         }
     };
@@ -235,7 +229,10 @@ pub fn forbidden() -> Vec<(&'static str, Statement)> {
         ("debt", statement("UPDATE accounts SET balance = -1 WHERE id = 1")),
         ("user without a name", statement("UPDATE users SET first_name = '' WHERE id = 1")),
         ("payment to oneself", statement("INSERT INTO transfers (id, debit, credit, amount) VALUES (900002, 1, 1, 5)")),
-        ("payment to nobody", statement("INSERT INTO transfers (id, debit, credit, amount) VALUES (900003, 1, 900001, 5)")),
+        (
+            "payment to nobody",
+            statement("INSERT INTO transfers (id, debit, credit, amount) VALUES (900003, 1, 900001, 5)"),
+        ),
     ]
 }
 

@@ -99,7 +99,8 @@ pub async fn resolve(server: SocketAddr, name: &str, id: u16) -> Result<Ipv4Addr
     socket.connect(server).await?;
     socket.send(&query).await?;
     let mut buffer = [0; MAX_MESSAGE_BYTES];
-    let length = tokio::time::timeout(TIMEOUT, socket.recv(&mut buffer)).await.map_err(|_| ResolveError::TimedOut)??;
+    let length =
+        tokio::time::timeout(TIMEOUT, socket.recv(&mut buffer)).await.map_err(|_| ResolveError::TimedOut)??;
     let reply = Packet::parse(&buffer[..length]).map_err(|_| ResolveError::Garbled)?;
     if reply.id() != id || !reply.has_flags(PacketFlag::RESPONSE) {
         return Err(ResolveError::Garbled);

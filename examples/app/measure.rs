@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tenfold_rig::{
-    CapacityError, CapacityPlan, Cost, Curve, CurvePoint, Exchange, Failure, Faults, Instant, Machine, Mmc, Network, Node,
-    Point, Request, RoleResult, RungReport, Service, Subject, measure_capacity, now,
+    CapacityError, CapacityPlan, Cost, Curve, CurvePoint, Exchange, Failure, Faults, Instant, Machine, Mmc, Network,
+    Node, Point, Request, RoleResult, RungReport, Service, Subject, measure_capacity, now,
 };
 
 use crate::rung::{Climb, Stack};
@@ -57,9 +57,10 @@ pub struct Sizing<'a> {
     pub label: &'a str,
     /// The queueing model of the system.
     pub model: Network,
-    /// Load time of each of the three repeats; 4 s at least.
+    /// Load time of each of the repeats, of which there are three; 4 s at least.
     pub budget: Duration,
-    /// Whether the repeats run side by side: for small systems. Large ones would compete for this machine.
+    /// Whether the repeats run side by side: for small systems. Large ones would compete for this machine; a quick run
+    /// measures them twice.
     pub side_by_side: bool,
 }
 
@@ -88,6 +89,7 @@ where
     // Without modelled time the copies would share what is measured: the machine.
     if !side_by_side || climb.cost.is_real() {
         (plan.at_once, plan.copies) = (1, 1);
+        plan.repeats = climb.pick(plan.repeats, 2);
     }
     (plan.budget, plan.promise, plan.seed) = (budget, climb.promise(), climb.seed);
     let stacks = Mutex::new(Vec::new());

@@ -100,7 +100,8 @@ pub async fn trial(folder: &Path) -> io::Result<Trial> {
         command.kill_on_drop(true).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     };
-    let made = program("initdb").args(["--no-sync", "--auth=trust", "--username=tenfold", "-D"]).arg(&data).output().await?;
+    let made =
+        program("initdb").args(["--no-sync", "--auth=trust", "--username=tenfold", "-D"]).arg(&data).output().await?;
     if !made.status.success() {
         return Err(io::Error::other(format!("initdb: {}", String::from_utf8_lossy(&made.stderr).trim())));
     }

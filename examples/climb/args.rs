@@ -115,8 +115,7 @@ pub(crate) fn parse(words: impl IntoIterator<Item = String>, rungs: &[u8]) -> Re
             }
             "--daily-users" => {
                 let expected = "a number above 0 and at most 1e12";
-                let users =
-                    number("--daily-users", value("--daily-users")?, expected, |n| *n > 0.0 && *n <= 1e12)?;
+                let users = number("--daily-users", value("--daily-users")?, expected, |n| *n > 0.0 && *n <= 1e12)?;
                 daily_users = Some(users);
             }
             "ledger" => args.command = Command::Ledger,

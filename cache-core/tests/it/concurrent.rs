@@ -77,7 +77,7 @@ fn hammer<P: Policy>(cache: &Cache<u64, Value, P>, clock: &ManualClock, mut rng:
             34 => cache.resize(40 + rng.below(MAX_CAPACITY - 39)),
             35 => clock.advance(Duration::from_nanos(rng.below(40))),
             36 => assert!(cache.iter().all(|(key, value)| value.key == key)),
-            37 => cache.retain(|key, _| !key.is_multiple_of(7)),
+            37 => cache.retain(|key, _| key % 7 != 0),
             38 => {
                 let seen = cache.entry(key).and_compute(|present| match present {
                     Some(_) => Change::Remove,
@@ -118,7 +118,7 @@ fn check_hammered<P: Policy + Default>(seed: u64) {
     });
     cache.check_invariants();
     // Pins of one thread may have been taken off by another's `clear`, and the other way round.
-    (0..60).for_each(|key| drop(cache.unpin(&key)));
+    (0..60).for_each(|key| _ = cache.unpin(&key));
     assert!(cache.weight() <= cache.capacity(), "nothing is pinned any more");
     let stats = cache.stats();
     assert_eq!((stats.entries, stats.weight), (cache.len() as u64, cache.weight()));
@@ -150,7 +150,7 @@ fn a_lowered_capacity_holds_at_once_whatever_others_insert() {
                 let mut rng = Rng::new(thread);
                 while !done.load(Ordering::Relaxed) {
                     let key = rng.below(200);
-                    if rng.chance(1, 3) { drop(cache.remove(&key)) } else { drop(cache.insert(key, key)) }
+                    if rng.chance(1, 3) { _ = cache.remove(&key) } else { _ = cache.insert(key, key) }
                 }
             });
         }
@@ -199,7 +199,7 @@ fn an_entry_that_grows_beyond_its_shard_is_not_lost() {
         .hasher(ByNumber::default())
         .build()
         .unwrap();
-    (1..8).for_each(|key| drop(cache.insert(key, 1)));
+    (1..8).for_each(|key| _ = cache.insert(key, 1));
     for expected in 1..=10 {
         let count = cache.entry(0).and_compute(|present| Change::Put(present.copied().unwrap_or(0) + 1));
         assert_eq!(count, Some(expected));
@@ -224,7 +224,7 @@ fn growing_evicts_no_more_than_is_missing() {
         .build()
         .unwrap();
     cache.insert(0, 4);
-    (1..7).for_each(|key| drop(cache.insert(key, 1)));
+    (1..7).for_each(|key| _ = cache.insert(key, 1));
     cache.insert(0, 6);
     assert_eq!((cache.len(), cache.weight(), cache.stats().evictions), (5, 10, 2));
 }
@@ -283,14 +283,14 @@ fn heavy_entries_from_many_threads_neither_hang_nor_leak() {
 fn what_is_there_all_the_time_is_visited_exactly_once() {
     let cache: Cache<u64, u64, VecLru> = Builder::default().capacity(10_000).shards(4).build().unwrap();
     let stays = if cfg!(miri) { 100 } else { 500 };
-    (0..stays).for_each(|key| drop(cache.insert(key, 0)));
+    (0..stays).for_each(|key| _ = cache.insert(key, 0));
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
             let mut rng = Rng::new(1);
             while !done.load(Ordering::Relaxed) {
                 let key = 1_000 + rng.below(500);
-                if rng.chance(1, 2) { drop(cache.insert(key, 1)) } else { drop(cache.remove(&key)) }
+                if rng.chance(1, 2) { _ = cache.insert(key, 1) } else { _ = cache.remove(&key) }
             }
         });
         for _ in 0..rounds(200).max(2) {

@@ -77,7 +77,7 @@ fn nothing_is_served_at_or_after_its_deadline() {
 fn jitter_spreads_expiry_and_never_lengthens_it() {
     let clock = ManualClock::new();
     let cache = builder(&clock).time_to_live(seconds(1_000)).time_to_live_jitter_percent(10).build().unwrap();
-    (0..500).for_each(|key| drop(cache.insert(key, key)));
+    (0..500).for_each(|key| _ = cache.insert(key, key));
     let left: HashSet<_> = (0..500).map(|key| cache.time_left(&key).unwrap()).collect();
     assert!(left.len() > 490, "hardly two are equal");
     assert!(left.iter().all(|left| (seconds(900)..=seconds(1_000)).contains(left)));
@@ -107,7 +107,7 @@ fn the_same_seed_gives_the_same_jitter() {
         let clock = ManualClock::new();
         let cache = builder(&clock).time_to_live(seconds(99)).time_to_live_jitter_percent(50).seed(seed);
         let cache = cache.hasher(std::hash::BuildHasherDefault::<std::hash::DefaultHasher>::new()).build().unwrap();
-        (0..20).for_each(|key| drop(cache.insert(key, key)));
+        (0..20).for_each(|key| _ = cache.insert(key, key));
         (0..20).map(|key| cache.time_left(&key).unwrap()).collect::<Vec<_>>()
     };
     assert_eq!(times(7), times(7));
@@ -163,7 +163,7 @@ fn a_time_to_live_works_on_a_cache_without_one() {
     let clock = ManualClock::new();
     let cache = builder(&clock).build().unwrap();
     clock.advance(seconds(1_000));
-    (0..100).for_each(|key| drop(cache.insert(key, key)));
+    (0..100).for_each(|key| _ = cache.insert(key, key));
     assert_eq!(cache.next_expiry(), None);
     cache.insert_with_ttl(7, 77, seconds(5));
     assert_eq!(cache.time_left(&7), Some(seconds(5)));
@@ -257,7 +257,7 @@ fn a_mass_expiry_is_collected_a_few_at_a_time() {
         })
         .build()
         .unwrap();
-    (0..many).for_each(|key| drop(cache.insert(key, key)));
+    (0..many).for_each(|key| _ = cache.insert(key, key));
     clock.advance(seconds(1));
     assert_eq!(cache.get(&0), None);
     assert_eq!((cache.iter().count(), cache.len() as u64), (0, many), "gone to readers, not collected yet");

@@ -8,6 +8,7 @@ use crate::recency::VecLru;
 use crate::staged::{INTENDED, must_panic};
 
 type Store = Cache<u64, u64, VecLru>;
+type Write = fn(&Store);
 
 fn builder() -> Builder<u64, u64, VecLru> {
     Builder::default().capacity(100).shards(1)
@@ -50,14 +51,14 @@ fn a_slow_reader_does_not_write_yesterdays_value_over_todays() {
 
 #[test]
 fn every_write_between_grant_and_fill_voids_the_lease() {
-    let writes: [(&str, fn(&Store)); 9] = [
-        ("insert", |cache| drop(cache.insert(7, 2))),
-        ("insert_with_ttl", |cache| drop(cache.insert_with_ttl(7, 2, Duration::from_secs(9)))),
-        ("insert with no time", |cache| drop(cache.insert_with_ttl(7, 2, Duration::ZERO))),
-        ("remove", |cache| drop(cache.remove(&7))),
+    let writes: [(&str, Write); 9] = [
+        ("insert", |cache| _ = cache.insert(7, 2)),
+        ("insert_with_ttl", |cache| _ = cache.insert_with_ttl(7, 2, Duration::from_secs(9))),
+        ("insert with no time", |cache| _ = cache.insert_with_ttl(7, 2, Duration::ZERO)),
+        ("remove", |cache| _ = cache.remove(&7)),
         ("clear", Cache::clear),
-        ("entry put", |cache| drop(cache.entry(7).and_compute(|_| Change::Put(2)))),
-        ("entry remove", |cache| drop(cache.entry(7).and_compute(|_| Change::Remove))),
+        ("entry put", |cache| _ = cache.entry(7).and_compute(|_| Change::Put(2))),
+        ("entry remove", |cache| _ = cache.entry(7).and_compute(|_| Change::Remove)),
         ("write_around", |cache| cache.write_around(&7, || {})),
         ("write_through", |cache| cache.write_through(7, 2, |_, _| Ok::<_, ()>(())).unwrap()),
     ];
@@ -187,10 +188,8 @@ fn a_load_counts_as_a_reader() {
 
 #[test]
 fn a_load_whose_value_could_not_be_weighed_is_in_nobodys_way() {
-    let cache = builder()
-        .weigher(|_: &u64, &value: &u64| if value == 13 { panic!("{INTENDED}") } else { 1 })
-        .build()
-        .unwrap();
+    let cache =
+        builder().weigher(|_: &u64, &value: &u64| if value == 13 { panic!("{INTENDED}") } else { 1 }).build().unwrap();
     must_panic(|| cache.get_or_load(7, |_| Ok::<_, ()>(13)));
     cache.check_invariants();
     let lease = granted(&cache, 7);

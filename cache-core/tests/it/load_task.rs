@@ -87,6 +87,26 @@ fn a_caller_that_is_dropped_or_never_polled_again_hangs_nobody() {
 }
 
 #[test]
+fn tasks_that_are_cancelled_leave_the_load_to_the_rest() {
+    let cache = builder().build().unwrap();
+    let (executor, gate) = (Executor::default(), Gate::<Answer>::new());
+    let tasks: Vec<_> = (0..10)
+        .map(|_| {
+            let (cache, gate) = (cache.clone(), gate.clone());
+            executor.spawn(async move { assert_eq!(call(&cache, &gate).await.unwrap(), 1) })
+        })
+        .collect();
+    executor.run();
+    // Before the load is woken, and after.
+    tasks[..5].iter().for_each(|task| task.cancel());
+    gate.open(Ok(1));
+    tasks[5..9].iter().for_each(|task| task.cancel());
+    executor.run();
+    assert!(tasks[9].is_done());
+    assert_eq!((cache.get(&7), gate.drops(), cache.stats().loads), (Some(1), 1, 1));
+}
+
+#[test]
 fn a_load_that_nobody_waits_for_is_dropped_and_its_key_is_free() {
     let cache = builder().build().unwrap();
     let gate = Gate::new();
@@ -176,7 +196,9 @@ fn threads_and_tasks_wait_for_each_others_loads() {
         assert!(poll_once(&mut task).is_pending());
         go.send(()).unwrap();
         let Err(LoadError::Failed(error)) = leader.join().unwrap() else { panic!() };
-        assert!(matches!(poll_once(&mut task), Poll::Ready(Err(LoadError::Failed(same))) if Arc::ptr_eq(&same, &error)));
+        assert!(
+            matches!(poll_once(&mut task), Poll::Ready(Err(LoadError::Failed(same))) if Arc::ptr_eq(&same, &error))
+        );
     });
 }
 
@@ -196,10 +218,10 @@ fn a_thread_that_gives_up_leaves_the_load_to_the_tasks() {
 #[test]
 fn a_write_during_the_load_wins() {
     let writes: [fn(&Store); 4] = [
-        |cache| drop(cache.insert(7, 2)),
-        |cache| drop(cache.remove(&7)),
+        |cache| _ = cache.insert(7, 2),
+        |cache| _ = cache.remove(&7),
         |cache| cache.clear(),
-        |cache| drop(cache.entry(7).and_compute(|_| Change::Put(2))),
+        |cache| _ = cache.entry(7).and_compute(|_| Change::Put(2)),
     ];
     for write in writes {
         let cache = builder().build().unwrap();
@@ -307,8 +329,9 @@ fn a_bulk_load_in_a_task_fails_for_all_or_is_dropped_with_the_last() {
     let cache = builder().build().unwrap();
     let failed = ready(cache.get_or_load_all_async([1, 2], |_| async { Bulk::Err("down") }));
     assert!(matches!(failed, Err(LoadError::Failed(error)) if *error == "down"));
-    let panicked =
-        ready(cache.get_or_load_all_async([1, 2], |_| async { if true { panic!("{INTENDED}") } else { Bulk::Err("") } }));
+    let panicked = ready(
+        cache.get_or_load_all_async([1, 2], |_| async { if true { panic!("{INTENDED}") } else { Bulk::Err("") } }),
+    );
     assert!(matches!(panicked, Err(LoadError::Panicked)));
     let gate = Gate::<Bulk>::new();
     let mut bulk = Box::pin(cache.get_or_load_all_async([1, 2], |_| gate.pass()));
@@ -366,10 +389,8 @@ fn a_bulk_load_that_waits_for_one_of_its_keys_is_told_so() {
 
 #[test]
 fn a_value_that_cannot_be_weighed_poisons_nothing() {
-    let cache = builder()
-        .weigher(|_: &u64, &value: &u64| if value == 13 { panic!("{INTENDED}") } else { 1 })
-        .build()
-        .unwrap();
+    let cache =
+        builder().weigher(|_: &u64, &value: &u64| if value == 13 { panic!("{INTENDED}") } else { 1 }).build().unwrap();
     let gate = Gate::new();
     let (mut first, mut second) = (call(&cache, &gate), join(&cache));
     assert!(poll_once(&mut first).is_pending() && poll_once(&mut second).is_pending());

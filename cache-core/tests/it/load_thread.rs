@@ -10,6 +10,7 @@ use crate::recency::VecLru;
 use crate::staged::{INTENDED, must_end, must_panic};
 
 type Store = Cache<u64, u64, VecLru>;
+type Write = fn(&Store);
 type Loaded = Result<u64, LoadError<&'static str>>;
 
 fn builder() -> Builder<u64, u64, VecLru> {
@@ -256,13 +257,13 @@ fn call_sites_may_differ_in_their_errors() {
 
 #[test]
 fn whatever_writes_the_key_during_a_load_wins() {
-    let writes: [(&str, fn(&Store), Option<u64>); 9] = [
-        ("insert", |cache| drop(cache.insert(7, 2)), Some(2)),
-        ("insert with no time", |cache| drop(cache.insert_with_ttl(7, 2, Duration::ZERO)), None),
-        ("remove", |cache| drop(cache.remove(&7)), None),
+    let writes: [(&str, Write, Option<u64>); 9] = [
+        ("insert", |cache| _ = cache.insert(7, 2), Some(2)),
+        ("insert with no time", |cache| _ = cache.insert_with_ttl(7, 2, Duration::ZERO), None),
+        ("remove", |cache| _ = cache.remove(&7), None),
         ("clear", Cache::clear, None),
-        ("entry put", |cache| drop(cache.entry(7).and_compute(|_| Change::Put(2))), Some(2)),
-        ("entry remove", |cache| drop(cache.entry(7).and_compute(|_| Change::Remove)), None),
+        ("entry put", |cache| _ = cache.entry(7).and_compute(|_| Change::Put(2)), Some(2)),
+        ("entry remove", |cache| _ = cache.entry(7).and_compute(|_| Change::Remove), None),
         ("write_around", |cache| cache.write_around(&7, || {}), None),
         ("write_through", |cache| cache.write_through(7, 2, |_, _| Ok::<_, ()>(())).unwrap(), Some(2)),
         ("refused", |cache| assert!(cache.try_insert(7, 1_000).is_err()), None),
@@ -336,14 +337,12 @@ fn absence_is_remembered_for_its_time() {
 fn absences_are_bounded_and_evict_nothing() {
     let cache = builder().capacity(5).negative_time_to_live(Duration::from_secs(9)).negative_capacity(8);
     let cache = cache.build().unwrap();
-    (0..5).for_each(|key| drop(cache.insert(key, key)));
+    (0..5).for_each(|key| _ = cache.insert(key, key));
     for key in 100..1_000 {
         assert_eq!(cache.get_or_load_optional(key, |_| Ok::<_, ()>(None)).unwrap(), None);
     }
     assert_eq!((cache.len(), cache.stats().evictions), (5, 0));
-    let remembered = (100..1_000).filter(|&key| {
-        cache.get_or_load_optional(key, |_| Err::<Option<u64>, _>(())).is_ok()
-    });
+    let remembered = (100..1_000).filter(|&key| cache.get_or_load_optional(key, |_| Err::<Option<u64>, _>(())).is_ok());
     assert_eq!(remembered.count(), 8);
     assert_eq!(cache.get_or_load_optional(999, |_| Err::<Option<u64>, _>(())).unwrap(), None, "the youngest are kept");
 }
@@ -457,7 +456,7 @@ fn many_threads_in_bulk_load_each_key_once() {
                 barrier.wait();
                 let keys = (0..20).map(|n| (n + thread) % 20);
                 let found = cache.get_or_load_all(keys, |missing| {
-                    missing.iter().for_each(|&key| drop(loaded[key as usize].fetch_add(1, Ordering::Relaxed)));
+                    missing.iter().for_each(|&key| _ = loaded[key as usize].fetch_add(1, Ordering::Relaxed));
                     Ok::<_, ()>(missing.iter().map(|&key| (key, key)).collect())
                 });
                 assert_eq!(found.unwrap().len(), 20);
@@ -477,10 +476,8 @@ fn what_is_loaded_but_refused_is_returned() {
 
 #[test]
 fn a_value_that_cannot_be_weighed_poisons_nothing() {
-    let cache = builder()
-        .weigher(|_: &u64, &value: &u64| if value == 13 { panic!("{INTENDED}") } else { 1 })
-        .build()
-        .unwrap();
+    let cache =
+        builder().weigher(|_: &u64, &value: &u64| if value == 13 { panic!("{INTENDED}") } else { 1 }).build().unwrap();
     must_panic(|| cache.get_or_load(7, |_| Ok::<_, ()>(13)));
     must_panic(|| cache.get_or_load_all([7, 8], |_| Ok::<_, ()>(vec![(7, 1), (8, 13)])));
     assert_eq!(cache.get_or_load(8, |_| Ok::<_, ()>(2)).unwrap(), 2);

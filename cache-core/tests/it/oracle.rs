@@ -372,9 +372,7 @@ impl Oracle {
         }
         let at = self.find(key).unwrap();
         let (old_weight, weight) = (self.items[at].weight, self.weigh(&value));
-        if weight > old_weight
-            && (weight > self.capacity || !self.make_room(weight - old_weight, Some(key)))
-        {
+        if weight > old_weight && (weight > self.capacity || !self.make_room(weight - old_weight, Some(key))) {
             self.stats.rejections += 1;
             let at = self.find(key).unwrap();
             self.items.remove(at);

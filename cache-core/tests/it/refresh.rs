@@ -20,7 +20,12 @@ fn seconds(n: u64) -> Duration {
 }
 
 fn builder(clock: &ManualClock) -> Builder<u64, u64, VecLru> {
-    Builder::default().capacity(100).shards(2).time_to_live(seconds(100)).refresh_after(seconds(50)).clock(clock.clone())
+    Builder::default()
+        .capacity(100)
+        .shards(2)
+        .time_to_live(seconds(100))
+        .refresh_after(seconds(50))
+        .clock(clock.clone())
 }
 
 /// A source whose answer the test sets, and that counts how often it is asked.
@@ -202,10 +207,10 @@ impl<F: Fn() -> Answer + Send + Sync + 'static> Loader<u64, u64> for Meddling<F>
 #[test]
 fn what_is_removed_during_its_refresh_does_not_come_back() {
     let removals: [fn(&Store); 4] = [
-        |cache| drop(cache.remove(&7)),
+        |cache| _ = cache.remove(&7),
         |cache| cache.clear(),
         |cache| cache.retain(|_, _| false),
-        |cache| drop(cache.entry(7).and_compute(|_| tenfold_cache_core::Change::Remove)),
+        |cache| _ = cache.entry(7).and_compute(|_| tenfold_cache_core::Change::Remove),
     ];
     for remove in removals {
         let clock = ManualClock::new();

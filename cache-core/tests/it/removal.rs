@@ -235,7 +235,7 @@ fn a_panic_in_the_listener_leaves_a_sound_cache() {
         .unwrap();
     let fill = || {
         armed.store(false, Ordering::Relaxed);
-        (0..100).for_each(|key| drop(cache.insert(key, key)));
+        (0..100).for_each(|key| _ = cache.insert(key, key));
         armed.store(true, Ordering::Relaxed);
     };
     let check = || {
@@ -277,12 +277,12 @@ fn a_panic_in_the_listener_does_not_leave_an_overdrawn_cache_for_good() {
         .listener(move |_, _, _| assert!(!fuse.load(Ordering::Relaxed), "{INTENDED}"))
         .build()
         .unwrap();
-    (0..100).for_each(|key| drop(cache.insert(key, key)));
+    (0..100).for_each(|key| _ = cache.insert(key, key));
     armed.store(true, Ordering::Relaxed);
     must_panic(|| cache.resize(10));
     cache.check_invariants();
     armed.store(false, Ordering::Relaxed);
-    (200..240).for_each(|key| drop(cache.insert(key, key)));
+    (200..240).for_each(|key| _ = cache.insert(key, key));
     assert!(cache.weight() <= 10, "the next insertions balance the account: {}", cache.weight());
     cache.check_invariants();
 }

@@ -23,6 +23,8 @@ pub struct Findings {
     pub tables: Vec<Table>,
     /// Claims.
     pub claims: Vec<Claim>,
+    /// Share of requests that failed when a cache server was killed: one of three, and the only one.
+    pub loss: Option<(f64, f64)>,
 }
 
 impl Findings {
@@ -30,6 +32,10 @@ impl Findings {
     pub fn add_to(self, report: &mut RungReport) {
         report.tables.extend(self.tables);
         report.claims.extend(self.claims);
+        if let Some((ring, only)) = self.loss {
+            report.fault = "kill -9 one of 3 cache servers".to_owned();
+            (report.failed_ratio, report.control_failed_ratio) = (Some(ring), Some(only));
+        }
     }
 }
 
@@ -42,10 +48,8 @@ pub async fn memory_and_policies(climb: &Climb, hoarder: &str, report: &mut Rung
     let stack = Stack::new()?;
     let bounded = Hoard { inserts: climb.pick(10_000_000, 1_500_000), budget_bytes: Some(BUDGET_BYTES) };
     let unbounded = Hoard { inserts: UNBOUNDED_INSERTS, budget_bytes: None };
-    let (bounded, unbounded) = tokio::try_join!(
-        Peak::of(&stack.tiers, hoarder, bounded),
-        Peak::of(&stack.tiers, hoarder, unbounded),
-    )?;
+    let (bounded, unbounded) =
+        tokio::try_join!(Peak::of(&stack.tiers, hoarder, bounded), Peak::of(&stack.tiers, hoarder, unbounded),)?;
     let (table, claim) = policies(&climb.keys, climb.seed, climb.pick(76_000, 40_000));
     report.tables.push(table);
     report.claims.extend([memory(bounded, BUDGET_BYTES, unbounded), claim]);
@@ -71,7 +75,7 @@ where
         tokio::try_join!(one(Strategy::Aside), one(Strategy::ReadThrough), one(Strategy::RefreshAhead))?;
     let rows = [("cache-aside", aside), ("read-through", through), ("refresh-ahead", ahead)];
     let (table, claims) = strategy_table(&rows);
-    Ok(Findings { tables: vec![table], claims })
+    Ok(Findings { tables: vec![table], claims, loss: None })
 }
 
 /// r20, r21 and r24 to r27: pairs of small systems, one with what the row is about and one without.
@@ -102,7 +106,8 @@ where
         async { forced_race(&start(aside).await?).await },
     )?;
     let (table, pays) = sweep_table(&with, &without);
-    let mut findings = Findings { tables: vec![table], claims: vec![jitter, race, pays] };
+    let loss = Some((ring.failed_ratio, only.failed_ratio));
+    let mut findings = Findings { tables: vec![table], claims: vec![jitter, race, pays], loss };
     findings.claims.extend(stale(&guarded, &careless));
     findings.claims.extend(lost(&ring, &only));
     findings.claims.extend(flood);

@@ -60,12 +60,7 @@ impl Share {
 /// # Errors
 ///
 /// The load cannot be made, or a process does not answer.
-pub async fn share(
-    site: &Site,
-    source: impl FnMut() -> Request,
-    rate: f64,
-    time: Duration,
-) -> RoleResult<Share> {
+pub async fn share(site: &Site, source: impl FnMut() -> Request, rate: f64, time: Duration) -> RoleResult<Share> {
     let before = Share::of(site).await?;
     let plan = LoadPlan::new(rate, time).warm_up(Duration::from_millis(1));
     Load::new(site.stack.client()?, plan)?.run(source, Exchange::verdict).await;

@@ -45,19 +45,19 @@ pub enum TraceError {
         path: PathBuf,
     },
     /// The file is no zstd, or it is damaged.
-    #[error("the trace {} is damaged or no zstd, after {accesses} accesses", path.display())]
+    #[error("the trace {} is damaged or no zstd; {accesses} accesses were read before", path.display())]
     Corrupt {
         /// The file.
         path: PathBuf,
-        /// Accesses that could be decoded before.
+        /// Accesses that were read before; the decoder holds back what a later block may refer to.
         accesses: u64,
     },
     /// The file is cut off, or does not unpack to a whole number of accesses.
-    #[error("the trace {} is cut off after {accesses} accesses", path.display())]
+    #[error("the trace {} is cut off; {accesses} accesses were read before", path.display())]
     Truncated {
         /// The file.
         path: PathBuf,
-        /// Whole accesses before the end.
+        /// Accesses that were read before; the decoder holds back what a later block may refer to.
         accesses: u64,
     },
     /// The file unpacks to more than [`MAX_TRACE_ACCESSES`].

@@ -243,6 +243,7 @@ fn no_child_outlives_its_parent() {
         ("panic", None, Some(101)),
         ("wait", Some(Signal::SIGINT), Some(130)),
         ("wait", Some(Signal::SIGTERM), Some(143)),
+        ("wait", Some(Signal::SIGHUP), Some(129)),
         ("wait", Some(Signal::SIGKILL), None),
     ];
     // A folder of its own for temporary files: another test's sweep must not come first.

@@ -18,18 +18,18 @@ const MAX_STEPS: u32 = 600;
 static FOLDERS: AtomicU32 = AtomicU32::new(0);
 
 /// A browser that is there.
-pub struct Browser;
+pub(crate) struct Browser;
 
 /// How the page is looked at.
 #[derive(Clone, Copy)]
-pub struct Look {
-    pub width: u32,
-    pub height: u32,
-    pub dark: bool,
+pub(crate) struct Look {
+    pub(crate) width: u32,
+    pub(crate) height: u32,
+    pub(crate) dark: bool,
 }
 
 /// A folder that is removed when dropped.
-pub struct Folder(PathBuf);
+pub(crate) struct Folder(PathBuf);
 
 impl Folder {
     fn new() -> Self {
@@ -48,7 +48,7 @@ impl Drop for Folder {
 
 impl Browser {
     /// The browser, or a printed skip; a failure where the environment requires every engine.
-    pub fn find() -> Option<Self> {
+    pub(crate) fn find() -> Option<Self> {
         if Path::new(CHROMIUM).exists() {
             return Some(Self);
         }
@@ -59,7 +59,7 @@ impl Browser {
     }
 
     /// Writes all files of a report.
-    pub fn write(&self, report: &Report) -> Folder {
+    pub(crate) fn write(&self, report: &Report) -> Folder {
         let folder = Folder::new();
         let files = report.write(&folder.0).unwrap();
         assert!(files.iter().all(|file| fs::metadata(file).unwrap().len() > 100));
@@ -67,7 +67,7 @@ impl Browser {
     }
 
     /// The page as pixels.
-    pub fn screenshot(&self, folder: &Folder, look: Look) -> Screenshot {
+    pub(crate) fn screenshot(&self, folder: &Folder, look: Look) -> Screenshot {
         let file = folder.0.join("page.png");
         let mut options = vec![
             format!("--screenshot={}", file.display()),
@@ -81,7 +81,7 @@ impl Browser {
     }
 
     /// The page's document after it was loaded.
-    pub fn document(&self, folder: &Folder) -> String {
+    pub(crate) fn document(&self, folder: &Folder) -> String {
         self.run(folder, &["--dump-dom".to_owned()])
     }
 
@@ -122,9 +122,9 @@ impl Browser {
 }
 
 /// Pixels and how often each colour is among them.
-pub struct Screenshot {
-    pub width: u32,
-    pub height: u32,
+pub(crate) struct Screenshot {
+    pub(crate) width: u32,
+    pub(crate) height: u32,
     colours: HashMap<[u8; 3], u32>,
 }
 
@@ -141,12 +141,12 @@ impl Screenshot {
     }
 
     /// How many different colours there are.
-    pub fn colours(&self) -> usize {
+    pub(crate) fn colours(&self) -> usize {
         self.colours.len()
     }
 
     /// How many pixels have this colour.
-    pub fn count(&self, colour: [u8; 3]) -> u32 {
+    pub(crate) fn count(&self, colour: [u8; 3]) -> u32 {
         self.colours.get(&colour).copied().unwrap_or(0)
     }
 }

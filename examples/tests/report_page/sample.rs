@@ -7,7 +7,7 @@ use tenfold_rig::{Claim, Curve, Fact, Mmc, Network, Point, Report, RungReport, T
 const BOUND: Duration = Duration::from_millis(150);
 
 /// Four rungs.
-pub fn report() -> Report {
+pub(crate) fn report() -> Report {
     let mut report = Report {
         p99_bound_ms: 150.0,
         mode: "full".into(),

@@ -10,10 +10,12 @@ const FIRST_RATE_SHARE: f64 = 0.97;
 /// Of the log rate, for a window with twice the allowed share of slow requests.
 const FIRST_STEP: f64 = 0.05;
 const LEAST_STEP: f64 = 0.015;
-const SHRINK_AT_CROSSING: f64 = 0.7;
-/// While the limit was not crossed after some windows, steps grow, as the expectation was wrong.
-const GROWTH_BEFORE_CROSSING: f64 = 1.5;
-const PATIENCE: u32 = 3;
+const SHRINK_AT_TURN: f64 = 0.7;
+/// When the verdict has not changed sides after some windows, or is hopeless, steps grow: the expectation was wrong.
+const GROWTH_BEFORE_TURN: f64 = 1.5;
+const PATIENCE: u32 = 5;
+/// Less of a push than this means that the limit is near.
+const FAR_PUSH: f64 = 0.4;
 const GREATEST_STEP: f64 = 0.3;
 const GAIN: f64 = 0.5;
 /// One very bad window moves the rate no further than so many steps.
@@ -39,7 +41,10 @@ pub(super) struct Search {
     rate: f64,
     step: f64,
     last_push: f64,
-    crossings: u32,
+    /// Whether the verdict has ever changed sides.
+    has_turned: bool,
+    /// Whether the rate is about where it belongs, so that it counts in the average.
+    is_near: bool,
     windows: u32,
     spent_s: f64,
     averaged_s: f64,
@@ -72,7 +77,8 @@ impl Search {
             rate: plan.expected_rate * FIRST_RATE_SHARE,
             step: FIRST_STEP,
             last_push: 0.0,
-            crossings: 0,
+            has_turned: false,
+            is_near: false,
             windows: 0,
             spent_s: 0.0,
             averaged_s: 0.0,
@@ -102,19 +108,22 @@ impl Search {
         let slow = tally.above as f64 / requests / ALLOWED_ABOVE;
         let excess = slow.max(self.last_failed_ratio / self.promise.failed_ratio);
         let push = if is_hopeless { HOPELESS_PUSH } else { ((excess - 1.0) * GAIN).min(MAX_PUSH) };
-        let is_crossing = self.last_push * push < 0.0;
-        if is_crossing {
-            self.crossings += 1;
-            self.step = (self.step * SHRINK_AT_CROSSING).clamp(LEAST_STEP, FIRST_STEP);
-        } else if self.crossings == 0 && self.windows >= PATIENCE {
-            self.step = (self.step * GROWTH_BEFORE_CROSSING).min(GREATEST_STEP);
+        if self.last_push * push < 0.0 {
+            self.has_turned = true;
+            // Grown steps only look for the neighbourhood: what is averaged comes after them.
+            self.is_near |= self.step <= FIRST_STEP;
+            self.step = (self.step * SHRINK_AT_TURN).max(LEAST_STEP);
+        } else if push.abs() < FAR_PUSH {
+            self.is_near = true;
+        } else if !self.has_turned && (self.windows >= PATIENCE || is_hopeless) {
+            self.step = (self.step * GROWTH_BEFORE_TURN).min(GREATEST_STEP);
         }
         self.last_push = push;
         self.windows += 1;
         let before = self.rate.ln();
         self.rate = (before - self.step * push).exp();
         self.spent_s += elapsed.as_secs_f64();
-        if self.crossings > 0 && self.spent_s > BURN_IN * self.budget_s {
+        if self.is_near && self.spent_s > BURN_IN * self.budget_s {
             self.averaged_s += elapsed.as_secs_f64();
             self.log_sum += elapsed.as_secs_f64() * (before + self.rate.ln()) / 2.0;
         }

@@ -5,15 +5,37 @@ use super::{Row, Status};
 /// Every requirement, in order.
 #[rustfmt::skip] // A requirement a line reads as the table it is.
 pub const ROWS: &[Row] = &[
-    open("r01", "01", "one machine holds it all: one process owns every listening socket and keeps web, data and cache"),
-    open("r02", "01", "a name is resolved, the address connected to, and the answer is the JSON of user 123"),
-    open("r03", "01", "no service, no root, no network: the first request is served within a second of the start"),
-    open("r04", "01", "one box has a limit near theory, and its death fails every request until it is back"),
-    open("r05", "02", "web and database are sized apart: twice the web changes nothing, twice the database about doubles"),
-    open("r06", "02", "a relational store keeps its promise: atomic, consistent, isolated and durable through a kill"),
-    open("r07", "02", "a document store takes a new field without migration, and what it gives up is shown"),
-    open("r08", "02", "a named product, PostgreSQL, takes the place of the embedded database where it is installed"),
-    open("r09", "03, 12", "up or out: the same slots carry the same load, but one death costs all or a quarter"),
+    tested("r01", "01", "one machine holds it all: one process owns every listening socket and keeps web, data and cache", &[
+        "r01_the_process_that_serves_owns_the_sockets",
+    ]),
+    tested("r02", "01", "a name is resolved, the address connected to, and the answer is the JSON of user 123", &[
+        "r02_name_to_address_to_json_of_user_123",
+    ]),
+    tested("r03", "01", "no service, no root, no network: the first request is served within a second of the start", &[
+        "r03_the_first_answer_comes_within_a_second_of_nothing",
+    ]),
+    tested("r04", "01", "one box has a limit near theory, and its death fails every request until it is back", &[
+        "r04_a_dead_box_answers_nobody_until_it_is_back",
+        "r04_theory_puts_the_knee_of_the_single_box_at_164_a_second",
+    ]),
+    tested("r05", "02", "web and database are sized apart: twice the web changes nothing, twice the database about doubles", &[
+        "r05_doubling_the_bottleneck_doubles_and_doubling_the_other_does_not",
+    ]),
+    tested("r06", "02", "a relational store keeps its promise: atomic, consistent, isolated and durable through a kill", &[
+        "r06_a_transfer_that_fails_at_its_last_statement_leaves_nothing",
+        "r06_an_acknowledged_transfer_is_there_after_the_file_is_opened_again",
+        "r06_of_two_withdrawals_at_once_one_is_refused",
+        "r06_rules_and_references_are_kept",
+    ]),
+    tested("r07", "02", "a document store takes a new field without migration, and what it gives up is shown", &[
+        "r07_documents_take_new_fields_and_refuse_nothing",
+    ]),
+    tested("r08", "02", "a named product, PostgreSQL, takes the place of the embedded database where it is installed", &[
+        "r08_postgresql_keeps_the_same_rules_where_it_is_installed",
+    ]),
+    tested("r09", "03, 12", "up or out: the same slots carry the same load, but one death costs all or a quarter", &[
+        "r09_the_same_slots_up_or_out_are_within_15_percent",
+    ]),
     open("r10", "load-balancer, 04", "clients know one address, and requests spread evenly over the servers"),
     open("r11", "load-balancer, 04", "a killed or hung server costs no failed GET"),
     open("r12", "load-balancer, 04", "servers join and leave under load with no dropped request"),
@@ -23,17 +45,40 @@ pub const ROWS: &[Row] = &[
     open("r16", "replication, 05", "a dead replica costs no read; a dead primary is replaced and fenced; lost writes are counted"),
     open("r17", "replication, 05", "replication lag is measured, and a session never reads older than it wrote"),
     open("r18", "05", "writes do not scale with replicas, and what they cost is printed"),
-    open("r19", "lru-cache, 06", "the web tier asks the cache first, and the database sees what is left"),
-    open("r20", "06", "cache-aside: the first read is slow, and an update needs an invalidation"),
-    open("r21", "lru-cache, lfu-cache, 06", "read-through: a hundred waiters cause one load; error, panic and cancellation poison nothing"),
-    open("r22", "lru-cache, lfu-cache, 06", "refresh-ahead: no spike when entries expire; wasted refreshes are counted"),
-    open("r23", "06", "the strategies compared in one table, every cell measured"),
-    open("r24", "06", "staleness after an update is bounded and counted, and the race of fill and delete is closed"),
-    open("r25", "06", "when a cache pays: from a hundred reads a write to ten writes a read"),
-    open("r26", "caches, 06", "no entry is served after its time to live, and jitter spreads a mass expiry"),
-    open("r27", "load-balancer, 06", "several cache servers: the loss of one of three moves a third of the keys"),
-    open("r28", "caches, 06", "the memory of a cache is bounded, with headroom, over ten million inserts"),
-    open("r29", "lru-cache, lfu-cache, benches", "LRU, LFU and FIFO evict the same victim as a plain model, every time"),
+    tested("r19", "lru-cache, 06", "the web tier asks the cache first, and the database sees what is left", &[
+        "r19_the_database_sees_what_the_caches_miss",
+    ]),
+    tested("r20", "06", "cache-aside: the first read is slow, and an update needs an invalidation", &[
+        "r20_without_invalidation_the_old_value_stays",
+    ]),
+    tested("r21", "lru-cache, lfu-cache, 06", "read-through: a hundred waiters cause one load; error, panic and cancellation poison nothing", &[
+        "r21_a_hundred_readers_of_one_cold_key_make_one_query",
+    ]),
+    tested("r22", "lru-cache, lfu-cache, 06", "refresh-ahead: no spike when entries expire; wasted refreshes are counted", &[
+        "r22_a_hit_late_in_life_serves_the_old_value_and_reloads_once",
+    ]),
+    tested("r23", "06", "the strategies compared in one table, every cell measured", &[
+        "r23_the_table_has_a_row_a_strategy_and_a_measured_cell_a_column",
+    ]),
+    tested("r24", "06", "staleness after an update is bounded and counted, and the race of fill and delete is closed", &[
+        "r24_a_fill_slower_than_a_write_is_refused",
+    ]),
+    tested("r25", "06", "when a cache pays: from a hundred reads a write to ten writes a read", &[
+        "r25_every_write_costs_the_cache_the_next_hit",
+        "r25_the_table_names_the_row_where_the_cache_stops_paying",
+    ]),
+    tested("r26", "caches, 06", "no entry is served after its time to live, and jitter spreads a mass expiry", &[
+        "r26_nothing_outlives_its_time_and_jitter_spreads_the_ends",
+    ]),
+    tested("r27", "load-balancer, 06", "several cache servers: the loss of one of three moves a third of the keys", &[
+        "r27_a_dead_cache_server_costs_hits_and_no_error",
+    ]),
+    tested("r28", "caches, 06", "the memory of a cache is bounded, with headroom, over ten million inserts", &[
+        "r28_weight_stays_within_the_budget_at_every_instant",
+    ]),
+    tested("r29", "lru-cache, lfu-cache, benches", "LRU, LFU and FIFO evict the same victim as a plain model, every time", &[
+        "r29_lru_and_fifo_hit_exactly_as_often_as_plain_lists_do",
+    ]),
     open("r30", "cdn-edge, 07", "the nearest edge serves: miss to the origin, then hits that age"),
     open("r31", "cdn-edge, 07", "latency falls and the origin is spared"),
     open("r32", "cdn-edge, 07", "objects that are seldom asked for are kept out, and the cost saved is printed"),
@@ -66,4 +111,8 @@ pub const ROWS: &[Row] = &[
 
 const fn open(id: &'static str, place: &'static str, statement: &'static str) -> Row {
     Row { id, statement, place, status: Status::Open, tests: &[] }
+}
+
+const fn tested(id: &'static str, place: &'static str, statement: &'static str, tests: &'static [&'static str]) -> Row {
+    Row { id, statement, place, status: Status::Tested, tests }
 }

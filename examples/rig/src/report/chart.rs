@@ -9,6 +9,13 @@ const LEFT: f64 = 42.0;
 const RIGHT: f64 = 366.0;
 const TOP: f64 = 56.0;
 const BOTTOM: f64 = 276.0;
+/// Class, name, points and figure of each line, those below first.
+type Series = (&'static str, &'static str, fn(&Curve) -> &[Point], fn(&Point) -> f64);
+const SERIES: [Series; 3] = [
+    ("theory", "p99 theory", |curve| &curve.theory, |point| point.p99_ms),
+    ("p50", "p50 measured", |curve| &curve.measured, |point| point.p50_ms),
+    ("p99", "p99 measured", |curve| &curve.measured, |point| point.p99_ms),
+];
 /// Least distance of two labels beside the plot.
 const LABEL_GAP: f64 = 16.0;
 
@@ -19,22 +26,20 @@ pub(super) fn draw(curve: &Curve, bound_ms: f64) -> Svg {
     svg.text("head", (4.0, 18.0), Anchor::Start, &curve.label);
     axes(&mut svg, &plot);
     bound(&mut svg, &plot, curve, bound_ms);
-    let theory_p99 = plot.path(&curve.theory, |point| point.p99_ms);
-    let measured_p50 = plot.path(&curve.measured, |point| point.p50_ms);
-    let measured_p99 = plot.path(&curve.measured, |point| point.p99_ms);
-    svg.polyline("theory-line", &theory_p99);
-    svg.polyline("p50-line", &measured_p50);
-    svg.polyline("p99-line", &measured_p99);
+    let mut ends = Vec::new();
+    for (class, text, points, ms) in SERIES {
+        let lines = plot.lines(points(curve), ms);
+        for line in &lines {
+            svg.polyline(&format!("{class}-line"), line);
+        }
+        let last = lines.iter().rev().find_map(|line| line.last());
+        ends.extend(last.map(|end| (class, text, *end)));
+    }
     for point in &curve.measured {
         plot.dot(&mut svg, "p50-dot", "p50", point, point.p50_ms);
         plot.dot(&mut svg, "p99-dot", "p99", point, point.p99_ms);
     }
-    let ends = [
-        ("p99-text", "p99 measured", measured_p99.last()),
-        ("theory-text", "p99 theory", theory_p99.last()),
-        ("p50-text", "p50 measured", measured_p50.last()),
-    ];
-    labels(&mut svg, ends.into_iter().filter_map(|(class, text, end)| Some((class, text, *end?))).collect());
+    labels(&mut svg, ends);
     svg
 }
 
@@ -76,25 +81,37 @@ impl Plot {
         BOTTOM - (BOTTOM - TOP) * (ms / self.max_ms).clamp(0.0, 1.0)
     }
 
-    /// The line through the points, cut where it leaves the plot at the top.
-    fn path(&self, points: &[Point], ms: impl Fn(&Point) -> f64) -> Vec<(f64, f64)> {
-        let mut path = Vec::new();
+    /// The line through the points, in pieces: what lies above the plot is cut off.
+    fn lines(&self, points: &[Point], ms: impl Fn(&Point) -> f64) -> Vec<Vec<(f64, f64)>> {
+        let mut lines = Vec::new();
+        let mut line = Vec::new();
         let mut before: Option<(f64, f64)> = None;
         for point in points.iter().filter(|point| point.rate.is_finite()) {
-            let (rate, ms) = (point.rate, ms(point));
-            if ms <= self.max_ms {
-                path.push((self.x(rate), self.y(ms)));
-                before = Some((rate, ms));
-                continue;
+            let at = (point.rate, ms(point));
+            let (was_in, is_in) = (before.is_some_and(|(_, ms)| ms <= self.max_ms), at.1 <= self.max_ms);
+            if let Some(before) = before
+                && was_in != is_in
+            {
+                line.push((self.x(self.rate_at_top(before, at)), TOP));
             }
-            // An endless latency leaves straight up.
-            let share =
-                before.map_or(0.0, |(_, last)| if ms.is_finite() { (self.max_ms - last) / (ms - last) } else { 0.0 });
-            let from = before.map_or(rate, |(last, _)| last);
-            path.push((self.x(from + (rate - from) * share), TOP));
-            break;
+            if is_in {
+                line.push((self.x(at.0), self.y(at.1)));
+            } else if !line.is_empty() {
+                lines.push(std::mem::take(&mut line));
+            }
+            before = Some(at);
         }
-        path
+        lines.push(line);
+        lines
+    }
+
+    /// Where the line between two points, one of them above the plot, meets its top; an endless latency rises upright.
+    fn rate_at_top(&self, from: (f64, f64), to: (f64, f64)) -> f64 {
+        let share = (self.max_ms - from.1) / (to.1 - from.1);
+        if share.is_finite() {
+            return from.0 + (to.0 - from.0) * share;
+        }
+        if from.1 <= self.max_ms { from.0 } else { to.0 }
     }
 
     fn dot(&self, svg: &mut Svg, class: &str, what: &str, point: &Point, ms: f64) {
@@ -147,7 +164,7 @@ fn bound(svg: &mut Svg, plot: &Plot, curve: &Curve, bound_ms: f64) {
 
 /// Names each line at its end, in the line's colour, no two on top of each other.
 fn labels(svg: &mut Svg, mut ends: Vec<(&str, &str, (f64, f64))>) {
-    ends.sort_by(|a, b| a.2.1.total_cmp(&b.2.1));
+    ends.sort_by(|(.., a), (.., b)| a.1.total_cmp(&b.1).then(a.0.total_cmp(&b.0)));
     let mut places: Vec<f64> = ends.iter().map(|(_, _, (_, y))| y + 4.0).collect();
     for at in 1..places.len() {
         places[at] = places[at].max(places[at - 1] + LABEL_GAP);
@@ -156,7 +173,7 @@ fn labels(svg: &mut Svg, mut ends: Vec<(&str, &str, (f64, f64))>) {
     for ((class, text, (x, y)), place) in ends.into_iter().zip(places) {
         let place = place - overhang;
         svg.line("leader", (x + 5.0, y), (RIGHT + 6.0, place - 4.0));
-        svg.text(class, (RIGHT + 10.0, place), Anchor::Start, text);
+        svg.text(&format!("{class}-text"), (RIGHT + 10.0, place), Anchor::Start, text);
     }
 }
 
@@ -178,6 +195,18 @@ mod tests {
         assert_eq!(ticks(300.0, 6), [0.0, 50.0, 100.0, 150.0, 200.0, 250.0, 300.0]);
         assert_eq!(ticks(173.0, 5), [0.0, 50.0, 100.0, 150.0]);
         assert_eq!(ticks(1.0, 5).len(), 6);
+    }
+
+    #[test]
+    fn lines_are_cut_where_they_leave_the_plot_and_taken_up_where_they_return() {
+        let plot = Plot { max_rate: 100.0, max_ms: 100.0 };
+        let point = |rate, p99_ms| Point { rate, p99_ms, ..Point::default() };
+        let points = [point(0.0, 0.0), point(20.0, 200.0), point(40.0, 0.0), point(60.0, f64::INFINITY)];
+        let lines = plot.lines(&points, |point| point.p99_ms);
+        let (x, top) = (|rate| plot.x(rate), TOP);
+        let expected =
+            [vec![(x(0.0), BOTTOM), (x(10.0), top)], vec![(x(30.0), top), (x(40.0), BOTTOM), (x(40.0), top)], vec![]];
+        assert_eq!(lines, expected);
     }
 
     #[test]

@@ -25,8 +25,9 @@ const BIND_PAUSE: Duration = Duration::from_millis(25);
 
 /// The whole `main` of a binary with roles: runs one role if this process was started as a child, else `parent`.
 ///
-/// The parent gets a runtime of two threads. When it is interrupted (Ctrl-C) or terminated, its future is dropped, and
-/// with it every supervisor, child process and temporary folder in it; the exit code then is 130 or 143.
+/// The parent gets a runtime of two threads. When it is interrupted (Ctrl-C), terminated or loses its terminal, its
+/// future is dropped, and with it every supervisor, child process and temporary folder in it; the exit code then is 130,
+/// 143 or 129.
 ///
 /// # Examples
 /// ```no_run
@@ -80,14 +81,17 @@ where
         Err(e) => return report(&e),
     };
     let code = runtime.block_on(async {
-        let (mut interrupt, mut terminate) = match (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) {
-            (Ok(interrupt), Ok(terminate)) => (interrupt, terminate),
-            (Err(e), _) | (_, Err(e)) => return report(&e),
-        };
+        let [mut interrupt, mut terminate, mut hang_up] =
+            match [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()].map(signal) {
+                [Ok(interrupt), Ok(terminate), Ok(hang_up)] => [interrupt, terminate, hang_up],
+                [Err(e), ..] | [_, Err(e), _] | [.., Err(e)] => return report(&e),
+            };
         tokio::select! {
             outcome = parent() => outcome.unwrap_or_else(|e| report(&*e)),
+            // As shells count them: 128 and the signal's number.
             _ = interrupt.recv() => ExitCode::from(130),
             _ = terminate.recv() => ExitCode::from(143),
+            _ = hang_up.recv() => ExitCode::from(129),
         }
     });
     // A task that blocks must not hold up the end of the process.
