@@ -138,17 +138,17 @@ fn climb(climb: Arc<Climb>) -> RungFuture<RungReport> {
         ];
         report.nodes = 7;
         trials::memory_and_policies(&climb, "06-hoard", &mut report).await?;
-        let go = |setup| start(&climb, climb.seed, setup, None);
-        let (with, without, strategies) = tokio::try_join!(
+        let (with, without) = tokio::try_join!(
             size(&climb, "06 cache layer", layer()),
             size(&climb, "06 without the cache", layer().without_cache()),
-            trials::strategies(&climb, go),
         )?;
         with.0.fill(&mut report);
         report.curves.push(without.0.curve.clone());
         report.claims.extend(trials::share_claims(&with.1, &without.1));
+        let go = |setup| start(&climb, climb.seed, setup, None);
+        let (strategies, freshness) = tokio::try_join!(trials::strategies(&climb, go), trials::freshness(&climb, go))?;
         strategies.add_to(&mut report);
-        trials::freshness(&climb, go).await?.add_to(&mut report);
+        freshness.add_to(&mut report);
         report.claims.sort_by(|one, other| one.id.cmp(&other.id));
         report.limits.push("the hit ratio depends on the keys; their source is named above".to_owned());
         report.limits.push("there is no load balancer yet: the clients know the three web servers".to_owned());

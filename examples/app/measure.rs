@@ -4,14 +4,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tenfold_rig::{
-    CapacityError, CapacityPlan, Cost, Curve, CurvePoint, Exchange, Failure, Faults, Instant, Machine, Mmc, Network,
-    Node, Point, Request, RoleResult, RungReport, Service, Subject, measure_capacity, now,
+    CapacityError, CapacityPlan, Cost, Curve, CurvePoint, Exchange, Failure, Faults, Instant, Load, LoadPlan, Machine,
+    Mmc, Network, Node, Point, Request, RoleResult, RungReport, Service, Subject, measure_capacity, now,
 };
 
 use crate::rung::{Climb, Stack};
 
-/// Where the search begins when no time is modelled, in requests a second.
-const UNMODELLED_RATE: f64 = 1_500.0;
+/// Without modelled times the limit is looked for between these rates, in requests a second.
+const LEAST_RATE: f64 = 250.0;
+/// See `LEAST_RATE`.
+const MOST_RATE: f64 = 64_000.0;
 
 /// A capacity and what it took.
 #[derive(Debug, Clone)]
@@ -85,7 +87,11 @@ where
     let Sizing { label, model, budget, side_by_side } = sizing;
     let bound = Duration::from_secs_f64(climb.promise().p99_ms / 1e3);
     let theory = Some(model.capacity(bound)).filter(|rate| rate.is_finite());
-    let mut plan = CapacityPlan::new(label, theory.unwrap_or(UNMODELLED_RATE));
+    let expected = match theory {
+        Some(rate) => rate,
+        None => rough_limit(climb, &start).await?,
+    };
+    let mut plan = CapacityPlan::new(label, expected);
     // Without modelled time the copies would share what is measured: the machine.
     if !side_by_side || climb.cost.is_real() {
         (plan.at_once, plan.copies) = (1, 1);
@@ -127,6 +133,27 @@ where
         rss_bytes: stacks.first().map_or(0, Stack::rss_bytes),
         curve,
     })
+}
+
+/// Where a search without theory begins: the rate is doubled until the promise breaks.
+async fn rough_limit<F, Fut, S>(climb: &Climb, start: &F) -> RoleResult<f64>
+where
+    F: Fn(u64) -> Fut,
+    Fut: Future<Output = RoleResult<(Stack, S)>>,
+    S: FnMut() -> Request + Send + 'static,
+{
+    let (stack, mut source) = start(climb.seed).await?;
+    let promise = climb.promise();
+    let mut rate = LEAST_RATE;
+    loop {
+        let plan = LoadPlan::new(rate, Duration::from_secs(1)).warm_up(Duration::from_millis(200));
+        let result = Load::new(stack.client()?, plan)?.run(&mut source, Exchange::verdict).await;
+        if result.p99_ms > promise.p99_ms || result.failed_ratio() > promise.failed_ratio || rate >= MOST_RATE {
+            // Between the last rate that was kept and this one.
+            return Ok(rate * 0.7);
+        }
+        rate *= 2.0;
+    }
 }
 
 /// A capacity that could not be measured.

@@ -72,7 +72,7 @@ pub(crate) enum UsageError {
     NoValue(&'static str),
     #[error("`{value}` is no value for {option}: {expected}")]
     BadValue { option: &'static str, value: String, expected: &'static str },
-    #[error("rung {0} is not there; the rungs are {1}")]
+    #[error("rung {0:02} is not there; the rungs are {1}")]
     NoSuchRung(u8, String),
     #[error("--listen goes with one rung, such as `cargo climb 01 --listen 127.0.0.1:8080`")]
     ListenNeedsOneRung,

@@ -285,7 +285,8 @@ fn r23_the_table_has_a_row_a_strategy_and_a_measured_cell_a_column() {
     assert_eq!((table.rows.len(), table.columns.len()), (3, 7));
     assert!(table.rows.iter().all(|row| row.len() == 7));
     assert!(claims.iter().all(|claim| claim.verdict == Verdict::Pass));
-    let (_, claims) = strategy_table(&[("cache-aside", profile), ("read-through", profile), ("refresh-ahead", profile)]);
+    let (_, claims) =
+        strategy_table(&[("cache-aside", profile), ("read-through", profile), ("refresh-ahead", profile)]);
     assert!(claims.iter().any(|claim| claim.id == "r22" && claim.verdict == Verdict::Fail), "no gain, no claim");
 }
 

@@ -5,13 +5,15 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::task::Poll;
 use std::time::Duration;
 
-use tenfold_cache_core::{Builder, Cache, Change, LoadError, ManualClock};
+use tenfold_cache_core::{Builder, Cache, Change, LoadError};
 
 use crate::recency::VecLru;
 use crate::staged::{Executor, Gate, INTENDED, must_end, must_panic, poll_once, ready};
 
 type Store = Cache<u64, u64, VecLru>;
+
 type Answer = Result<u64, &'static str>;
+
 type Loaded = Result<u64, LoadError<&'static str>>;
 
 fn builder() -> Builder<u64, u64, VecLru> {
@@ -265,33 +267,6 @@ fn a_load_that_waits_for_itself_is_told_so() {
 }
 
 #[test]
-fn absence_and_stale_values_are_as_on_threads() {
-    let clock = ManualClock::new();
-    let cache = builder()
-        .negative_time_to_live(Duration::from_secs(1))
-        .time_to_live(Duration::from_secs(10))
-        .stale_if_error(Duration::from_secs(5))
-        .clock(clock.clone())
-        .build()
-        .unwrap();
-    let look = |answer: Result<Option<u64>, &'static str>| {
-        ready(cache.get_or_load_optional_async(7, move |_| async move { answer }))
-    };
-    assert_eq!(look(Ok(None)).unwrap(), None);
-    assert_eq!(look(Err("asked")).unwrap(), None, "remembered");
-    assert_eq!(ready(cache.get_or_load_async(7, |_| async { Ok::<_, ()>(1) })).unwrap(), 1, "asked all the same");
-    clock.advance(Duration::from_secs(10));
-    assert_eq!(look(Err("down")).unwrap(), Some(1), "stale");
-    clock.advance(Duration::from_secs(5));
-    assert!(look(Err("down")).is_err());
-    cache.insert(7, 3);
-    assert_eq!(ready(cache.refresh_async(7, |_| async { Ok::<_, ()>(4) })).unwrap(), 4);
-    assert!(ready(cache.refresh_async(7, |_| async { Err::<u64, _>(()) })).is_err());
-    assert_eq!(cache.get(&7), Some(4));
-    assert_eq!((cache.stats().negative_hits, cache.stats().stale_hits), (1, 1));
-}
-
-#[test]
 fn call_sites_may_differ_in_their_errors() {
     let cache = builder().build().unwrap();
     let gate = Gate::new();
@@ -302,89 +277,6 @@ fn call_sites_may_differ_in_their_errors() {
     assert!(matches!(poll_once(&mut text), Poll::Ready(Err(LoadError::Failed(_)))));
     // It cannot be given the other's error, so it asks its own loader.
     assert!(matches!(poll_once(&mut number), Poll::Ready(Err(LoadError::Failed(error))) if *error == 404));
-}
-
-type Bulk = Result<Vec<(u64, u64)>, &'static str>;
-
-#[test]
-fn a_bulk_load_in_a_task_asks_for_each_missing_key_once() {
-    let cache = builder().negative_time_to_live(Duration::from_secs(60)).build().unwrap();
-    cache.insert(1, 10);
-    let asked = Mutex::new(Vec::new());
-    let load = |missing: Vec<u64>| {
-        asked.lock().unwrap().push(missing.clone());
-        async move { Ok::<_, &str>(missing.into_iter().filter(|key| key % 2 == 0).map(|key| (key, key * 10)).collect()) }
-    };
-    let found = ready(cache.get_or_load_all_async([3, 1, 2, 3, 4, 2], load)).unwrap();
-    assert_eq!(found, [(1, 10), (2, 20), (4, 40)]);
-    assert_eq!(ready(cache.get_or_load_all_async([3, 2], load)).unwrap(), [(2, 20)]);
-    assert_eq!(*asked.lock().unwrap(), [vec![3, 2, 4]], "3 is known not to exist");
-    assert_eq!((cache.stats().loads, cache.stats().negative_hits), (3, 1));
-    assert_eq!((cache.get(&4), cache.get(&3)), (Some(40), None));
-    cache.check_invariants();
-}
-
-#[test]
-fn a_bulk_load_in_a_task_fails_for_all_or_is_dropped_with_the_last() {
-    let cache = builder().build().unwrap();
-    let failed = ready(cache.get_or_load_all_async([1, 2], |_| async { Bulk::Err("down") }));
-    assert!(matches!(failed, Err(LoadError::Failed(error)) if *error == "down"));
-    let panicked = ready(
-        cache.get_or_load_all_async([1, 2], |_| async { if true { panic!("{INTENDED}") } else { Bulk::Err("") } }),
-    );
-    assert!(matches!(panicked, Err(LoadError::Panicked)));
-    let gate = Gate::<Bulk>::new();
-    let mut bulk = Box::pin(cache.get_or_load_all_async([1, 2], |_| gate.pass()));
-    assert!(poll_once(&mut bulk).is_pending());
-    assert_eq!(gate.drops(), 0);
-    drop(bulk);
-    assert_eq!(gate.drops(), 1);
-    let found = ready(cache.get_or_load_all_async([1, 2], |_| async { Bulk::Ok(vec![(1, 1), (2, 2)]) }));
-    assert_eq!(found.unwrap(), [(1, 1), (2, 2)]);
-}
-
-#[test]
-fn others_wait_for_a_key_of_a_bulk_load_and_outlive_its_caller() {
-    let cache = builder().build().unwrap();
-    let gate = Gate::<Bulk>::new();
-    let mut bulk = Box::pin(cache.get_or_load_all_async([6, 7, 8], |_| gate.pass()));
-    assert!(poll_once(&mut bulk).is_pending());
-    let mut single = join(&cache);
-    assert!(poll_once(&mut single).is_pending());
-    let mut second =
-        Box::pin(cache.get_or_load_all_async([7, 9], |missing| async move { Bulk::Ok(vec![(missing[0], 90)]) }));
-    assert!(poll_once(&mut second).is_pending());
-    drop(bulk);
-    assert_eq!(gate.drops(), 0, "7 is still wanted");
-    gate.open(Ok(vec![(7, 70), (8, 80)]));
-    assert!(matches!(poll_once(&mut single), Poll::Ready(Ok(70))));
-    assert!(matches!(poll_once(&mut second), Poll::Ready(Ok(found)) if found == [(7, 70), (9, 90)]));
-    assert_eq!((cache.get(&7), cache.get(&8)), (Some(70), None), "nobody waited for 8 any more");
-}
-
-#[test]
-fn a_bulk_load_that_waits_for_one_of_its_keys_is_told_so() {
-    must_end(|| {
-        let cache = builder().build().unwrap();
-        let inner = cache.clone();
-        let load = move |_| {
-            let inner = inner.clone();
-            async move {
-                for key in [1, 2] {
-                    let own = inner.get_or_load_async(key, |_| async { Ok::<_, &str>(0) }).await;
-                    assert!(matches!(own, Err(LoadError::Recursive)), "{key}: {own:?}");
-                }
-                let bulk = inner.get_or_load_all_async([1], |_| async { Bulk::Ok(vec![]) }).await;
-                assert!(matches!(bulk, Err(LoadError::Recursive)), "{bulk:?}");
-                Bulk::Ok(vec![(1, 1), (2, 2)])
-            }
-        };
-        let loaded = ready(cache.get_or_load_all_async([1, 2], load));
-        // Key 2 was told before the rest came that it waits for itself.
-        assert!(matches!(loaded, Err(LoadError::Recursive)), "{loaded:?}");
-        assert_eq!(ready(cache.get_or_load_async(2, |_| async { Ok::<_, &str>(2) })).unwrap(), 2);
-        cache.check_invariants();
-    });
 }
 
 #[test]
@@ -400,7 +292,7 @@ fn a_value_that_cannot_be_weighed_poisons_nothing() {
     drop((first, second));
     must_end(move || {
         let found = ready(cache.get_or_load_all_async([7, 8], |missing| async move {
-            Bulk::Ok(missing.into_iter().map(|key| (key, 1)).collect())
+            Ok::<_, &str>(missing.into_iter().map(|key| (key, 1)).collect())
         }));
         assert_eq!(found.unwrap(), [(7, 1), (8, 1)], "loaded anew");
     });

@@ -4,13 +4,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, mpsc};
 use std::time::Duration;
 
-use tenfold_cache_core::{Builder, Cache, Change, LoadError, ManualClock};
+use tenfold_cache_core::{Builder, Cache, Change, LoadError};
 
 use crate::recency::VecLru;
 use crate::staged::{INTENDED, must_end, must_panic};
 
 type Store = Cache<u64, u64, VecLru>;
+
 type Write = fn(&Store);
+
 type Loaded = Result<u64, LoadError<&'static str>>;
 
 fn builder() -> Builder<u64, u64, VecLru> {
@@ -178,33 +180,6 @@ fn a_loader_that_hangs_holds_nobody_up_for_ever() {
 }
 
 #[test]
-fn bulk_loads_and_makers_wait_no_longer_than_others() {
-    let cache = builder().load_timeout(Duration::from_millis(1)).build().unwrap();
-    let (began, begun) = mpsc::channel();
-    let (go, gone) = mpsc::channel::<()>();
-    std::thread::scope(|scope| {
-        let cache = &cache;
-        scope.spawn(move || {
-            cache.get_or_load(7, |_| {
-                began.send(()).unwrap();
-                gone.recv().unwrap();
-                Err::<u64, _>(())
-            })
-        });
-        begun.recv().unwrap();
-        let bulk = cache.get_or_load_all([6, 7], |missing| {
-            assert_eq!(missing, [6]);
-            Ok::<_, ()>(vec![(6, 60)])
-        });
-        assert!(matches!(bulk, Err(LoadError::TimedOut)), "{bulk:?}");
-        assert_eq!(cache.get(&6), Some(60), "what was found before stays");
-        assert_eq!(cache.get_or_insert_with(7, || 70), 70);
-        go.send(()).unwrap();
-    });
-    assert_eq!(cache.get(&7), Some(70));
-}
-
-#[test]
 fn a_maker_that_times_out_waiting_makes_the_value_itself() {
     let cache = builder().load_timeout(Duration::from_millis(1)).build().unwrap();
     let (began, begun) = mpsc::channel();
@@ -293,177 +268,6 @@ fn whatever_writes_the_key_during_a_load_wins() {
         Ok::<_, ()>(1)
     });
     assert_eq!((loaded.unwrap(), cache.get(&7)), (1, None), "invalidated by a predicate");
-}
-
-#[test]
-fn absence_is_remembered_for_its_time() {
-    let clock = ManualClock::new();
-    let cache = builder().negative_time_to_live(Duration::from_secs(10)).clock(clock.clone()).build().unwrap();
-    let calls = AtomicUsize::new(0);
-    let look = |found: Option<u64>| {
-        let loaded = cache.get_or_load_optional(7, |_| {
-            calls.fetch_add(1, Ordering::Relaxed);
-            Ok::<_, ()>(found)
-        });
-        (loaded.unwrap(), calls.swap(0, Ordering::Relaxed))
-    };
-    assert_eq!(look(None), (None, 1));
-    assert_eq!(look(Some(1)), (None, 0), "remembered");
-    assert_eq!(cache.stats().negative_hits, 1);
-    assert_eq!((cache.len(), cache.contains(&7)), (0, false));
-    clock.advance(Duration::from_secs(10));
-    assert_eq!(look(None), (None, 1));
-    cache.insert(7, 2);
-    assert_eq!(look(None), (Some(2), 0), "a write knows better");
-    cache.remove(&7);
-    assert_eq!(look(None), (None, 1));
-    cache.remove(&7);
-    assert_eq!(look(None), (None, 1), "an invalidation forgets the absence too");
-    cache.clear();
-    assert_eq!(look(None), (None, 1));
-    let bulk = cache.get_or_load_all([7, 8], |missing| {
-        assert_eq!(missing, [8]);
-        Ok::<_, ()>(Vec::new())
-    });
-    assert!(bulk.unwrap().is_empty());
-    assert_eq!(cache.get_or_load_optional(8, |_| Ok::<_, ()>(Some(1))).unwrap(), None, "learnt in bulk");
-    // A loader that cannot say "absent" is asked all the same.
-    assert_eq!(cache.get_or_load(7, |_| Ok::<_, ()>(3)).unwrap(), 3);
-    assert_eq!(look(None), (Some(3), 0));
-    cache.check_invariants();
-}
-
-#[test]
-fn absences_are_bounded_and_evict_nothing() {
-    let cache = builder().capacity(5).negative_time_to_live(Duration::from_secs(9)).negative_capacity(8);
-    let cache = cache.build().unwrap();
-    (0..5).for_each(|key| _ = cache.insert(key, key));
-    for key in 100..1_000 {
-        assert_eq!(cache.get_or_load_optional(key, |_| Ok::<_, ()>(None)).unwrap(), None);
-    }
-    assert_eq!((cache.len(), cache.stats().evictions), (5, 0));
-    let remembered = (100..1_000).filter(|&key| cache.get_or_load_optional(key, |_| Err::<Option<u64>, _>(())).is_ok());
-    assert_eq!(remembered.count(), 8);
-    assert_eq!(cache.get_or_load_optional(999, |_| Err::<Option<u64>, _>(())).unwrap(), None, "the youngest are kept");
-}
-
-#[test]
-fn an_expired_value_stands_in_for_a_failing_load() {
-    let clock = ManualClock::new();
-    let cache = builder().time_to_live(Duration::from_secs(10)).stale_if_error(Duration::from_secs(5));
-    let cache = cache.clock(clock.clone()).build().unwrap();
-    cache.insert(7, 1);
-    clock.advance(Duration::from_secs(10));
-    assert_eq!(cache.get(&7), None, "never without asking");
-    assert_eq!(cache.get_or_load(7, |_| Err("down")).unwrap(), 1);
-    must_panic(|| cache.get_or_load(7, |_| -> Result<u64, ()> { panic!("{INTENDED}") }));
-    let found = cache.get_or_load_all([7], |_| Err::<Vec<(u64, u64)>, _>("down"));
-    assert_eq!(found.unwrap(), [(7, 1)]);
-    assert!(cache.get_or_load_all([7, 8], |_| Err::<Vec<(u64, u64)>, _>("down")).is_err(), "8 has nothing to show");
-    assert_eq!(cache.get_or_load_optional(7, |_| Err("down")).unwrap(), Some(1));
-    assert_eq!(cache.stats().stale_hits, 4);
-    clock.advance(Duration::from_secs(5));
-    assert!(cache.get_or_load(7, |_| Err("down")).is_err(), "its grace is over");
-    cache.insert(7, 2);
-    clock.advance(Duration::from_secs(10));
-    assert_eq!(cache.get_or_load(7, |_| Ok::<_, &str>(3)).unwrap(), 3);
-    assert_eq!(cache.get(&7), Some(3));
-    clock.advance(Duration::from_secs(10));
-    assert_eq!(cache.get_or_load_optional(7, |_| Ok::<_, &str>(None)).unwrap(), None, "absence is no failure");
-    assert!(cache.get_or_load(7, |_| Err("down")).is_err(), "and it ended the old value");
-    // A live value stays, and a failed refresh says so.
-    cache.insert(7, 4);
-    let stale_hits = cache.stats().stale_hits;
-    assert!(matches!(cache.refresh(7, |_| Err("down")), Err(LoadError::Failed(_))));
-    assert_eq!((cache.get(&7), cache.stats().stale_hits), (Some(4), stale_hits));
-}
-
-#[test]
-fn a_bulk_load_asks_for_each_missing_key_once() {
-    let cache = builder().build().unwrap();
-    cache.insert(1, 10);
-    let calls = AtomicUsize::new(0);
-    let found = cache.get_or_load_all([3, 1, 2, 3, 4, 2], |missing| {
-        calls.fetch_add(1, Ordering::Relaxed);
-        assert_eq!(missing, [3, 2, 4]);
-        Ok::<_, ()>(vec![(2, 20), (99, 990), (3, 30)])
-    });
-    assert_eq!(found.unwrap(), [(3, 30), (1, 10), (2, 20)], "in the order asked for; 4 does not exist");
-    assert_eq!(calls.into_inner(), 1);
-    assert_eq!([2, 3, 4, 99].map(|key| cache.get(&key)), [Some(20), Some(30), None, Some(990)]);
-    let found = cache.get_or_load_all([1, 2, 3], |_| -> Result<Vec<(u64, u64)>, ()> { panic!("nothing is missing") });
-    assert_eq!(found.unwrap().len(), 3);
-    assert!(cache.get_or_load_all([], |_| Ok::<_, ()>(vec![])).unwrap().is_empty());
-    assert_eq!(cache.stats().loads, 3);
-    cache.check_invariants();
-}
-
-#[test]
-fn a_bulk_load_that_fails_or_panics_frees_its_keys() {
-    let cache = builder().build().unwrap();
-    cache.insert(1, 10);
-    let failed = cache.get_or_load_all([1, 2, 3], |_| Err::<Vec<(u64, u64)>, _>("down"));
-    assert!(matches!(failed, Err(LoadError::Failed(error)) if *error == "down"));
-    must_panic(|| cache.get_or_load_all([1, 2, 3], |_| -> Result<Vec<(u64, u64)>, ()> { panic!("{INTENDED}") }));
-    assert_eq!((cache.get(&1), cache.stats().load_failures), (Some(10), 4));
-    let found = cache.get_or_load_all([2, 3], |missing| Ok::<_, ()>(missing.iter().map(|&key| (key, key)).collect()));
-    assert_eq!(found.unwrap(), [(2, 2), (3, 3)]);
-    // Recursion into one of its own keys.
-    let found = cache.get_or_load_all([5, 6], |_| {
-        assert!(matches!(cache.get_or_load(6, |_| Ok::<_, ()>(0)), Err(LoadError::Recursive)));
-        Ok::<_, ()>(vec![(5, 5), (6, 6)])
-    });
-    assert_eq!(found.unwrap().len(), 2);
-}
-
-#[test]
-fn a_bulk_load_waits_for_the_loads_of_others_and_they_for_it() {
-    let cache = builder().build().unwrap();
-    let (began, begun) = mpsc::channel();
-    let (go, gone) = mpsc::channel::<()>();
-    std::thread::scope(|scope| {
-        let cache = &cache;
-        scope.spawn(move || {
-            cache.get_or_load(7, |_| {
-                began.send(()).unwrap();
-                gone.recv().unwrap();
-                Ok::<_, ()>(70)
-            })
-        });
-        begun.recv().unwrap();
-        let found = cache.get_or_load_all([6, 7], |missing| {
-            assert_eq!(missing, [6]);
-            let waiter = scope.spawn(|| cache.get_or_load(6, |_| Ok::<_, ()>(61)));
-            go.send(()).unwrap();
-            drop(waiter);
-            Ok::<_, ()>(vec![(6, 60)])
-        });
-        assert_eq!(found.unwrap(), [(6, 60), (7, 70)]);
-    });
-    assert_eq!((cache.get(&6), cache.stats().loads), (Some(60), 2));
-}
-
-#[test]
-fn many_threads_in_bulk_load_each_key_once() {
-    let cache = builder().build().unwrap();
-    let threads = if cfg!(miri) { 3 } else { 16 };
-    let loaded: Vec<_> = (0..20).map(|_| AtomicUsize::new(0)).collect();
-    let barrier = Barrier::new(threads);
-    std::thread::scope(|scope| {
-        for thread in 0..threads as u64 {
-            let (cache, loaded, barrier) = (&cache, &loaded, &barrier);
-            scope.spawn(move || {
-                barrier.wait();
-                let keys = (0..20).map(|n| (n + thread) % 20);
-                let found = cache.get_or_load_all(keys, |missing| {
-                    missing.iter().for_each(|&key| _ = loaded[key as usize].fetch_add(1, Ordering::Relaxed));
-                    Ok::<_, ()>(missing.iter().map(|&key| (key, key)).collect())
-                });
-                assert_eq!(found.unwrap().len(), 20);
-            });
-        }
-    });
-    assert!(loaded.into_iter().all(|times| times.into_inner() == 1));
 }
 
 #[test]

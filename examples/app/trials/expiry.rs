@@ -9,7 +9,7 @@ use super::site::Site;
 use crate::keys;
 
 const KEYS: u64 = 150;
-const RATE: f64 = 600.0;
+const RATE: f64 = 450.0;
 const STEP: Duration = Duration::from_millis(100);
 
 /// Fills both caches with the same keys at one instant and reads them until all have expired once; compares the peaks

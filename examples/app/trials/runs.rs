@@ -90,10 +90,15 @@ where
 {
     let (aside, through) = (Setup::small(Strategy::Aside), Setup::small(Strategy::ReadThrough));
     let expiring = |jitter| aside.expiring(MASS_TIME_TO_LIVE_MS, jitter);
-    let (guarded, careless) = (start(aside).await?, start(aside.protection(false, true)).await?);
-    let (steady, spread) = (start(expiring(0)).await?, start(expiring(MASS_JITTER_PERCENT)).await?);
-    let (ring, only) = (start(Setup { caches: 3, ..aside }).await?, start(aside).await?);
-    let (seed, time, requests) = (climb.seed, Duration::from_secs(climb.pick(4, 2)), climb.pick(360, 180));
+    let (guarded, careless, steady, spread, ring, only) = tokio::try_join!(
+        start(aside),
+        start(aside.protection(false, true)),
+        start(expiring(0)),
+        start(expiring(MASS_JITTER_PERCENT)),
+        start(Setup { caches: 3, ..aside }),
+        start(aside),
+    )?;
+    let (seed, time, requests) = (climb.seed, Duration::from_secs(climb.pick(4, 2)), climb.pick(240, 150));
     let (guarded, careless, jitter, ring, only, with, without, flood, race) = tokio::try_join!(
         oracle(&guarded, seed, time),
         oracle(&careless, seed, time),

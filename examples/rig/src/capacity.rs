@@ -62,8 +62,8 @@ impl Default for Promise {
 pub struct CapacityPlan {
     /// Begins each line of progress, such as `02 split tiers`.
     pub label: String,
-    /// Where the answer is expected, in requests a second, such as theory's figure. A wrong one costs time, and, if it is
-    /// far off, precision.
+    /// Where the answer is expected, in requests a second, such as theory's figure. A wrong one costs time and
+    /// precision; one that is wrong several times over may end without a figure.
     pub expected_rate: f64,
     /// Independent measurements; 3. Their least and greatest are the spread.
     pub repeats: usize,

@@ -14,8 +14,10 @@ const SHRINK_AT_TURN: f64 = 0.7;
 /// When the verdict has not changed sides after some windows, or is hopeless, steps grow: the expectation was wrong.
 const GROWTH_BEFORE_TURN: f64 = 1.5;
 const PATIENCE: u32 = 5;
-/// Less of a push than this means that the limit is near.
+/// Less of a push than this means that the limit is near,
 const FAR_PUSH: f64 = 0.4;
+/// if more requests than this exceed it: a small window has one or two by chance.
+const CHANCE: u64 = 2;
 const GREATEST_STEP: f64 = 0.3;
 const GAIN: f64 = 0.5;
 /// One very bad window moves the rate no further than so many steps.
@@ -29,6 +31,8 @@ const LEAST_AVERAGED: f64 = 0.25;
 const MAX_OVERTIME: f64 = 2.5;
 /// Rates further than this from the expected one are not tried.
 const MAX_FACTOR: f64 = 20.0;
+/// The 99th percentile of fewer requests is no verdict.
+const LEAST_REQUESTS: u64 = 200;
 /// The share of requests that a 99th percentile leaves above itself.
 const ALLOWED_ABOVE: f64 = 0.01;
 
@@ -41,15 +45,33 @@ pub(super) struct Search {
     rate: f64,
     step: f64,
     last_push: f64,
-    /// Whether the verdict has ever changed sides.
-    has_turned: bool,
-    /// Whether the rate is about where it belongs, so that it counts in the average.
+    /// Whether the verdict has changed sides or was close: the rate is about where it belongs.
     is_near: bool,
-    windows: u32,
+    verdicts: u32,
+    /// Stretches at the present rate that are too small for a verdict yet.
+    unjudged: Tally,
+    unjudged_s: f64,
     spent_s: f64,
-    averaged_s: f64,
-    log_sum: f64,
+    average: LogMean,
     last_failed_ratio: f64,
+}
+
+/// A geometric mean, weighted by time.
+#[derive(Clone, Copy, Debug, Default)]
+struct LogMean {
+    sum: f64,
+    weight: f64,
+}
+
+impl LogMean {
+    fn add(&mut self, log: f64, weight: f64) {
+        self.sum += log * weight;
+        self.weight += weight;
+    }
+
+    fn value(self) -> Option<f64> {
+        (self.weight > 0.0).then(|| (self.sum / self.weight).exp())
+    }
 }
 
 /// The next stretch of load.
@@ -77,56 +99,74 @@ impl Search {
             rate: plan.expected_rate * FIRST_RATE_SHARE,
             step: FIRST_STEP,
             last_push: 0.0,
-            has_turned: false,
             is_near: false,
-            windows: 0,
+            verdicts: 0,
+            unjudged: Tally::default(),
+            unjudged_s: 0.0,
             spent_s: 0.0,
-            averaged_s: 0.0,
-            log_sum: 0.0,
+            average: LogMean::default(),
             last_failed_ratio: 0.0,
         }
     }
 
     /// The next stretch, or none if the time is up.
     pub(super) fn next(&self) -> Option<Ask> {
-        let is_enough = self.averaged_s >= LEAST_AVERAGED * self.budget_s;
+        let is_enough = self.average.weight >= LEAST_AVERAGED * self.budget_s;
         let left_s = self.budget_s - self.spent_s;
         // A quarter second more is no stretch.
         if (left_s < 0.25 && is_enough) || self.spent_s >= MAX_OVERTIME * self.budget_s || self.lost().is_some() {
             return None;
         }
         let usual_s = (self.budget_s * 0.1).clamp(0.8, 1.5);
-        let (settle_s, length_s) = if self.windows == 0 { (usual_s * 0.7, usual_s * 2.0) } else { (0.2, usual_s) };
+        let (settle_s, length_s) = if self.verdicts == 0 && self.unjudged.requests == 0 {
+            (usual_s * 0.7, usual_s * 2.0)
+        } else {
+            (0.2, usual_s)
+        };
         let length_s = if left_s > 0.25 && left_s < length_s * 1.5 { left_s.max(0.6) } else { length_s };
         Some(Ask { rate: self.rate, settle: seconds(settle_s), length: seconds(length_s) })
     }
 
     /// Takes in what a stretch of `elapsed` showed; `is_hopeless` if it was broken off for its backlog.
     pub(super) fn learn(&mut self, tally: Tally, elapsed: Duration, is_hopeless: bool) {
-        let requests = tally.requests.max(1) as f64;
-        self.last_failed_ratio = tally.failed as f64 / requests;
-        let slow = tally.above as f64 / requests / ALLOWED_ABOVE;
-        let excess = slow.max(self.last_failed_ratio / self.promise.failed_ratio);
-        let push = if is_hopeless { HOPELESS_PUSH } else { ((excess - 1.0) * GAIN).min(MAX_PUSH) };
+        self.unjudged += tally;
+        self.unjudged_s += elapsed.as_secs_f64();
+        self.spent_s += elapsed.as_secs_f64();
+        if self.unjudged.requests < LEAST_REQUESTS && !is_hopeless {
+            return;
+        }
+        let tally = std::mem::take(&mut self.unjudged);
+        let elapsed_s = std::mem::take(&mut self.unjudged_s);
+        let push = self.push(tally, is_hopeless);
         if self.last_push * push < 0.0 {
-            self.has_turned = true;
-            // Grown steps only look for the neighbourhood: what is averaged comes after them.
-            self.is_near |= self.step <= FIRST_STEP;
-            self.step = (self.step * SHRINK_AT_TURN).max(LEAST_STEP);
-        } else if push.abs() < FAR_PUSH {
             self.is_near = true;
-        } else if !self.has_turned && (self.windows >= PATIENCE || is_hopeless) {
+            self.step = (self.step * SHRINK_AT_TURN).clamp(LEAST_STEP, FIRST_STEP);
+        } else if push.abs() < FAR_PUSH && tally.above > CHANCE {
+            self.is_near = true;
+        } else if !self.is_near && self.verdicts >= if is_hopeless { PATIENCE / 2 } else { PATIENCE } {
             self.step = (self.step * GROWTH_BEFORE_TURN).min(GREATEST_STEP);
         }
-        self.last_push = push;
-        self.windows += 1;
+        if push != 0.0 {
+            self.last_push = push;
+        }
+        self.verdicts += 1;
         let before = self.rate.ln();
         self.rate = (before - self.step * push).exp();
-        self.spent_s += elapsed.as_secs_f64();
         if self.is_near && self.spent_s > BURN_IN * self.budget_s {
-            self.averaged_s += elapsed.as_secs_f64();
-            self.log_sum += elapsed.as_secs_f64() * (before + self.rate.ln()) / 2.0;
+            self.average.add((before + self.rate.ln()) / 2.0, elapsed_s);
         }
+    }
+
+    /// How strongly, in steps, the rate is to fall; negative for a rise.
+    fn push(&mut self, tally: Tally, is_hopeless: bool) -> f64 {
+        let requests = tally.requests.max(1) as f64;
+        self.last_failed_ratio = tally.failed as f64 / requests;
+        if is_hopeless {
+            return HOPELESS_PUSH;
+        }
+        let slow = tally.above as f64 / requests / ALLOWED_ABOVE;
+        let excess = slow.max(self.last_failed_ratio / self.promise.failed_ratio);
+        ((excess - 1.0) * GAIN).min(MAX_PUSH)
     }
 
     /// Takes in time that taught nothing, such as that of a backlog that had to drain.
@@ -139,12 +179,12 @@ impl Search {
         if let Some(lost) = self.lost() {
             return Err(lost);
         }
-        match self.averaged_s {
-            0.0 if self.last_push > 0.0 => {
+        match self.average.value() {
+            Some(rate) => Ok(rate),
+            None if self.last_push > 0.0 => {
                 Err(Lost::NoCapacity { rate: self.rate, failed_ratio: self.last_failed_ratio })
             }
-            0.0 => Err(Lost::NoLimit { rate: self.rate }),
-            averaged_s => Ok((self.log_sum / averaged_s).exp()),
+            None => Err(Lost::NoLimit { rate: self.rate }),
         }
     }
 
