@@ -19,10 +19,7 @@ pub(crate) struct Budget {
 
 impl Budget {
     pub(crate) fn new(capacity: u64) -> Self {
-        Self {
-            capacity: AtomicU64::new(capacity),
-            used: AtomicU64::new(0),
-        }
+        Self { capacity: AtomicU64::new(capacity), used: AtomicU64::new(0) }
     }
 
     // Ordering: the account orders no other memory; every access to entries is ordered by its shard's lock. A

@@ -121,10 +121,7 @@ impl<K, V, P: Policy, S> Builder<K, V, P, S> {
     /// Gives each entry a time to live of its own when it is written; `None` leaves the cache-wide one. No jitter is
     /// applied to it. Called outside locks.
     #[must_use]
-    pub fn expiry(
-        mut self,
-        expiry: impl Fn(&K, &V) -> Option<Duration> + Send + Sync + 'static,
-    ) -> Self {
+    pub fn expiry(mut self, expiry: impl Fn(&K, &V) -> Option<Duration> + Send + Sync + 'static) -> Self {
         self.expiry = Some(Arc::new(expiry));
         self
     }
@@ -133,10 +130,7 @@ impl<K, V, P: Policy, S> Builder<K, V, P, S> {
     /// may call the cache. If it panics, the panic reaches that thread; the cache stays sound, but the rest of that
     /// call's removals goes untold.
     #[must_use]
-    pub fn listener(
-        mut self,
-        listener: impl Fn(&K, &V, RemovalCause) + Send + Sync + 'static,
-    ) -> Self {
+    pub fn listener(mut self, listener: impl Fn(&K, &V, RemovalCause) + Send + Sync + 'static) -> Self {
         self.listener = Some(Arc::new(listener));
         self
     }
@@ -231,9 +225,6 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Builder<K, V, P, S> {
 
 impl<K, V, P: Policy + fmt::Debug, S> fmt::Debug for Builder<K, V, P, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Builder")
-            .field("config", &self.config)
-            .field("policy", &self.policy)
-            .finish_non_exhaustive()
+        f.debug_struct("Builder").field("config", &self.config).field("policy", &self.policy).finish_non_exhaustive()
     }
 }

@@ -33,10 +33,7 @@ pub struct Cache<K, V, P, S = DefaultHashBuilder> {
 
 impl<K, V, P, S> Clone for Cache<K, V, P, S> {
     fn clone(&self) -> Self {
-        Self {
-            shards: Arc::clone(&self.shards),
-            rules: Arc::clone(&self.rules),
-        }
+        Self { shards: Arc::clone(&self.shards), rules: Arc::clone(&self.rules) }
     }
 }
 
@@ -44,10 +41,7 @@ impl<K: Hash + Eq, V, P: Policy + Default> Cache<K, V, P> {
     /// A cache for `capacity` entries, with default settings. Capacity 0 makes a cache that stores nothing.
     #[must_use]
     pub fn new(capacity: u64) -> Self {
-        Self::builder()
-            .capacity(capacity)
-            .build()
-            .expect("the default configuration is valid for every capacity")
+        Self::builder().capacity(capacity).build().expect("the default configuration is valid for every capacity")
     }
 
     /// Sets up a cache that needs more than a capacity.
@@ -65,10 +59,7 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
             shard.resized(share);
             Locked(RwLock::new(shard))
         });
-        Self {
-            shards: shards.collect(),
-            rules: Arc::new(rules),
-        }
+        Self { shards: shards.collect(), rules: Arc::new(rules) }
     }
 
     // ---- routing ----
@@ -126,8 +117,8 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
         let now = self.rules.now();
         if self.hit_is_exclusive() {
             let mut shard = self.write(hash);
-            let slot = shard.hit(hash, key, now)?;
-            Some(shard.value(slot).clone())
+            let (_, value) = shard.hit(hash, key, now)?;
+            Some(value.clone())
         } else {
             let shard = self.read(hash);
             let slot = shard.hit_shared(hash, key, now)?;
@@ -371,12 +362,7 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
     ///
     /// # Errors
     /// What `write` returned.
-    pub fn write_through<E>(
-        &self,
-        key: K,
-        value: V,
-        write: impl FnOnce(&K, &V) -> Result<(), E>,
-    ) -> Result<(), E> {
+    pub fn write_through<E>(&self, key: K, value: V, write: impl FnOnce(&K, &V) -> Result<(), E>) -> Result<(), E> {
         let forget = OnDrop(|| drop(self.remove(&key)));
         write(&key, &value)?;
         std::mem::forget(forget);

@@ -55,10 +55,7 @@ impl ManualClock {
     /// A clock that stands at an arbitrary instant.
     #[must_use]
     pub fn new() -> Self {
-        Self {
-            origin: Instant::now(),
-            elapsed_nanos: Arc::new(AtomicU64::new(0)),
-        }
+        Self { origin: Instant::now(), elapsed_nanos: Arc::new(AtomicU64::new(0)) }
     }
 
     /// Moves the time forward. Saturates after some 584 years.
@@ -67,9 +64,7 @@ impl ManualClock {
         // Ordering: a clock orders nothing but itself.
         let _ = self
             .elapsed_nanos
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |elapsed| {
-                Some(elapsed.saturating_add(by))
-            });
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |elapsed| Some(elapsed.saturating_add(by)));
     }
 }
 
@@ -105,7 +100,8 @@ impl Timeline {
     #[inline]
     pub(crate) fn now(&self) -> u64 {
         // The last instant of all stands for "never", and does not come.
-        let since_origin = |now: Instant| saturating_nanos(now.saturating_duration_since(self.origin)).min(u64::MAX - 1);
+        let since_origin =
+            |now: Instant| saturating_nanos(now.saturating_duration_since(self.origin)).min(u64::MAX - 1);
         match &self.clock {
             None => since_origin(Instant::now()),
             Some(clock) => self.not_before(since_origin(clock.now())),
@@ -126,9 +122,7 @@ impl Timeline {
 
 impl fmt::Debug for Timeline {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Timeline")
-            .field("origin", &self.origin)
-            .finish_non_exhaustive()
+        f.debug_struct("Timeline").field("origin", &self.origin).finish_non_exhaustive()
     }
 }
 

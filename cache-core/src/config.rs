@@ -133,15 +133,11 @@ impl Config {
     }
 
     fn check_refresh(&self) -> Result<(), ConfigError> {
-        let (Some(refresh_after), Some(time_to_live)) = (self.refresh_after, self.time_to_live)
-        else {
+        let (Some(refresh_after), Some(time_to_live)) = (self.refresh_after, self.time_to_live) else {
             return Ok(());
         };
         if refresh_after >= time_to_live {
-            return Err(ConfigError::RefreshAfterExpiry {
-                refresh_after,
-                time_to_live,
-            });
+            return Err(ConfigError::RefreshAfterExpiry { refresh_after, time_to_live });
         }
         Ok(())
     }

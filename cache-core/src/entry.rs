@@ -73,18 +73,13 @@ where
             found = None;
             Change::Put(made.get_or_insert_with(&mut make).clone())
         });
-        found
-            .or(made)
-            .expect("the closure sets one of the two before it returns")
+        found.or(made).expect("the closure sets one of the two before it returns")
     }
 
     /// Changes the value in place of itself if there is one; `change` may run more than once, on clones.
     #[must_use = "continue with `or_insert`, or call `and_compute` for the update alone"]
     pub fn and_modify(self, mut change: impl FnMut(&mut V)) -> Self {
-        let again = Self {
-            cache: self.cache,
-            key: self.key.clone(),
-        };
+        let again = Self { cache: self.cache, key: self.key.clone() };
         self.and_compute(|present| match present {
             None => Change::Keep,
             Some(present) => {
@@ -112,8 +107,7 @@ where
                 Change::Put(new) => {
                     let version = seen.map(|(version, _)| version);
                     let incoming = cache.rules.incoming(hash, key.clone(), new.clone(), now);
-                    let unchanged =
-                        |shard: &crate::shard::Shard<K, V, P>| shard.version(hash, &key, now) == version;
+                    let unchanged = |shard: &crate::shard::Shard<K, V, P>| shard.version(hash, &key, now) == version;
                     match cache.place_if(incoming, unchanged) {
                         Insertion::Stored(_) | Insertion::Refused(_) => return Some(new),
                         Insertion::Void(..) => {}
@@ -162,8 +156,6 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
 
 impl<K: fmt::Debug, V, P, S> fmt::Debug for Entry<'_, K, V, P, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Entry")
-            .field("key", &self.key)
-            .finish_non_exhaustive()
+        f.debug_struct("Entry").field("key", &self.key).finish_non_exhaustive()
     }
 }

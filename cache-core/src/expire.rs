@@ -72,11 +72,7 @@ struct Record {
     accessed_at: u64,
 }
 
-const IMMORTAL: Record = Record {
-    expires_at: NEVER,
-    refresh_at: NEVER,
-    accessed_at: NEVER,
-};
+const IMMORTAL: Record = Record { expires_at: NEVER, refresh_at: NEVER, accessed_at: NEVER };
 
 /// The times of one shard's entries: 24 bytes an entry and 16 in the wheel. A shard without limits has none.
 ///
@@ -92,12 +88,7 @@ pub(crate) struct Times {
 
 impl Times {
     pub(crate) fn new(lifetimes: Lifetimes, now: u64, rng: Rng) -> Self {
-        Self {
-            lifetimes,
-            records: Vec::new(),
-            wheel: Wheel::new(now),
-            rng,
-        }
+        Self { lifetimes, records: Vec::new(), wheel: Wheel::new(now), rng }
     }
 
     #[inline]
@@ -151,6 +142,14 @@ impl Times {
         match self.fresh_until(self.record(slot)) {
             NEVER => None,
             until => Some(until.saturating_sub(now)),
+        }
+    }
+
+    /// How much of the time to live is left, whatever the time to idle says; `None` if it has no end.
+    pub(crate) fn time_to_live_left(&self, slot: Slot, now: u64) -> Option<u64> {
+        match self.record(slot).expires_at {
+            NEVER => None,
+            expires_at => Some(expires_at.saturating_sub(now)),
         }
     }
 

@@ -40,9 +40,9 @@ impl<K, V> InsertError<K, V> {
     /// The key and the value that were not stored.
     pub fn into_parts(self) -> (K, V) {
         match self {
-            Self::TooHeavy { key, value, .. }
-            | Self::NoRoom { key, value }
-            | Self::NotAdmitted { key, value } => (key, value),
+            Self::TooHeavy { key, value, .. } | Self::NoRoom { key, value } | Self::NotAdmitted { key, value } => {
+                (key, value)
+            }
         }
     }
 }
@@ -51,9 +51,7 @@ impl<K, V> InsertError<K, V> {
 impl<K, V> fmt::Debug for InsertError<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = match self {
-            Self::TooHeavy {
-                weight, capacity, ..
-            } => {
+            Self::TooHeavy { weight, capacity, .. } => {
                 return f
                     .debug_struct("TooHeavy")
                     .field("weight", weight)

@@ -34,11 +34,7 @@ pub(crate) struct Batches<'a, K, V, P, S> {
 
 impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
     pub(crate) fn batches(&self) -> Batches<'_, K, V, P, S> {
-        Batches {
-            cache: self,
-            shard: 0,
-            next_index: 0,
-        }
+        Batches { cache: self, shard: 0, next_index: 0 }
     }
 
     /// Visits clones of the live entries, in no particular order, without counting as a use of them.
@@ -50,10 +46,7 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
         K: Clone,
         V: Clone,
     {
-        Iter {
-            batches: self.batches(),
-            current: Vec::new().into_iter(),
-        }
+        Iter { batches: self.batches(), current: Vec::new().into_iter() }
     }
 }
 
@@ -91,10 +84,7 @@ where
                 }
             }
             if !entries.is_empty() {
-                return Some(Batch {
-                    shard: number,
-                    entries,
-                });
+                return Some(Batch { shard: number, entries });
             }
         }
     }

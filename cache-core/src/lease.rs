@@ -94,8 +94,8 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
         // Leases time out on a cache without expiry as well.
         let lease_now = self.rules.timeline.now();
         let mut shard = self.write(hash);
-        if let Some(slot) = shard.hit(hash, key, now) {
-            return Lookup::Hit(shard.value(slot).clone());
+        if let Some((_, value)) = shard.hit(hash, key, now) {
+            return Lookup::Hit(value.clone());
         }
         let void = match shard.pending.get(hash, key) {
             Some(Pending::Load(flight)) if !flight.is_finished() => return Lookup::Busy,
@@ -112,11 +112,7 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
         let granted = shard.pending.grant(hash, key.clone(), id, span, max_leases, &mut dropped);
         drop(shard);
         drop((void, dropped));
-        if granted {
-            Lookup::Granted(id)
-        } else {
-            Lookup::Busy
-        }
+        if granted { Lookup::Granted(id) } else { Lookup::Busy }
     }
 
     /// Stores what a reader has read from the source under the lease it was granted.

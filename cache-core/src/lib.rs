@@ -90,9 +90,7 @@ pub use iter::Iter;
 pub use lease::{FillError, LeaseId, Lookup};
 pub use load::LoadError;
 pub use policy::{Hit, Policy};
-pub use read_through::{
-    AsyncLoader, AsyncReadThrough, Loader, ReadThrough, RefreshJob, RefreshTask,
-};
+pub use read_through::{AsyncLoader, AsyncReadThrough, Loader, ReadThrough, RefreshJob, RefreshTask};
 pub use removal::RemovalCause;
 pub use slot::Slot;
 pub use snapshot::{Snapshot, SnapshotEntry};

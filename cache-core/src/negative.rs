@@ -31,16 +31,17 @@ pub(crate) struct Negative<K> {
 
 impl<K: Eq> Negative<K> {
     pub(crate) fn new(capacity: usize) -> Self {
-        Self {
-            table: HashTable::new(),
-            queue: VecDeque::new(),
-            capacity,
-            sequence: 0,
-        }
+        Self { table: HashTable::new(), queue: VecDeque::new(), capacity, sequence: 0 }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
         self.table.is_empty()
+    }
+
+    /// Whether the key is in the table, its time over or not.
+    #[cfg(any(test, fuzzing, shuttle, feature = "testing"))]
+    pub(crate) fn remembers(&self, hash: u64, key: &K) -> bool {
+        self.table.find(hash, |absence| absence.key == *key).is_some()
     }
 
     /// Whether the key is known to be absent at `now`.
@@ -48,9 +49,7 @@ impl<K: Eq> Negative<K> {
     where
         K: Borrow<Q>,
     {
-        let found = self
-            .table
-            .find(hash, |absence| absence.key.borrow() == key);
+        let found = self.table.find(hash, |absence| absence.key.borrow() == key);
         found.is_some_and(|absence| now < absence.expires_at)
     }
 
@@ -74,12 +73,7 @@ impl<K: Eq> Negative<K> {
         }
         self.sequence += 1;
         self.queue.push_back((hash, self.sequence));
-        let absence = Absence {
-            key,
-            hash,
-            expires_at,
-            sequence: self.sequence,
-        };
+        let absence = Absence { key, hash, expires_at, sequence: self.sequence };
         self.table.insert_unique(hash, absence, |a| a.hash);
         self.trim_queue();
         forgotten
@@ -89,8 +83,7 @@ impl<K: Eq> Negative<K> {
     fn trim_queue(&mut self) {
         if self.queue.len() > self.capacity.saturating_mul(2) {
             let table = &self.table;
-            self.queue
-                .retain(|&(hash, sequence)| table.find(hash, |a| a.sequence == sequence).is_some());
+            self.queue.retain(|&(hash, sequence)| table.find(hash, |a| a.sequence == sequence).is_some());
         }
     }
 

@@ -39,11 +39,7 @@ pub(crate) struct PendingTable<K, V> {
 
 impl<K: Eq, V> PendingTable<K, V> {
     pub(crate) const fn new() -> Self {
-        Self {
-            table: HashTable::new(),
-            lease_queue: VecDeque::new(),
-            leases: 0,
-        }
+        Self { table: HashTable::new(), lease_queue: VecDeque::new(), leases: 0 }
     }
 
     #[inline]
@@ -73,11 +69,7 @@ impl<K: Eq, V> PendingTable<K, V> {
     /// Puts a load in the place of whatever was pending.
     pub(crate) fn start(&mut self, hash: u64, key: K, flight: Arc<Flight<V>>) {
         drop(self.void(hash, &key));
-        let expected = Expected {
-            key,
-            hash,
-            pending: Pending::Load(flight),
-        };
+        let expected = Expected { key, hash, pending: Pending::Load(flight) };
         self.table.insert_unique(hash, expected, |e| e.hash);
     }
 
@@ -97,11 +89,7 @@ impl<K: Eq, V> PendingTable<K, V> {
             dropped.push(key);
             return false;
         }
-        let expected = Expected {
-            key,
-            hash,
-            pending: Pending::Lease { id, expires_at },
-        };
+        let expected = Expected { key, hash, pending: Pending::Lease { id, expires_at } };
         self.table.insert_unique(hash, expected, |e| e.hash);
         self.lease_queue.push_back((hash, id));
         self.leases += 1;

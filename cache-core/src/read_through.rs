@@ -12,11 +12,11 @@ use std::hash::{BuildHasher, Hash};
 use std::pin::Pin;
 use std::sync::Arc;
 
+use crate::DefaultHashBuilder;
 use crate::cache::Cache;
 use crate::load::{Absence, LoadError, Want};
 use crate::policy::Policy;
 use crate::sync::Mutex;
-use crate::DefaultHashBuilder;
 
 /// Where values come from, for threads. A closure from `&K` to `Result<Option<V>, E>` is a loader.
 pub trait Loader<K, V>: Send + Sync + 'static {
@@ -99,10 +99,7 @@ struct Ticket<K: Hash + Eq> {
 
 impl<K: Hash + Eq + Clone> Refreshing<K> {
     fn new(max: usize) -> Arc<Self> {
-        Arc::new(Self {
-            keys: Mutex::new(HashSet::new()),
-            max,
-        })
+        Arc::new(Self { keys: Mutex::new(HashSet::new()), max })
     }
 
     /// A ticket, unless the key has one already or all are given out.
@@ -112,10 +109,7 @@ impl<K: Hash + Eq + Clone> Refreshing<K> {
             return None;
         }
         drop(keys);
-        Some(Ticket {
-            key: key.clone(),
-            refreshing: Arc::clone(self),
-        })
+        Some(Ticket { key: key.clone(), refreshing: Arc::clone(self) })
     }
 }
 
@@ -150,12 +144,7 @@ where
     /// Puts a loader before a cache. Without an [`executor`](Self::executor) nothing is refreshed ahead.
     pub fn new(cache: Cache<K, V, P, S>, loader: L) -> Self {
         let max = cache.rules.config.max_refreshes;
-        Self {
-            cache,
-            loader: Arc::new(loader),
-            executor: None,
-            refreshing: Refreshing::new(max),
-        }
+        Self { cache, loader: Arc::new(loader), executor: None, refreshing: Refreshing::new(max) }
     }
 
     /// Runs refreshes here: for instance on a thread pool's queue. Called on the thread of the hit, outside locks; it
@@ -195,10 +184,7 @@ where
     ///
     /// # Errors
     /// As [`Cache::get_or_load_all`].
-    pub fn get_all(
-        &self,
-        keys: impl IntoIterator<Item = K>,
-    ) -> Result<Vec<(K, V)>, LoadError<L::Error>> {
+    pub fn get_all(&self, keys: impl IntoIterator<Item = K>) -> Result<Vec<(K, V)>, LoadError<L::Error>> {
         self.cache.get_or_load_all(keys, |missing| self.loader.load_all(missing))
     }
 
@@ -253,12 +239,7 @@ where
     /// Puts a loader before a cache. Without a [`spawner`](Self::spawner) nothing is refreshed ahead.
     pub fn new(cache: Cache<K, V, P, S>, loader: L) -> Self {
         let max = cache.rules.config.max_refreshes;
-        Self {
-            cache,
-            loader: Arc::new(loader),
-            spawner: None,
-            refreshing: Refreshing::new(max),
-        }
+        Self { cache, loader: Arc::new(loader), spawner: None, refreshing: Refreshing::new(max) }
     }
 
     /// Spawns refreshes here, for instance on a runtime. Called in the task of the hit, outside locks.
@@ -303,12 +284,7 @@ where
         self.run(hash, key, Want::NewValue).await
     }
 
-    async fn run(
-        &self,
-        hash: u64,
-        key: &K,
-        want: Want,
-    ) -> Result<Option<V>, LoadError<L::Error>> {
+    async fn run(&self, hash: u64, key: &K, want: Want) -> Result<Option<V>, LoadError<L::Error>> {
         let loader = Arc::clone(&self.loader);
         let load = move |key| async move { loader.load(key).await };
         let cache = &self.cache;
@@ -349,8 +325,9 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
         }
         let now = self.rules.now();
         let mut shard = self.write(hash);
-        let slot = shard.hit(hash, key, now)?;
-        Some((shard.value(slot).clone(), shard.is_refresh_due(slot, now)))
+        let (slot, value) = shard.hit(hash, key, now)?;
+        let value = value.clone();
+        Some((value, shard.is_refresh_due(slot, now)))
     }
 
     /// Whether the key's live value is still due for a refresh; counts one.
@@ -390,16 +367,12 @@ impl<K, V, P, L, S> Clone for AsyncReadThrough<K, V, P, L, S> {
 
 impl<K, V, P, L, S> fmt::Debug for ReadThrough<K, V, P, L, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ReadThrough")
-            .field("cache", &self.cache)
-            .finish_non_exhaustive()
+        f.debug_struct("ReadThrough").field("cache", &self.cache).finish_non_exhaustive()
     }
 }
 
 impl<K, V, P, L, S> fmt::Debug for AsyncReadThrough<K, V, P, L, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AsyncReadThrough")
-            .field("cache", &self.cache)
-            .finish_non_exhaustive()
+        f.debug_struct("AsyncReadThrough").field("cache", &self.cache).finish_non_exhaustive()
     }
 }

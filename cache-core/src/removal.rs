@@ -40,10 +40,7 @@ pub(crate) struct Voided<K, V> {
 }
 
 impl<K, V> Voided<K, V> {
-    const NOTHING: Self = Self {
-        pending: None,
-        absent: None,
-    };
+    const NOTHING: Self = Self { pending: None, absent: None };
 }
 
 /// Entries put aside while a lock is held. Allocates only from the second entry on.
@@ -57,11 +54,7 @@ pub(crate) struct Removals<K, V> {
 
 impl<K, V> Removals<K, V> {
     pub(crate) const fn new() -> Self {
-        Self {
-            voided: Voided::NOTHING,
-            first: None,
-            rest: Vec::new(),
-        }
+        Self { voided: Voided::NOTHING, first: None, rest: Vec::new() }
     }
 
     #[inline]

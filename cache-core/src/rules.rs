@@ -54,11 +54,7 @@ impl<K, V, S> Rules<K, V, S> {
     #[inline]
     pub(crate) fn now(&self) -> u64 {
         // Ordering: a reader that misses the first timed entry's flag began before that entry was there.
-        if self.is_timed() {
-            self.timeline.now()
-        } else {
-            0
-        }
+        if self.is_timed() { self.timeline.now() } else { 0 }
     }
 
     /// Whether any entry may ever expire.
@@ -76,14 +72,7 @@ impl<K, V, S> Rules<K, V, S> {
     pub(crate) fn incoming(&self, hash: u64, key: K, value: V, now: u64) -> Incoming<K, V> {
         let weight = self.weigh(&key, &value);
         let own = self.expiry.as_ref().and_then(|expiry| expiry(&key, &value));
-        Incoming {
-            hash,
-            weight,
-            time_to_live: own.map(saturating_nanos),
-            now,
-            key,
-            value,
-        }
+        Incoming { hash, weight, time_to_live: own.map(saturating_nanos), now, key, value }
     }
 
     /// The weight that counts: at least 1, so that entries of weight 0 cannot fill the memory.

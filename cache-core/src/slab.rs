@@ -7,15 +7,8 @@ use crate::Slot;
 
 /// One place. The discriminant, the flag and the generation share eight bytes.
 enum Place<K, V> {
-    Vacant {
-        next: u32,
-    },
-    Occupied {
-        pinned: bool,
-        generation: u32,
-        key: K,
-        value: V,
-    },
+    Vacant { next: u32 },
+    Occupied { pinned: bool, generation: u32, key: K, value: V },
 }
 
 const NONE: u32 = u32::MAX;
@@ -33,12 +26,7 @@ pub(crate) struct Slab<K, V> {
 
 impl<K, V> Slab<K, V> {
     pub(crate) const fn new() -> Self {
-        Self {
-            places: Vec::new(),
-            free: NONE,
-            len: 0,
-            generation: 0,
-        }
+        Self { places: Vec::new(), free: NONE, len: 0, generation: 0 }
     }
 
     #[inline]
@@ -62,12 +50,7 @@ impl<K, V> Slab<K, V> {
     #[inline]
     pub(crate) fn insert(&mut self, key: K, value: V, expected: usize) -> Slot {
         let generation = self.next_generation();
-        let place = Place::Occupied {
-            pinned: false,
-            generation,
-            key,
-            value,
-        };
+        let place = Place::Occupied { pinned: false, generation, key, value };
         self.len += 1;
         if self.free == NONE {
             if self.places.len() == self.places.capacity() {
@@ -117,9 +100,7 @@ impl<K, V> Slab<K, V> {
     pub(crate) fn replace(&mut self, slot: Slot, new: V) -> V {
         let fresh = self.next_generation();
         match &mut self.places[slot.index()] {
-            Place::Occupied {
-                generation, value, ..
-            } => {
+            Place::Occupied { generation, value, .. } => {
                 *generation = fresh;
                 std::mem::replace(value, new)
             }
@@ -145,13 +126,20 @@ impl<K, V> Slab<K, V> {
         }
     }
 
+    /// The value in this place, and whether the entry is pinned.
+    #[inline]
+    pub(crate) fn resident(&self, slot: Slot) -> (&V, bool) {
+        match &self.places[slot.index()] {
+            Place::Occupied { value, pinned, .. } => (value, *pinned),
+            Place::Vacant { .. } => unreachable!("S1: the index names occupied places only"),
+        }
+    }
+
     /// The value in this place, to be changed. Counts as a write.
     pub(crate) fn value_mut(&mut self, slot: Slot) -> &mut V {
         let fresh = self.next_generation();
         match &mut self.places[slot.index()] {
-            Place::Occupied {
-                generation, value, ..
-            } => {
+            Place::Occupied { generation, value, .. } => {
                 *generation = fresh;
                 value
             }
@@ -183,9 +171,9 @@ impl<K, V> Slab<K, V> {
     pub(crate) fn slots_from(&self, start: usize) -> impl Iterator<Item = Slot> + '_ {
         let places = self.places.iter().enumerate().skip(start);
         places.filter_map(|(index, place)| match place {
-            Place::Occupied { .. } => Some(Slot::new(
-                u32::try_from(index).expect("places are at most Slot::MAX_COUNT"),
-            )),
+            Place::Occupied { .. } => {
+                Some(Slot::new(u32::try_from(index).expect("places are at most Slot::MAX_COUNT")))
+            }
             Place::Vacant { .. } => None,
         })
     }

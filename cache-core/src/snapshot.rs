@@ -25,8 +25,8 @@ pub struct SnapshotEntry<K, V> {
     pub key: K,
     /// The value.
     pub value: V,
-    /// How long it may still be served; `None` for ever. A duration, since instants mean nothing to another process:
-    /// the time between snapshot and restore is the caller's to subtract.
+    /// What is left of its time to live; `None` for ever. A duration, since instants mean nothing to another process:
+    /// the time between snapshot and restore is the caller's to subtract. A time to idle starts anew.
     pub time_left: Option<Duration>,
 }
 
@@ -46,7 +46,7 @@ impl<K: Hash + Eq + Clone, V: Clone, P: Policy, S: BuildHasher> Cache<K, V, P, S
                 entries.push(SnapshotEntry {
                     key: shard.key(slot).clone(),
                     value: shard.value(slot).clone(),
-                    time_left: shard.remaining(slot, now).map(Duration::from_nanos),
+                    time_left: shard.time_to_live_left(slot, now).map(Duration::from_nanos),
                 });
             }
         }

@@ -55,11 +55,7 @@ impl StatsSnapshot {
     #[allow(clippy::cast_precision_loss)]
     pub fn hit_ratio(&self) -> f64 {
         let lookups = self.hits + self.misses;
-        if lookups == 0 {
-            0.0
-        } else {
-            self.hits as f64 / lookups as f64
-        }
+        if lookups == 0 { 0.0 } else { self.hits as f64 / lookups as f64 }
     }
 
     /// Mean time of a load; zero without any.

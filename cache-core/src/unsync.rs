@@ -61,8 +61,8 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
     {
         let hash = self.rules.hash(key);
         let now = self.rules.now();
-        let slot = self.shard.hit(hash, key, now)?;
-        Some(self.shard.value(slot))
+        let (_, value) = self.shard.hit(hash, key, now)?;
+        Some(value)
     }
 
     /// The value of a key, without counting as a use.
@@ -181,11 +181,7 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
         };
         shard.refuse(back.hash, &back.key, back.now, rules, out);
         let Incoming { key, value, .. } = back;
-        Err(if admitted {
-            InsertError::NoRoom { key, value }
-        } else {
-            InsertError::NotAdmitted { key, value }
-        })
+        Err(if admitted { InsertError::NoRoom { key, value } } else { InsertError::NotAdmitted { key, value } })
     }
 
     /// The value of a key, that of `make` being stored first if there is none. `None` if the new entry was refused.
@@ -195,7 +191,7 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
     {
         let hash = self.rules.hash(&key);
         let now = self.rules.now();
-        if let Some(slot) = self.shard.hit(hash, &key, now) {
+        if let Some((slot, _)) = self.shard.hit(hash, &key, now) {
             return Some(self.shard.value(slot));
         }
         let value = make();
@@ -207,17 +203,13 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
     /// Changes a live value in place and weighs it again; counts as a use and starts its times anew. Returns what
     /// `change` returned, `None` if there is no live entry. An entry grown heavier than the capacity leaves with
     /// [`RemovalCause::Size`].
-    pub fn update<Q: Hash + Eq + ?Sized, T>(
-        &mut self,
-        key: &Q,
-        change: impl FnOnce(&mut V) -> T,
-    ) -> Option<T>
+    pub fn update<Q: Hash + Eq + ?Sized, T>(&mut self, key: &Q, change: impl FnOnce(&mut V) -> T) -> Option<T>
     where
         K: Borrow<Q>,
     {
         let hash = self.rules.hash(key);
         let now = self.rules.now();
-        let slot = self.shard.hit(hash, key, now)?;
+        let (slot, _) = self.shard.hit(hash, key, now)?;
         let result = change(self.shard.value_mut(slot));
         if self.rules.weigher.is_some() || self.rules.is_timed() {
             // Weight and times depend on the value: as if it were replaced.
@@ -240,11 +232,7 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
 
     /// Stores, removes or keeps, depending on the live value, in one look-up of the caller's. Returns the value that
     /// is there afterwards.
-    pub fn compute(
-        &mut self,
-        key: K,
-        decide: impl FnOnce(Option<&V>) -> Change<V>,
-    ) -> Option<&V>
+    pub fn compute(&mut self, key: K, decide: impl FnOnce(Option<&V>) -> Change<V>) -> Option<&V>
     where
         K: Clone,
     {

@@ -30,8 +30,8 @@ pub struct Measured {
     pub p99_ms: f64,
     /// Cores that the processes of one copy kept busy.
     pub cpu_cores: f64,
-    /// Share of the machine in use by anybody.
-    pub machine_share: f64,
+    /// Share of the machine that the climb itself used, load generator and servers.
+    pub harness_share: f64,
     /// Resident memory of one copy, in bytes.
     pub rss_bytes: u64,
     /// The measured points.
@@ -46,7 +46,7 @@ impl Measured {
         report.repeats.clone_from(&self.repeats);
         (report.p50_ms, report.p99_ms) = (self.p50_ms, self.p99_ms);
         report.cpu_cores = self.cpu_cores;
-        report.harness_cpu_ratio = self.machine_share;
+        report.harness_cpu_ratio = self.harness_share;
         report.rss_bytes = self.rss_bytes;
         report.curves.push(self.curve.clone());
     }
@@ -129,7 +129,7 @@ where
         p50_ms: found.p50_ms,
         p99_ms: found.p99_ms,
         cpu_cores: cpu_seconds / used.elapsed_s / plan.slots() as f64,
-        machine_share: used.machine_share,
+        harness_share: used.used_cores / used.cores,
         rss_bytes: stacks.first().map_or(0, Stack::rss_bytes),
         curve,
     })

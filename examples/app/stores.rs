@@ -18,7 +18,7 @@ use crate::user::{User, UserId};
 
 const SAMPLE_USERS: u64 = 2_000;
 const POINT_READS: usize = 400;
-const TIMEOUT: Duration = Duration::from_secs(2);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Opens the SQL store at `file` and fills it with sample users.
 ///

@@ -14,6 +14,9 @@ pub(crate) async fn stay_up(story: &Story, stack: &Stack) -> RoleResult {
     for node in stack.tiers.all() {
         story.say(&format!("    {:<8} pid {:<7} {}", node.name(), node.pid(), node.addr()));
     }
+    for dns in stack.tiers.all().iter().filter_map(|node| node.announced("dns")) {
+        story.say(&format!("    dig @{} -p {} {}", dns.ip(), dns.port(), app::dns::NAME));
+    }
     if !io::stdin().is_terminal() {
         return Ok(());
     }

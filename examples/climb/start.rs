@@ -10,8 +10,8 @@ use std::time::Duration;
 use app::keys::Keys;
 use app::rung::{Climb, Rung};
 use tenfold_rig::{
-    Claim, Cost, MAX_MACHINE_SHARE, Machine, Neighbours, Progress, ROWS, Report, RoleResult, RungReport, Story, Table,
-    UserModel, Value, Verdict, check_quiet, now, read_verdicts, render_ledger,
+    Claim, Cost, MAX_MACHINE_SHARE, Machine, MachineUse, Neighbours, Progress, ROWS, Report, RoleResult, RungReport,
+    Story, Table, UserModel, Value, Verdict, check_quiet, now, read_verdicts, render_ledger,
 };
 
 use crate::args::{self, Args, Command};
@@ -114,7 +114,7 @@ async fn climb(args: &Args, rungs: &[Rung]) -> RoleResult<ExitCode> {
     if let Some(stack) = up {
         play::stay_up(&story, &stack).await?;
     }
-    Ok(verdict(&story, &report, args))
+    Ok(verdict(&story, &report, &used, args))
 }
 
 fn new_report(args: &Args, climb: &Climb) -> Report {
@@ -178,7 +178,7 @@ fn line(claim: &Claim) -> String {
 }
 
 /// 0 if every claim holds, no measurement is suspect and the machine was not the limit.
-fn verdict(story: &Story, report: &Report, args: &Args) -> ExitCode {
+fn verdict(story: &Story, report: &Report, used: &MachineUse, args: &Args) -> ExitCode {
     let mut is_good = true;
     for (rung, claim) in report.claims().filter(|(_, claim)| claim.verdict != Verdict::Pass) {
         is_good = false;
@@ -190,11 +190,11 @@ fn verdict(story: &Story, report: &Report, args: &Args) -> ExitCode {
             let ratio = rung.ratio.unwrap_or_default();
             story.say(&format!("rung {}: harness suspect: measured/theory is {ratio:.2}", rung.rung));
         }
-        if rung.harness_cpu_ratio > MAX_MACHINE_SHARE && !args.noisy {
-            is_good = false;
-            let percent = rung.harness_cpu_ratio * 100.0;
-            story.say(&format!("rung {}: no claim: the machine was {percent:.0} % busy", rung.rung));
-        }
+    }
+    if used.is_suspect && !args.noisy {
+        is_good = false;
+        let (percent, most) = (used.machine_share * 100.0, MAX_MACHINE_SHARE * 100.0);
+        story.say(&format!("no claim: the machine was {percent:.0} % busy, more than {most:.0} %"));
     }
     if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -131,11 +131,9 @@ mod lfu;
 pub use ageing::Ageing;
 pub use lfu::Lfu;
 pub use tenfold_cache_core::{
-    AsyncLoader, AsyncReadThrough, Builder, Cache, Change, Clock, Config, ConfigError,
-    DefaultHashBuilder, Entry, FillError, InsertError, Iter, LeaseId, LoadError, Loader, Lookup,
-    ManualClock, ReadThrough, RefreshJob, RefreshTask, RemovalCause, Snapshot, SnapshotEntry, StatsSnapshot,
-    SystemClock,
-    UnitWeigher, Weigher,
+    AsyncLoader, AsyncReadThrough, Builder, Cache, Change, Clock, Config, ConfigError, DefaultHashBuilder, Entry,
+    FillError, InsertError, Iter, LeaseId, LoadError, Loader, Lookup, ManualClock, ReadThrough, RefreshJob,
+    RefreshTask, RemovalCause, Snapshot, SnapshotEntry, StatsSnapshot, SystemClock, UnitWeigher, Weigher,
 };
 
 /// A concurrent cache that evicts what was used least often.

@@ -118,11 +118,7 @@ impl<K: Hash + Eq + Clone, V: Clone, P: Policy, S: BuildHasher> Cache<K, V, P, S
                         None => all_stale = false,
                     }
                 }
-                if all_stale {
-                    Ok(())
-                } else {
-                    Err(LoadError::Failed(error))
-                }
+                if all_stale { Ok(()) } else { Err(LoadError::Failed(error)) }
             }
         }
     }
@@ -246,10 +242,7 @@ where
             }
         };
         let seated = Flight::led_by_future(Box::pin(load), no_settle as NoSettle<_>);
-        Arc::new(Self {
-            flight: Arc::clone(seated.flight()),
-            _seated: seated,
-        })
+        Arc::new(Self { flight: Arc::clone(seated.flight()), _seated: seated })
     }
 
     /// The load of one key: its part of the whole.
@@ -274,7 +267,5 @@ fn distinct<K: Hash + Eq + Clone>(keys: impl IntoIterator<Item = K>) -> Vec<K> {
 
 fn in_order<K: Hash + Eq, V>(order: Vec<K>, mut found: HashMap<K, V>) -> Found<K, V> {
     let order = order.into_iter();
-    order
-        .filter_map(|key| found.remove(&key).map(|value| (key, value)))
-        .collect()
+    order.filter_map(|key| found.remove(&key).map(|value| (key, value))).collect()
 }

@@ -144,13 +144,7 @@ impl<K: Hash + Eq + Clone, V: Clone, P: Policy, S: BuildHasher> Cache<K, V, P, S
 
     /// Brings the outcome of a load into the cache, unless the key was written or invalidated meanwhile. Called once
     /// a flight, outside locks.
-    pub(crate) fn settle(
-        &self,
-        hash: u64,
-        key: &K,
-        (flight, outcome): (&Flight<V>, &Outcome<V>),
-        started: u64,
-    ) {
+    pub(crate) fn settle(&self, hash: u64, key: &K, (flight, outcome): (&Flight<V>, &Outcome<V>), started: u64) {
         let is_current = |shard: &Shard<K, V, P>| {
             let current = shard.pending.load(hash, key);
             current.is_some_and(|current| std::ptr::eq(Arc::as_ptr(current), flight))
@@ -220,12 +214,7 @@ impl<K: Hash + Eq + Clone, V: Clone, P: Policy, S: BuildHasher> Cache<K, V, P, S
 
     /// Makes of a flight's outcome what one caller gets. A failed load falls back on an expired value if
     /// `stale_if_error` keeps one.
-    pub(crate) fn land<E: Send + Sync + 'static>(
-        &self,
-        hash: u64,
-        key: &K,
-        outcome: Outcome<V>,
-    ) -> Landed<V, E> {
+    pub(crate) fn land<E: Send + Sync + 'static>(&self, hash: u64, key: &K, outcome: Outcome<V>) -> Landed<V, E> {
         let failure = match outcome {
             Ok(Some(value)) => return Landed::Value(value),
             Ok(None) => return Landed::Absent,
@@ -238,9 +227,9 @@ impl<K: Hash + Eq + Clone, V: Clone, P: Policy, S: BuildHasher> Cache<K, V, P, S
             return Landed::Value(stale);
         }
         match failure {
-            Failure::Error(error) => downcast(error).map_or(Landed::Again, |error| {
-                Landed::Failed(LoadError::Failed(error))
-            }),
+            Failure::Error(error) => {
+                downcast(error).map_or(Landed::Again, |error| Landed::Failed(LoadError::Failed(error)))
+            }
             Failure::Recursive => Landed::Failed(LoadError::Recursive),
             Failure::Panicked | Failure::Abandoned => Landed::Failed(LoadError::Panicked),
         }

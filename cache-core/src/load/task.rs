@@ -79,8 +79,7 @@ where
         if let Some(value) = self.get_hashed(hash, &key) {
             return Ok(Some(value));
         }
-        self.run_async(hash, key, Want::Answer, Absence::IsAnAnswer, loader)
-            .await
+        self.run_async(hash, key, Want::Answer, Absence::IsAnAnswer, loader).await
     }
 
     /// Loads the key anew though a live value is there, which keeps being served meanwhile. Joins a load that is
@@ -158,10 +157,7 @@ where
 }
 
 /// The load of a flight: the loader itself runs at the first poll, outside the lock.
-pub(super) fn load_of<K, V, E, F>(
-    loader: impl FnOnce(K) -> F + Send + 'static,
-    key: K,
-) -> Load<V>
+pub(super) fn load_of<K, V, E, F>(loader: impl FnOnce(K) -> F + Send + 'static, key: K) -> Load<V>
 where
     K: Send + 'static,
     E: Send + Sync + 'static,

@@ -115,28 +115,20 @@ impl<K: Hash + Eq + Clone, V: Clone, P: Policy, S: BuildHasher> Cache<K, V, P, S
         // What this caller may not use (an absence it cannot express) it does not ask for twice.
         let mut want = want;
         loop {
-            let begun = self.begin(
-                hash,
-                key,
-                want,
-                || Flight::led_by_thread(settle),
-                Leader::flight,
-            );
+            let begun = self.begin(hash, key, want, || Flight::led_by_thread(settle), Leader::flight);
             let outcome = match begun {
                 Begin::Hit(value) => return Ok(Some(value)),
                 Begin::Absent => return Ok(None),
                 Begin::Lead(leader) => return self.lead(hash, key, leader, loader),
-                Begin::Join(flight) => {
-                    match flight.wait(Some(self.rules.config.load_timeout), settle) {
-                        Ok(outcome) => outcome,
-                        Err(error) => {
-                            if error == crate::flight::WaitError::TimedOut {
-                                self.give_up_on(hash, key, &flight);
-                            }
-                            return Err(error.into());
+                Begin::Join(flight) => match flight.wait(Some(self.rules.config.load_timeout), settle) {
+                    Ok(outcome) => outcome,
+                    Err(error) => {
+                        if error == crate::flight::WaitError::TimedOut {
+                            self.give_up_on(hash, key, &flight);
                         }
+                        return Err(error.into());
                     }
-                }
+                },
             };
             match self.land(hash, key, outcome) {
                 Landed::Value(value) => return Ok(Some(value)),

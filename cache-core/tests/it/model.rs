@@ -5,13 +5,11 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tenfold_cache_core::testing::{Rng, for_each_seed, steps};
-use tenfold_cache_core::{
-    Builder, Cache, Change, Clock, InsertError, ManualClock, Policy, RemovalCause,
-};
+use tenfold_cache_core::{Builder, Cache, Change, Clock, InsertError, ManualClock, Policy, RemovalCause};
 
 use crate::oracle::{NEVER, Oracle, Order, Refusal, Settings, Told, Value};
-use crate::subject::Subject;
 use crate::recency::{VecCounts, VecFifo, VecLru};
+use crate::subject::Subject;
 
 const KEYS: u64 = 24;
 

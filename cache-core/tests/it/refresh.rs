@@ -5,9 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tenfold_cache_core::{
-    Builder, Cache, Loader, ManualClock, ReadThrough, RefreshJob, RemovalCause,
-};
+use tenfold_cache_core::{Builder, Cache, Loader, ManualClock, ReadThrough, RefreshJob, RemovalCause};
 
 use crate::recency::VecLru;
 use crate::staged::{INTENDED, must_panic};

@@ -18,7 +18,12 @@ fn seconds(n: u64) -> Duration {
 }
 
 fn builder(clock: &ManualClock) -> Builder<u64, u64, VecLru> {
-    Builder::default().capacity(100).shards(2).time_to_live(seconds(100)).refresh_after(seconds(50)).clock(clock.clone())
+    Builder::default()
+        .capacity(100)
+        .shards(2)
+        .time_to_live(seconds(100))
+        .refresh_after(seconds(50))
+        .clock(clock.clone())
 }
 
 struct AsyncBench {

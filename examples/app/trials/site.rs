@@ -15,7 +15,7 @@ use crate::sqlite::DatabaseStats;
 use crate::user::{User, UserId, Versioned};
 use crate::web::WebStats;
 
-const TIMEOUT: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What a trial wants built.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]

@@ -1,0 +1,164 @@
+//! Entries on their way out.
+
+use std::borrow::Borrow;
+use std::hash::{BuildHasher, Hash};
+
+use super::Shard;
+use crate::Slot;
+use crate::pending::PendingTable;
+use crate::policy::Policy;
+use crate::removal::{RemovalCause, Removals, Voided};
+use crate::rules::Rules;
+
+impl<K: Hash + Eq, V, P: Policy> Shard<K, V, P> {
+    /// Ends what is pending for a key and forgets its absence.
+    #[inline]
+    pub(crate) fn void<Q: Eq + ?Sized>(&mut self, hash: u64, key: &Q) -> Voided<K, V>
+    where
+        K: Borrow<Q>,
+    {
+        Voided { pending: self.pending.void(hash, key), absent: self.absent.remove(hash, key) }
+    }
+
+    /// Whether a load or a lease is outstanding, of whatever key.
+    pub(crate) fn is_any_pending(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
+    /// Removes everything.
+    pub(crate) fn clear<S: BuildHasher>(
+        &mut self,
+        now: u64,
+        rules: &Rules<K, V, S>,
+        out: &mut Removals<K, V>,
+    ) -> (PendingTable<K, V>, Vec<K>) {
+        let slots: Vec<_> = self.slab.slots_from(0).collect();
+        for slot in slots {
+            let (key, value, cause) = self.leave(slot, now, rules);
+            out.push(key, value, cause);
+        }
+        (self.pending.clear(), self.absent.clear())
+    }
+
+    /// Takes an entry out of every structure; its weight stays reserved.
+    pub(super) fn take<S: BuildHasher>(&mut self, slot: Slot, rules: &Rules<K, V, S>) -> (K, V) {
+        let hash = rules.hash(self.slab.key(slot));
+        if let Ok(found) = self.index.find_entry(hash, |&index| index == slot.get()) {
+            found.remove();
+        }
+        if !self.is_pinned(slot) {
+            self.policy.remove(slot);
+        }
+        if let Some(times) = &mut self.times {
+            times.forget(slot);
+        }
+        self.weight -= self.weight_of(slot);
+        self.slab.remove(slot)
+    }
+
+    /// Takes an entry out and gives its weight back.
+    pub(crate) fn detach<S: BuildHasher>(&mut self, slot: Slot, rules: &Rules<K, V, S>) -> (K, V) {
+        rules.budget.release(self.weight_of(slot));
+        self.take(slot, rules)
+    }
+
+    /// The entry that would be evicted next.
+    pub(crate) fn victim(&mut self) -> Option<Slot> {
+        self.policy.victim()
+    }
+
+    /// Removes a key's entry, fresh or not, and voids what is pending for the key.
+    pub(crate) fn remove<Q: Eq + ?Sized, S: BuildHasher>(
+        &mut self,
+        hash: u64,
+        key: &Q,
+        now: u64,
+        rules: &Rules<K, V, S>,
+    ) -> Option<(K, V, RemovalCause)>
+    where
+        K: Borrow<Q>,
+    {
+        let slot = self.find(hash, key)?;
+        Some(self.leave(slot, now, rules))
+    }
+
+    /// Removes an entry for the caller, or because its time is over.
+    pub(crate) fn leave<S: BuildHasher>(
+        &mut self,
+        slot: Slot,
+        now: u64,
+        rules: &Rules<K, V, S>,
+    ) -> (K, V, RemovalCause) {
+        let cause = if self.is_fresh(slot, now) {
+            self.counters.removals += 1;
+            RemovalCause::Explicit
+        } else {
+            self.counters.expirations += 1;
+            RemovalCause::Expired
+        };
+        let (key, value) = self.detach(slot, rules);
+        (key, value, cause)
+    }
+
+    /// Collects up to `limit` expired entries; true if that was all.
+    pub(crate) fn collect<S: BuildHasher>(
+        &mut self,
+        now: u64,
+        limit: usize,
+        rules: &Rules<K, V, S>,
+        out: &mut Removals<K, V>,
+    ) -> bool {
+        for _ in 0..limit {
+            let Some(slot) = self.times.as_mut().and_then(|t| t.pop_expired(now)) else {
+                return true;
+            };
+            let weight = self.evict(slot, RemovalCause::Expired, rules, out);
+            rules.budget.release(weight);
+        }
+        false
+    }
+
+    pub(crate) fn next_deadline(&self) -> Option<u64> {
+        self.times.as_ref()?.next_deadline()
+    }
+
+    /// Removes an entry and returns its weight, still reserved.
+    pub(super) fn evict<S: BuildHasher>(
+        &mut self,
+        slot: Slot,
+        cause: RemovalCause,
+        rules: &Rules<K, V, S>,
+        out: &mut Removals<K, V>,
+    ) -> u64 {
+        let weight = self.weight_of(slot);
+        let (key, value) = self.take(slot, rules);
+        if cause == RemovalCause::Expired {
+            self.counters.expirations += 1;
+        } else {
+            self.counters.evictions += 1;
+            self.counters.evicted_weight = self.counters.evicted_weight.saturating_add(weight);
+        }
+        out.push(key, value, cause);
+        weight
+    }
+
+    /// Evicts this shard's next victim for the sake of another shard. False if there is none.
+    pub(crate) fn evict_one<S: BuildHasher>(
+        &mut self,
+        now: u64,
+        rules: &Rules<K, V, S>,
+        out: &mut Removals<K, V>,
+    ) -> bool {
+        let expired = self.times.as_mut().and_then(|t| t.pop_expired(now));
+        let cause = match expired {
+            Some(_) => RemovalCause::Expired,
+            None => RemovalCause::Size,
+        };
+        let Some(slot) = expired.or_else(|| self.policy.victim()) else {
+            return false;
+        };
+        let weight = self.evict(slot, cause, rules, out);
+        rules.budget.release(weight);
+        true
+    }
+}

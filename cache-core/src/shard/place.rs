@@ -1,0 +1,267 @@
+//! Entries on their way in, and the room that is made for them.
+
+use std::borrow::Borrow;
+use std::hash::{BuildHasher, Hash};
+
+use super::Shard;
+use crate::Slot;
+use crate::clock::saturating_nanos;
+use crate::policy::Policy;
+use crate::removal::{RemovalCause, Removals};
+use crate::rules::{Incoming, Rules};
+
+/// Expired entries collected at most by one write, so that no write pays for a mass expiry alone.
+const COLLECTED_PER_WRITE: usize = 16;
+
+/// How an insertion ended.
+pub(crate) enum Placed<K, V> {
+    /// In, under a key that was not there.
+    Inserted,
+    /// In, in the place of this value; the duplicate key comes back for the listener.
+    Replaced(K, V),
+    /// Not in. Nothing more can be evicted here; other shards may have room to give.
+    NoRoom(Incoming<K, V>),
+    /// Not in: the policy prefers what is there.
+    Rejected(Incoming<K, V>),
+}
+
+/// Whether room was made.
+enum Room {
+    Made,
+    None,
+    Rejected,
+}
+
+impl<K: Hash + Eq, V, P: Policy> Shard<K, V, P> {
+    /// Stores an entry, evicting what must go first. Voids what is pending for its key.
+    #[inline]
+    pub(crate) fn place<S: BuildHasher>(
+        &mut self,
+        incoming: Incoming<K, V>,
+        rules: &Rules<K, V, S>,
+        out: &mut Removals<K, V>,
+    ) -> Placed<K, V> {
+        self.collect(incoming.now, COLLECTED_PER_WRITE, rules, out);
+        match self.find(incoming.hash, &incoming.key) {
+            None => self.place_new(incoming, rules, out),
+            Some(slot) if !self.is_fresh(slot, incoming.now) => {
+                let (key, value) = self.detach(slot, rules);
+                self.counters.expirations += 1;
+                out.push(key, value, RemovalCause::Expired);
+                self.place_new(incoming, rules, out)
+            }
+            Some(slot) => self.place_over(slot, incoming, rules, out),
+        }
+    }
+
+    pub(crate) fn is_fresh(&self, slot: Slot, now: u64) -> bool {
+        let times = self.times.as_ref();
+        times.is_none_or(|times| times.is_fresh(slot, now))
+    }
+
+    /// Stores an entry whose key is not here.
+    fn place_new<S: BuildHasher>(
+        &mut self,
+        incoming: Incoming<K, V>,
+        rules: &Rules<K, V, S>,
+        out: &mut Removals<K, V>,
+    ) -> Placed<K, V> {
+        match self.make_room(incoming.weight, (incoming.hash, incoming.now), None, rules, out) {
+            Room::Made => {}
+            Room::Rejected => return Placed::Rejected(incoming),
+            Room::None => return Placed::NoRoom(incoming),
+        }
+        let Incoming { hash, key, value, weight, time_to_live, now } = incoming;
+        let slot = self.slab.insert(key, value, rules.expected_per_shard);
+        let slab = &self.slab;
+        self.index.insert_unique(hash, slot.get(), |&index| rules.hash(slab.key(Slot::from_stored(index))));
+        self.set_weight(slot, weight, rules);
+        self.set_times(slot, time_to_live, now, rules);
+        self.policy.insert(slot, hash);
+        self.counters.insertions += 1;
+        if !self.pending.is_empty() || !self.absent.is_empty() {
+            let key = self.slab.key(slot);
+            out.voided.pending = self.pending.void(hash, key);
+            out.voided.absent = self.absent.remove(hash, key);
+        }
+        Placed::Inserted
+    }
+
+    /// Stores a new value under a key that is here.
+    fn place_over<S: BuildHasher>(
+        &mut self,
+        slot: Slot,
+        incoming: Incoming<K, V>,
+        rules: &Rules<K, V, S>,
+        out: &mut Removals<K, V>,
+    ) -> Placed<K, V> {
+        let old_weight = self.weight_of(slot);
+        let pinned = self.is_pinned(slot);
+        if !pinned {
+            self.policy.replace(slot);
+        }
+        if incoming.weight > old_weight {
+            let more = incoming.weight - old_weight;
+            let at = (incoming.hash, incoming.now);
+            if !matches!(self.make_room(more, at, Some(slot), rules, out), Room::Made) {
+                return Placed::NoRoom(incoming);
+            }
+        } else {
+            rules.budget.release(old_weight - incoming.weight);
+        }
+        self.weight -= old_weight;
+        self.set_weight(slot, incoming.weight, rules);
+        self.set_times(slot, incoming.time_to_live, incoming.now, rules);
+        let old = self.slab.replace(slot, incoming.value);
+        out.voided = self.void(incoming.hash, &incoming.key);
+        self.counters.replacements += 1;
+        Placed::Replaced(incoming.key, old)
+    }
+
+    /// Reserves `need` units: from the account if it has them, else from the victims of this shard. `keep` is not
+    /// evicted for it; if its turn comes it becomes a newcomer.
+    fn make_room<S: BuildHasher>(
+        &mut self,
+        need: u64,
+        (hash, now): (u64, u64),
+        keep: Option<Slot>,
+        rules: &Rules<K, V, S>,
+        out: &mut Removals<K, V>,
+    ) -> Room {
+        let mut in_hand = 0;
+        let mut admitted = keep.is_some();
+        let mut full = self.slab.is_exhausted() && keep.is_none();
+        let mut aside = None;
+        let room = loop {
+            if in_hand >= need && !full {
+                rules.budget.release(in_hand - need);
+                break Room::Made;
+            }
+            if !full && rules.budget.reserve(need - in_hand) {
+                break Room::Made;
+            }
+            let expired = self.times.as_mut().and_then(|t| t.pop_expired(now));
+            let (slot, cause) = match expired.or_else(|| self.policy.victim()) {
+                None => {
+                    rules.budget.release(in_hand);
+                    break Room::None;
+                }
+                Some(slot) if Some(slot) == keep => {
+                    // Out of the policy's sight meanwhile, so that it is not its own victim.
+                    self.policy.remove(slot);
+                    aside = keep;
+                    continue;
+                }
+                Some(slot) if expired.is_some() => (slot, RemovalCause::Expired),
+                Some(slot) => (slot, RemovalCause::Size),
+            };
+            if cause == RemovalCause::Size && !admitted {
+                if !self.policy.admit(hash, slot) {
+                    rules.budget.release(in_hand);
+                    break Room::Rejected;
+                }
+                admitted = true;
+            }
+            in_hand += self.evict(slot, cause, rules, out);
+            full = false;
+            // An overdrawn account (the capacity was lowered) is balanced first.
+            let overdrawn = rules.budget.excess().min(in_hand);
+            rules.budget.release(overdrawn);
+            in_hand -= overdrawn;
+        };
+        if let Some(slot) = aside {
+            self.policy.insert(slot, hash);
+        }
+        room
+    }
+
+    /// Lets an entry that expires as it comes replace what is there, and go.
+    pub(crate) fn pass_by<S: BuildHasher>(
+        &mut self,
+        incoming: Incoming<K, V>,
+        rules: &Rules<K, V, S>,
+        out: &mut Removals<K, V>,
+    ) -> Option<(K, V)> {
+        out.voided = self.void(incoming.hash, &incoming.key);
+        let old = match self.find(incoming.hash, &incoming.key) {
+            None => None,
+            Some(slot) => {
+                let cause = self.cause_of_write(slot, incoming.now);
+                let (key, value) = self.detach(slot, rules);
+                if cause == RemovalCause::Replaced {
+                    Some((key, value))
+                } else {
+                    out.push(key, value, cause);
+                    None
+                }
+            }
+        };
+        // It came, if it took nobody's place, and went.
+        self.counters.insertions += u64::from(old.is_none());
+        self.counters.expirations += 1;
+        out.push(incoming.key, incoming.value, RemovalCause::Expired);
+        old
+    }
+
+    /// Notes that an entry was refused: what is there under its key, or on its way, is out of date.
+    pub(crate) fn refuse<S: BuildHasher>(
+        &mut self,
+        hash: u64,
+        key: &K,
+        now: u64,
+        rules: &Rules<K, V, S>,
+        out: &mut Removals<K, V>,
+    ) {
+        self.counters.rejections += 1;
+        out.voided = self.void(hash, key);
+        if let Some(slot) = self.find(hash, key) {
+            let cause = self.cause_of_write(slot, now);
+            let (key, value) = self.detach(slot, rules);
+            out.push(key, value, cause);
+        }
+    }
+
+    /// Why an entry leaves that a write finds there; counts it.
+    fn cause_of_write(&mut self, slot: Slot, now: u64) -> RemovalCause {
+        if self.is_fresh(slot, now) {
+            self.counters.replacements += 1;
+            RemovalCause::Replaced
+        } else {
+            self.counters.expirations += 1;
+            RemovalCause::Expired
+        }
+    }
+
+    /// Weighs an entry again whose value was changed in place, starts its times anew and makes room if it grew. The
+    /// entry comes back if there is none.
+    pub(crate) fn rewritten<Q: Eq + ?Sized, S: BuildHasher>(
+        &mut self,
+        hash: u64,
+        key: &Q,
+        now: u64,
+        rules: &Rules<K, V, S>,
+        out: &mut Removals<K, V>,
+    ) -> Option<(K, V)>
+    where
+        K: Borrow<Q>,
+    {
+        let slot = self.find(hash, key)?;
+        let weight = rules.weigh(self.slab.key(slot), self.slab.value(slot));
+        let old_weight = self.weight_of(slot);
+        if weight > old_weight {
+            let fits = weight <= rules.budget.capacity();
+            let more = weight - old_weight;
+            if !fits || !matches!(self.make_room(more, (hash, now), Some(slot), rules, out), Room::Made) {
+                self.counters.rejections += 1;
+                return Some(self.detach(slot, rules));
+            }
+        }
+        rules.budget.release(old_weight.saturating_sub(weight));
+        self.weight -= old_weight;
+        self.set_weight(slot, weight, rules);
+        let own = rules.expiry.as_ref();
+        let own = own.and_then(|expiry| expiry(self.slab.key(slot), self.slab.value(slot)));
+        self.set_times(slot, own.map(saturating_nanos), now, rules);
+        None
+    }
+}

@@ -1,0 +1,76 @@
+//! Warm restart.
+
+use std::time::Duration;
+
+use tenfold_cache_core::{Builder, Cache, ManualClock, Snapshot, SnapshotEntry};
+
+use crate::recency::VecLru;
+
+type Store = Cache<u64, u64, VecLru>;
+
+fn builder(clock: &ManualClock) -> Builder<u64, u64, VecLru> {
+    Builder::default().capacity(5).shards(1).clock(clock.clone())
+}
+
+fn seconds(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+#[test]
+fn a_restored_cache_evicts_in_the_same_order() {
+    let clock = ManualClock::new();
+    let before: Store = builder(&clock).build().unwrap();
+    (0..5).for_each(|key| _ = before.insert(key, key * 10));
+    before.get(&0);
+    before.pin(&2);
+    let snapshot = before.snapshot();
+    let keys: Vec<_> = snapshot.entries.iter().map(|entry| entry.key).collect();
+    assert_eq!(keys, [1, 3, 4, 0, 2], "the first to go first, pinned ones last");
+    assert_eq!((before.len(), before.stats().hits), (5, 1), "looking is no use");
+    let after: Store = builder(&clock).build().unwrap();
+    assert_eq!(after.restore(snapshot.clone()), 5);
+    assert_eq!(after.eviction_order(), [[1, 3, 4, 0, 2]]);
+    assert_eq!(after.get(&4), Some(40));
+    after.check_invariants();
+
+    let smaller: Store = builder(&clock).capacity(2).build().unwrap();
+    smaller.restore(snapshot.clone());
+    assert_eq!(smaller.eviction_order(), [[0, 2]], "the last to go are kept");
+
+    let warm: Store = builder(&clock).build().unwrap();
+    warm.insert(3, 99);
+    assert_eq!(warm.restore(snapshot), 4);
+    assert_eq!(warm.get(&3), Some(99), "what is there is newer");
+}
+
+#[test]
+fn the_time_to_live_goes_on_and_the_time_to_idle_starts_anew() {
+    let clock = ManualClock::new();
+    let build = || -> Store { builder(&clock).time_to_idle(seconds(10)).build().unwrap() };
+    let before = build();
+    before.insert(1, 1);
+    before.insert_with_ttl(2, 2, seconds(15));
+    before.insert_with_ttl(3, 3, seconds(5));
+    clock.advance(seconds(5));
+    let snapshot = before.snapshot();
+    let entry = |key, time_left| SnapshotEntry { key, value: key, time_left };
+    assert_eq!(snapshot, Snapshot { entries: vec![entry(1, None), entry(2, Some(seconds(10)))] }, "3 has expired");
+    let after = build();
+    after.restore(snapshot);
+    for _ in 0..3 {
+        clock.advance(seconds(3));
+        assert_eq!((after.get(&1), after.get(&2)), (Some(1), Some(2)));
+    }
+    clock.advance(seconds(1));
+    assert_eq!((after.get(&1), after.get(&2)), (Some(1), None), "1 is in use, and has no other limit");
+    after.check_invariants();
+}
+
+#[test]
+fn what_cannot_be_stored_is_not_counted() {
+    let clock = ManualClock::new();
+    let cache: Store = builder(&clock).weigher(|_: &u64, &value: &u64| value).build().unwrap();
+    let entries = [(1, 6), (2, 3)].map(|(key, value)| SnapshotEntry { key, value, time_left: None });
+    assert_eq!(cache.restore(Snapshot { entries: entries.into() }), 1);
+    assert_eq!((cache.get(&1), cache.get(&2)), (None, Some(3)));
+}
