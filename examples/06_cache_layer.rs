@@ -16,7 +16,7 @@ use app::trials::{self, Hoard, Setup, Share, Site};
 use app::users::{SqlUsers, Users};
 use app::{host, keys, remote::RemoteDatabase, web};
 use serde::{Deserialize, Serialize};
-use tenfold_rig::{Cost, Network, NodeSpec, Role, RoleResult, Roles, RungReport, Station, Tier, TierView};
+use tenfold_rig::{Cost, Network, NodeSpec, Role, RoleResult, Roles, RungReport, Station, StationId, Tier, TierView};
 
 /// Reads that warm the caches before a capacity is measured.
 const WARM_READS: usize = 30_000;
@@ -165,17 +165,20 @@ async fn size(climb: &Climb, label: &str, setup: Setup) -> RoleResult<(Measured,
     let web = model(&climb.cost, climb.cost.service(Tier::Web)).copies(3);
     let cache = model(&climb.cost, climb.cost.service(Tier::Cache)).copies(3);
     let database = model(&climb.cost, climb.cost.service(Tier::Database));
-    let model = Network::routed([web, cache, database], |at| {
-        [(share.hit_ratio(), vec![at[0], at[1]]), (1.0 - share.hit_ratio(), at.to_vec())]
-    })?;
+    let model = |hits: f64| {
+        let paths = |at: &[StationId]| [(hits, vec![at[0], at[1]]), (1.0 - hits, at.to_vec())];
+        Network::routed([web, cache, database], paths)
+    };
     let budget = Duration::from_secs(climb.pick(6, 4));
-    let sizing = Sizing { label, model, budget, side_by_side: setup.caches == 0 };
+    let sizing = Sizing { label, model: model(share.hit_ratio())?, budget, side_by_side: setup.caches == 0 };
     let measured = capacity(climb, sizing, |seed| async move {
         let site = start(climb, seed, setup, None).await?;
         let mut stream = warm(climb, &site, seed).await?;
         Ok((site.stack, move || keys::read(stream())))
     });
-    Ok((measured.await?, share))
+    let measured = measured.await?;
+    let model = model(measured.hit_ratio)?;
+    Ok((measured.compared_with(climb, &model), share))
 }
 
 /// Puts into the caches what the first reads of a stream would have left there, and returns the rest of the stream.

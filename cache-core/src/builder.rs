@@ -33,9 +33,17 @@ pub struct Builder<K, V, P, S = DefaultHashBuilder> {
 
 impl<K, V, P: Policy + Default> Default for Builder<K, V, P> {
     fn default() -> Self {
+        Self::with_policy(P::default())
+    }
+}
+
+impl<K, V, P: Policy> Builder<K, V, P> {
+    /// Sets up a cache with a policy that has no default.
+    #[must_use]
+    pub fn with_policy(policy: P) -> Self {
         Self {
             config: Config::default(),
-            policy: P::default(),
+            policy,
             hasher: DefaultHashBuilder::default(),
             weigher: None,
             expiry: None,
@@ -182,7 +190,7 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Builder<K, V, P, S> {
     pub fn build(self) -> Result<Cache<K, V, P, S>, ConfigError> {
         self.config.check()?;
         let parallelism = std::thread::available_parallelism().map_or(1, usize::from);
-        let shards = self.config.shard_count(parallelism);
+        let shards = self.config.shard_count(parallelism, self.weigher.is_some());
         let (policy, rules) = self.rules(shards);
         Ok(Cache::from_rules(&policy, rules, shards))
     }

@@ -97,6 +97,8 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
 
     /// The value of a key, counting as a use of it.
     ///
+    /// The value is cloned under the shard's lock: keep anything big in an `Arc`.
+    ///
     /// # Complexity
     /// O(1); no allocation beyond what `V::clone` does.
     #[inline]
@@ -141,6 +143,7 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
     }
 
     /// Whether a live entry is there. Counts as no use.
+    #[doc(alias = "contains_key")]
     pub fn contains<Q: Hash + Eq + ?Sized>(&self, key: &Q) -> bool
     where
         K: Borrow<Q>,
@@ -152,6 +155,7 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
 
     /// How long the entry may still be served if nobody touches it; `None` if there is no live entry,
     /// `Some(Duration::MAX)` if it has no limit.
+    #[doc(alias = "ttl")]
     pub fn time_left<Q: Hash + Eq + ?Sized>(&self, key: &Q) -> Option<Duration>
     where
         K: Borrow<Q>,
@@ -175,12 +179,13 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
     ///
     /// # Complexity
     /// O(1) amortised, plus one eviction for each entry that must go.
+    #[doc(alias = "put")]
     pub fn insert(&self, key: K, value: V) -> Option<V> {
         self.insert_or_drop(key, value, None)
     }
 
-    /// Stores a value with a time to live of its own, which goes before all other settings. A zero duration stores
-    /// nothing: the entry expires as it comes.
+    /// Stores a value with a time to live of its own, which goes before `expiry` and `time_to_live`; `time_to_idle` still
+    /// applies. A zero duration stores nothing: the entry expires as it comes.
     pub fn insert_with_ttl(&self, key: K, value: V, time_to_live: Duration) -> Option<V> {
         self.insert_or_drop(key, value, Some(time_to_live))
     }
@@ -213,6 +218,15 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
         time_to_live: Option<Duration>,
     ) -> Result<Option<V>, InsertError<K, V>> {
         let hash = self.hash(&key);
+        let incoming = self.incoming(hash, key, value, time_to_live);
+        match self.place_if(incoming, |_| true) {
+            Insertion::Stored(old) => Ok(old.map(|(_, value)| value)),
+            Insertion::Refused(error) => Err(error),
+            Insertion::Void(..) => unreachable!("the condition always holds"),
+        }
+    }
+
+    pub(crate) fn incoming(&self, hash: u64, key: K, value: V, time_to_live: Option<Duration>) -> Incoming<K, V> {
         if time_to_live.is_some() {
             self.rules.set_timed();
         }
@@ -221,11 +235,7 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
         if let Some(own) = time_to_live {
             incoming.time_to_live = Some(saturating_nanos(own));
         }
-        match self.place_if(incoming, |_| true) {
-            Insertion::Stored(old) => Ok(old.map(|(_, value)| value)),
-            Insertion::Refused(error) => Err(error),
-            Insertion::Void(..) => unreachable!("the condition always holds"),
-        }
+        incoming
     }
 
     /// Stores an entry if `condition` holds of its shard at the moment of storing. Storing it, or failing to, voids
@@ -319,6 +329,7 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
 
     /// Removes a key's entry and returns its live value. Whatever is being loaded or leased for the key at this
     /// moment will not be stored: after a write to the source, `remove` leaves nothing stale behind.
+    #[doc(alias = "invalidate")]
     pub fn remove<Q: Hash + Eq + ?Sized>(&self, key: &Q) -> Option<V>
     where
         K: Borrow<Q>,
@@ -371,6 +382,7 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
     }
 
     /// Removes every entry, and voids all that is pending. Shard by shard: entries inserted meanwhile may stay.
+    #[doc(alias = "invalidate_all")]
     pub fn clear(&self) {
         let now = self.rules.now();
         for shard in self.shards.iter() {
@@ -426,7 +438,8 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
 
     // ---- the whole ----
 
-    /// The number of entries, expired ones that are not collected yet included.
+    /// The number of entries, expired ones that are not collected yet included: a write collects some of its own shard,
+    /// [`collect_expired`](Self::collect_expired) all.
     pub fn len(&self) -> usize {
         self.shards.iter().map(|shard| shard.0.read().len()).sum()
     }
@@ -466,6 +479,7 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
     ///
     /// # Complexity
     /// O(evicted entries).
+    #[doc(alias = "set_capacity")]
     pub fn resize(&self, capacity: u64) {
         self.rules.budget.set_capacity(capacity);
         let share = capacity / self.shards.len() as u64;

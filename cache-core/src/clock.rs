@@ -38,7 +38,8 @@ impl Clock for SystemClock {
 /// # Examples
 /// ```
 /// use std::time::Duration;
-/// use tenfold_cache_core::{Clock, ManualClock};
+/// # use tenfold_cache_core as tenfold_lru_cache;
+/// use tenfold_lru_cache::{Clock, ManualClock};
 ///
 /// let clock = ManualClock::new();
 /// let before = clock.now();

@@ -2,7 +2,17 @@
 
 use std::time::Duration;
 
-/// How a cache behaves, as data: may stand in a configuration file (`serde` feature; unknown fields are refused).
+/// How a cache behaves, as data: may stand in a configuration file (`serde` feature).
+///
+/// In a file, durations are written like `"5m"`, `"1h 30m"` or `"250ms"`, or as a number of seconds; fields left out have
+/// their defaults, and unknown ones are refused:
+///
+/// ```toml
+/// capacity = 100_000
+/// time_to_live = "5m"
+/// time_to_live_jitter_percent = 10
+/// refresh_after = "4m"
+/// ```
 ///
 /// What is code (weigher, listener, clock, hasher, policy) goes to the [`Builder`](crate::Builder), which also
 /// checks these values.
@@ -14,37 +24,45 @@ pub struct Config {
     /// cache that stores nothing but still collapses concurrent loads: a way to switch caching off.
     pub capacity: u64,
     /// Shards of the table, rounded up to a power of two. `None`, the default: 16 for each hardware thread, but
-    /// no more than one for each 512 units of capacity. More shards: less waiting, a coarser eviction order (each
+    /// no more than one for each 512 units of capacity, and no more than 8 with a weigher: then set it so that each
+    /// shard holds 64 entries or more. More shards: less waiting, a coarser eviction order (each
     /// shard evicts its own oldest). At most 65,536.
     pub shards: Option<usize>,
     /// How long a value may be served after it was written. `None`, the default: for ever.
+    #[cfg_attr(feature = "serde", serde(with = "crate::duration::option"))]
     pub time_to_live: Option<Duration>,
     /// Shortens each time to live by a random share from 0 to this many per cent, so that entries written together
     /// do not expire together. Default 0, at most 100.
     pub time_to_live_jitter_percent: u8,
     /// How long a value may be served after it was last read or written. `None`, the default: for ever. With it,
     /// every hit takes the shard's write lock.
+    #[cfg_attr(feature = "serde", serde(with = "crate::duration::option"))]
     pub time_to_idle: Option<Duration>,
     /// How long after it was written a value is due to be reloaded by the next hit, in the background
     /// ([`ReadThrough`](crate::ReadThrough)). Must be shorter than `time_to_live`. `None`, the default: never.
+    #[cfg_attr(feature = "serde", serde(with = "crate::duration::option"))]
     pub refresh_after: Option<Duration>,
     /// Refreshes that may run at once; hits that come due beyond go on serving the old value. Default 64.
     pub max_refreshes: usize,
     /// How long after its expiry a value is kept to be served if a load fails. It takes room meanwhile. `None`, the
     /// default: not kept.
+    #[cfg_attr(feature = "serde", serde(with = "crate::duration::option"))]
     pub stale_if_error: Option<Duration>,
     /// How long "there is no such thing" is remembered when a loader says so. `None`, the default: not remembered.
+    #[cfg_attr(feature = "serde", serde(with = "crate::duration::option"))]
     pub negative_time_to_live: Option<Duration>,
     /// How many absent keys are remembered at most, the oldest forgotten first. They take none of `capacity`, so a
     /// flood of made-up keys cannot evict what is there. Each shard remembers its part, rounded up. Default 1,024.
     pub negative_capacity: usize,
     /// How long a lease holds before the next reader may have another. Default 10 s.
+    #[cfg_attr(feature = "serde", serde(with = "crate::duration"))]
     pub lease_timeout: Duration,
     /// Leases outstanding at most; beyond, look-ups answer [`Lookup::Busy`](crate::Lookup::Busy). Each shard
     /// grants its part, rounded up. Default 65,536.
     pub max_leases: usize,
     /// How long a thread waits for another's load before it gives up with
     /// [`LoadError::TimedOut`](crate::LoadError::TimedOut). Default 30 s. Tasks wait until their future is dropped.
+    #[cfg_attr(feature = "serde", serde(with = "crate::duration"))]
     pub load_timeout: Duration,
 }
 
@@ -96,6 +114,9 @@ pub enum ConfigError {
 
 pub(crate) const MAX_SHARDS: usize = 1 << 16;
 
+/// Shards of a cache with a weigher, unless it is told otherwise.
+const WEIGHTED_SHARDS: usize = 8;
+
 impl Config {
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         let durations = [
@@ -143,11 +164,13 @@ impl Config {
     }
 
     /// The number of shards of a concurrent cache, a power of two.
-    pub(crate) fn shard_count(&self, parallelism: usize) -> usize {
+    pub(crate) fn shard_count(&self, parallelism: usize, weighted: bool) -> usize {
         if let Some(shards) = self.shards {
             return shards.next_power_of_two();
         }
         let wanted = parallelism.saturating_mul(16).next_power_of_two();
+        // A weight says nothing about how many entries there will be, and a shard of a few knows no order.
+        let wanted = if weighted { wanted.min(WEIGHTED_SHARDS) } else { wanted };
         let affordable = usize::try_from(self.capacity / 512).unwrap_or(usize::MAX);
         let affordable = 1 << affordable.max(1).ilog2();
         wanted.min(affordable).clamp(1, MAX_SHARDS)

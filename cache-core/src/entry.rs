@@ -6,17 +6,23 @@
 
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
+use std::time::Duration;
 
 use crate::cache::Cache;
 use crate::insert::Insertion;
 use crate::policy::Policy;
+use crate::shard::Shard;
 use crate::{DefaultHashBuilder, Slot};
 
 /// What a conditional update wants.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Change<V> {
-    /// Store this value.
+    /// Store this value. Its times start anew, as with [`insert`](Cache::insert).
     Put(V),
+    /// Store this value with a time to live of its own, as with [`insert_with_ttl`](Cache::insert_with_ttl). To keep what
+    /// an entry had left, give it [`time_left`](Cache::time_left).
+    PutWithTtl(V, Duration),
     /// Remove the entry.
     Remove,
     /// Leave everything as it is.
@@ -102,23 +108,20 @@ where
             let now = cache.rules.now();
             let seen = cache.see(hash, &key, now);
             let value = seen.as_ref().map(|(_, value)| value);
-            match decide(value) {
+            let change = decide(value);
+            let version = seen.as_ref().map(|&(version, _)| version);
+            let (new, time_to_live) = match change {
+                Change::Put(new) => (new, None),
+                Change::PutWithTtl(new, time_to_live) => (new, Some(time_to_live)),
                 Change::Keep => return seen.map(|(_, value)| value),
-                Change::Put(new) => {
-                    let version = seen.map(|(version, _)| version);
-                    let incoming = cache.rules.incoming(hash, key.clone(), new.clone(), now);
-                    let unchanged = |shard: &crate::shard::Shard<K, V, P>| shard.version(hash, &key, now) == version;
-                    match cache.place_if(incoming, unchanged) {
-                        Insertion::Stored(_) | Insertion::Refused(_) => return Some(new),
-                        Insertion::Void(..) => {}
-                    }
-                }
-                Change::Remove => {
-                    let version = seen.map(|(version, _)| version);
-                    if cache.remove_if(hash, &key, now, version) {
-                        return None;
-                    }
-                }
+                Change::Remove if cache.remove_if(hash, &key, now, version) => return None,
+                Change::Remove => continue,
+            };
+            let incoming = cache.incoming(hash, key.clone(), new.clone(), time_to_live);
+            let unchanged = |shard: &Shard<K, V, P>| shard.version(hash, &key, now) == version;
+            match cache.place_if(incoming, unchanged) {
+                Insertion::Stored(_) | Insertion::Refused(_) => return Some(new),
+                Insertion::Void(..) => {}
             }
         }
     }

@@ -50,6 +50,16 @@ impl Lifetimes {
         self.time_to_idle != NEVER || self.refresh_after != NEVER
     }
 
+    /// When an entry comes due for a refresh. One that lives shorter than the cache-wide time to live (by jitter, or by
+    /// a time of its own) comes due sooner in the same proportion, or it would expire first.
+    fn refresh_after_of(&self, time_to_live: u64) -> u64 {
+        if self.refresh_after == NEVER || self.time_to_live == NEVER || time_to_live >= self.time_to_live {
+            return self.refresh_after;
+        }
+        let scaled = u128::from(self.refresh_after) * u128::from(time_to_live) / u128::from(self.time_to_live);
+        u64::try_from(scaled).unwrap_or(NEVER)
+    }
+
     /// The time to live of a write without one of its own, shortened by jitter.
     fn jittered(&self, rng: &mut Rng) -> u64 {
         if self.time_to_live == NEVER || self.jitter_percent == 0 {
@@ -109,7 +119,7 @@ impl Times {
         let time_to_live = time_to_live.unwrap_or_else(|| self.lifetimes.jittered(&mut self.rng));
         let record = Record {
             expires_at: now.saturating_add(time_to_live),
-            refresh_at: now.saturating_add(self.lifetimes.refresh_after),
+            refresh_at: now.saturating_add(self.lifetimes.refresh_after_of(time_to_live)),
             accessed_at: now,
         };
         if self.records.len() <= slot.index() {

@@ -78,9 +78,10 @@ impl<V> FillError<V> {
 
 impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
     /// Looks a key up for the cache-aside protocol: the value, or a lease to fill it, or word that another reader
-    /// has the lease. Counts as [`get`](Self::get) does.
+    /// has the lease. Counts as [`get`](Self::get) does, except that `Busy` counts as a wait and not as a miss.
     ///
-    /// A read-through load of the same key counts as another reader.
+    /// A read-through load of the same key counts as another reader. The other way round a load does not wait for a
+    /// lease: it voids it.
     ///
     /// # Examples
     /// See the crate's documentation.
@@ -94,17 +95,14 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
         // Leases time out on a cache without expiry as well.
         let lease_now = self.rules.timeline.now();
         let mut shard = self.write(hash);
+        if shard.find_fresh(hash, key, now).is_none() && shard.is_awaited(hash, key, lease_now) {
+            shard.counters.lease_waits += 1;
+            return Lookup::Busy;
+        }
         if let Some((_, value)) = shard.hit(hash, key, now) {
             return Lookup::Hit(value.clone());
         }
-        let void = match shard.pending.get(hash, key) {
-            Some(Pending::Load(flight)) if !flight.is_finished() => return Lookup::Busy,
-            Some(&Pending::Lease { expires_at, .. }) if lease_now < expires_at => {
-                return Lookup::Busy;
-            }
-            Some(_) => shard.pending.void(hash, key),
-            None => None,
-        };
+        let void = shard.pending.void(hash, key);
         let id = LeaseId(shard.next_lease());
         let span = (lease_now, self.rules.lease_expiry(lease_now));
         let max_leases = self.rules.config.max_leases.div_ceil(self.shard_count());

@@ -51,6 +51,8 @@ mod builder;
 mod cache;
 mod clock;
 mod config;
+#[cfg(feature = "serde")]
+mod duration;
 mod entry;
 mod expire;
 mod flight;

@@ -14,8 +14,7 @@ use hashbrown::HashTable;
 use crate::expire::Times;
 use crate::negative::Negative;
 #[cfg(any(test, fuzzing, shuttle, feature = "testing"))]
-use crate::pending::Pending;
-use crate::pending::PendingTable;
+use crate::pending::{Pending, PendingTable};
 use crate::policy::{Hit, Policy};
 use crate::rng::Rng;
 use crate::rules::Rules;
@@ -136,6 +135,15 @@ impl<K: Hash + Eq, V, P: Policy> Shard<K, V, P> {
             self.policy.hit_shared(slot);
         }
         Some(slot)
+    }
+
+    /// Whether somebody else is bringing the key's value.
+    pub(crate) fn is_awaited(&self, hash: u64, key: &K, now: u64) -> bool {
+        match self.pending.get(hash, key) {
+            Some(Pending::Load(flight)) => !flight.is_finished(),
+            Some(&Pending::Lease { expires_at, .. }) => now < expires_at,
+            None => false,
+        }
     }
 
     /// An expired value that may still stand in for a failed load.

@@ -25,7 +25,7 @@ pub struct SnapshotEntry<K, V> {
     pub key: K,
     /// The value.
     pub value: V,
-    /// What is left of its time to live; `None` for ever. A duration, since instants mean nothing to another process:
+    /// What is left of its time to live; `None` if that had no end. A duration, since instants mean nothing to another process:
     /// the time between snapshot and restore is the caller's to subtract. A time to idle starts anew.
     pub time_left: Option<Duration>,
 }
@@ -54,14 +54,17 @@ impl<K: Hash + Eq + Clone, V: Clone, P: Policy, S: BuildHasher> Cache<K, V, P, S
     }
 
     /// Inserts the entries of a snapshot, the first to be evicted first, so that the order is as it was (shard by
-    /// shard; use counts start anew). Keys that are there already keep their values, which are newer. Returns how
-    /// many entries were stored.
+    /// shard; use counts start anew, and nothing is pinned). Keys that are there already keep their values, which are
+    /// newer. No entry lives longer than this cache's time to live; one without an end takes it. Returns how many entries
+    /// were stored, those included that later ones evicted again.
     pub fn restore(&self, snapshot: Snapshot<K, V>) -> usize {
+        let longest = self.rules.config.time_to_live;
         let mut stored = 0;
         for SnapshotEntry { key, value, time_left } in snapshot.entries {
             if self.contains(&key) {
                 continue;
             }
+            let time_left = time_left.map(|left| longest.map_or(left, |longest| left.min(longest)));
             stored += usize::from(self.store(key, value, time_left).is_ok());
         }
         stored

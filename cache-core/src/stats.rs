@@ -17,6 +17,9 @@ pub struct StatsSnapshot {
     pub misses: u64,
     /// Misses answered by a remembered absence (negative caching), without a load.
     pub negative_hits: u64,
+    /// Look-ups under the lease protocol answered by [`Lookup::Busy`](crate::Lookup::Busy). Counted neither as hits nor
+    /// as misses.
+    pub lease_waits: u64,
     /// Entries added under a key that was not there.
     pub insertions: u64,
     /// Values that took the place of another.
@@ -69,6 +72,7 @@ impl StatsSnapshot {
         self.hits += other.hits.load(Ordering::Relaxed);
         self.misses += other.misses.load(Ordering::Relaxed);
         self.negative_hits += other.negative_hits;
+        self.lease_waits += other.lease_waits;
         self.insertions += other.insertions;
         self.replacements += other.replacements;
         self.evictions += other.evictions;
@@ -91,6 +95,7 @@ pub(crate) struct Counters {
     hits: AtomicU64,
     misses: AtomicU64,
     pub(crate) negative_hits: u64,
+    pub(crate) lease_waits: u64,
     pub(crate) insertions: u64,
     pub(crate) replacements: u64,
     pub(crate) evictions: u64,

@@ -75,6 +75,7 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
     }
 
     /// Whether a live entry is there. Counts as no use.
+    #[doc(alias = "contains_key")]
     pub fn contains<Q: Hash + Eq + ?Sized>(&self, key: &Q) -> bool
     where
         K: Borrow<Q>,
@@ -98,13 +99,14 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
 
     /// Stores a value and returns the live one that it replaces. An entry that cannot be stored is dropped, as if it
     /// had been inserted and at once evicted; [`try_insert`](Self::try_insert) hands it back instead.
+    #[doc(alias = "put")]
     pub fn insert(&mut self, key: K, value: V) -> Option<V> {
         let incoming = self.incoming(key, value, None);
         self.insert_or_drop(incoming)
     }
 
-    /// Stores a value with a time to live of its own, which goes before all other settings. A zero duration stores
-    /// nothing: the entry expires as it comes.
+    /// Stores a value with a time to live of its own, which goes before `expiry` and `time_to_live`; `time_to_idle` still
+    /// applies. A zero duration stores nothing: the entry expires as it comes.
     pub fn insert_with_ttl(&mut self, key: K, value: V, time_to_live: Duration) -> Option<V> {
         let incoming = self.incoming(key, value, Some(time_to_live));
         self.insert_or_drop(incoming)
@@ -203,6 +205,7 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
     /// Changes a live value in place and weighs it again; counts as a use and starts its times anew. Returns what
     /// `change` returned, `None` if there is no live entry. An entry grown heavier than the capacity leaves with
     /// [`RemovalCause::Size`].
+    #[doc(alias = "get_mut")]
     pub fn update<Q: Hash + Eq + ?Sized, T>(&mut self, key: &Q, change: impl FnOnce(&mut V) -> T) -> Option<T>
     where
         K: Borrow<Q>,
@@ -244,6 +247,9 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
             Change::Put(value) => {
                 self.insert(key.clone(), value);
             }
+            Change::PutWithTtl(value, time_to_live) => {
+                self.insert_with_ttl(key.clone(), value, time_to_live);
+            }
         }
         self.peek(&key)
     }
@@ -251,6 +257,7 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
     // ---- removal ----
 
     /// Removes a key's entry and returns its live value.
+    #[doc(alias = "pop")]
     pub fn remove<Q: Hash + Eq + ?Sized>(&mut self, key: &Q) -> Option<V>
     where
         K: Borrow<Q>,
@@ -262,6 +269,7 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
     }
 
     /// Removes and returns the entry that would be evicted next.
+    #[doc(alias = "pop_lru")]
     pub fn pop_victim(&mut self) -> Option<(K, V)> {
         self.collect_expired();
         let now = self.rules.now();
@@ -341,6 +349,7 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
 
     /// Changes the capacity. Lowering it evicts at once; pinned entries stay, and as long as they alone exceed the
     /// capacity every insertion is refused.
+    #[doc(alias = "set_capacity")]
     pub fn resize(&mut self, capacity: u64) {
         self.rules.budget.set_capacity(capacity);
         self.shard.resized(capacity);

@@ -91,7 +91,7 @@ fn storage(error: impl Into<redb::Error>) -> DocumentError {
     DocumentError::Storage(Box::new(error.into()))
 }
 
-/// The product's [`Users`](crate::users::Users) over documents, and the documents themselves.
+/// The product's [`Users`] over documents, and the documents themselves.
 ///
 /// | route | answers |
 /// |---|---|

@@ -16,6 +16,16 @@
 //! | [`web`] | `GET /users/{id}` and its companions |
 //! | [`dns`] | a responder and a resolver for one name |
 //! | [`cached`] | cache-aside, read-through, refresh-ahead, and cache servers on a ring |
+//! | [`http`] | the client with which tiers call each other |
+//!
+//! Beside the product stands what the rungs do to it:
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`rung`], [`keys`], [`measure`] | what a rung is and is given; who is asked for; capacity and failed shares |
+//! | [`bank`], [`stores`], [`products`] | the experiments of rung 02: crashes and races, SQL against documents, PostgreSQL |
+//! | [`trials`] | the experiments of rung 06 |
+//! | [`sockets`] | what a process listens on, by the kernel's word |
 
 #![forbid(unsafe_code)]
 

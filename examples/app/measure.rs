@@ -4,16 +4,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tenfold_rig::{
-    CapacityError, CapacityPlan, Cost, Curve, CurvePoint, Exchange, Failure, Faults, Instant, Load, LoadPlan, Machine,
-    Mmc, Network, Node, Point, Request, RoleResult, RungReport, Service, Subject, measure_capacity, now,
+    CapacityError, CapacityPlan, CopyId, Cost, Curve, CurvePoint, Exchange, Failure, Faults, Instant, Load, LoadPlan,
+    Machine, Mmc, Network, Node, Point, Request, RoleResult, RungReport, Service, Subject, measure_capacity, now,
 };
 
+use crate::http::Http;
 use crate::rung::{Climb, Stack};
+use crate::web::WebStats;
 
 /// Without modelled times the limit is looked for between these rates, in requests a second.
 const LEAST_RATE: f64 = 250.0;
 /// See `LEAST_RATE`.
 const MOST_RATE: f64 = 64_000.0;
+const STATS_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often a search without theory may begin anew.
+const TRIES: u32 = 4;
 
 /// A capacity and what it took.
 #[derive(Debug, Clone)]
@@ -34,11 +39,22 @@ pub struct Measured {
     pub harness_share: f64,
     /// Resident memory of one copy, in bytes.
     pub rss_bytes: u64,
+    /// Share of the reads that a cache answered, over the whole search.
+    pub hit_ratio: f64,
     /// The measured points.
     pub curve: Curve,
 }
 
 impl Measured {
+    /// Compares with another model, one that knows what was found out during the search, such as the hit ratio.
+    #[must_use]
+    pub fn compared_with(mut self, climb: &Climb, model: &Network) -> Self {
+        let bound = p99_bound(climb);
+        self.theory = theory(climb, model);
+        self.curve.theory = model.to_curve(self.curve.label.clone(), bound).theory;
+        self
+    }
+
     /// Puts the figures into a rung's report.
     pub fn fill(&self, report: &mut RungReport) {
         report.capacity = self.capacity;
@@ -85,8 +101,8 @@ where
     S: FnMut() -> Request + Send + 'static,
 {
     let Sizing { label, model, budget, side_by_side } = sizing;
-    let bound = Duration::from_secs_f64(climb.promise().p99_ms / 1e3);
-    let theory = Some(model.capacity(bound)).filter(|rate| rate.is_finite());
+    let theory = theory(climb, &model);
+    let _turn = if climb.cost.is_real() { Some(climb.turn.lock().await) } else { None };
     let expected = match theory {
         Some(rate) => rate,
         None => rough_limit(climb, &start).await?,
@@ -100,9 +116,9 @@ where
     (plan.budget, plan.promise, plan.seed) = (budget, climb.promise(), climb.seed);
     let stacks = Mutex::new(Vec::new());
     let machine = Machine::begin()?;
-    let found = measure_capacity(
-        &plan,
-        |copy| {
+    let mut tries = if theory.is_some() { 1 } else { TRIES };
+    let found = loop {
+        let copies = |copy: CopyId| {
             let started = start(copy.seed);
             let stacks = &stacks;
             async move {
@@ -111,15 +127,21 @@ where
                 stacks.lock().unwrap_or_else(PoisonError::into_inner).push(stack);
                 Ok::<_, NotStarted>(subject)
             }
-        },
-        &climb.progress,
-    )
-    .await
-    .map_err(|error| Broken { label: label.to_owned(), source: Box::new(error) })?;
+        };
+        tries -= 1;
+        match measure_capacity(&plan, copies, &climb.progress).await {
+            Ok(found) => break found,
+            // A rough limit may be far off on a machine whose speed changes.
+            Err(CapacityError::NoLimit { rate, .. }) if tries > 0 => plan.expected_rate = rate,
+            Err(CapacityError::NoCapacity { rate, .. }) if tries > 0 => plan.expected_rate = rate,
+            Err(error) => return Err(Broken { label: label.to_owned(), source: Box::new(error) }.into()),
+        }
+    };
     let used = machine.finish()?;
     let stacks = stacks.into_inner().unwrap_or_else(PoisonError::into_inner);
     let cpu_seconds: f64 = stacks.iter().map(Stack::cpu_seconds).sum();
-    let mut curve = model.to_curve(label, bound);
+    let hit_ratio = hit_ratio(&stacks).await?;
+    let mut curve = model.to_curve(label, p99_bound(climb));
     curve.measured = found.curve.iter().map(point).collect();
     curve.capacity = Some(found.rate);
     Ok(Measured {
@@ -131,8 +153,30 @@ where
         cpu_cores: cpu_seconds / used.elapsed_s / plan.slots() as f64,
         harness_share: used.used_cores / used.cores,
         rss_bytes: stacks.first().map_or(0, Stack::rss_bytes),
+        hit_ratio,
         curve,
     })
+}
+
+fn p99_bound(climb: &Climb) -> Duration {
+    Duration::from_secs_f64(climb.promise().p99_ms / 1e3)
+}
+
+/// The model's capacity, if it has a limit.
+fn theory(climb: &Climb, model: &Network) -> Option<f64> {
+    Some(model.capacity(p99_bound(climb))).filter(|rate| rate.is_finite())
+}
+
+/// The share of reads answered by a cache, as all web servers count.
+async fn hit_ratio(stacks: &[Stack]) -> RoleResult<f64> {
+    let http = Http::new(STATS_TIMEOUT);
+    let (mut hits, mut reads) = (0, 0);
+    for front in stacks.iter().flat_map(|stack| &stack.fronts) {
+        let stats: WebStats = http.get(*front, "/stats").await?.json()?;
+        hits += stats.hits;
+        reads += stats.hits + stats.misses;
+    }
+    Ok(hits as f64 / reads.max(1) as f64)
 }
 
 /// Where a search without theory begins: the rate is doubled until the promise breaks.

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use tenfold_rig::{Client, Cost, NodeSpec, Progress, Promise, RoleResult, Roles, RungReport, Supervisor, TempDir};
+use tokio::sync::Mutex;
 
 use crate::keys::Keys;
 
@@ -30,6 +31,8 @@ pub struct Climb {
     pub keys: Keys,
     /// Where lines go.
     pub progress: Progress,
+    /// Held while a capacity is measured without modelled times: then the systems compete for the machine itself.
+    pub turn: Arc<Mutex<()>>,
 }
 
 impl Climb {
@@ -69,6 +72,7 @@ impl Rung {
                 seed: 1,
                 keys: Keys::fitted(),
                 progress: Progress::new(|line| println!("{line}")),
+                turn: Arc::default(),
             };
             let mut report = tenfold_rig::Report { p99_bound_ms: climb.promise().p99_ms, ..Default::default() };
             report.push((self.climb)(Arc::new(climb)).await?);

@@ -77,7 +77,8 @@ async fn climb(args: &Args, rungs: &[Rung]) -> RoleResult<ExitCode> {
     let progress = Progress::new(move |line| {
         ticker.tick(now() - began, line);
     });
-    let climb = Arc::new(Climb { cost: cost(args), quick: args.quick, seed: args.seed, keys, progress });
+    let climb =
+        Arc::new(Climb { cost: cost(args), quick: args.quick, seed: args.seed, keys, progress, turn: Arc::default() });
     let up = match (args.listen, rungs) {
         (Some(listen), [rung]) => Some((rung.play)(Arc::clone(&climb), listen).await?),
         _ => None,

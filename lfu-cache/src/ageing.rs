@@ -50,9 +50,41 @@
 /// bounded. There is no such bound in the original, where a former favourite stays for as many turnovers as it had
 /// hits; there a hit also recomputes the count from the current age, which needs a second number for each entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(from = "Written", into = "Written"))]
 pub struct Ageing {
     pub(crate) hit_worth: u8,
     pub(crate) max_lead: u32,
+}
+
+/// As it stands in a file, where a zero may be written.
+#[cfg(feature = "serde")]
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Written {
+    hit_worth: u8,
+    max_lead: u32,
+}
+
+#[cfg(feature = "serde")]
+impl Default for Written {
+    fn default() -> Self {
+        Ageing::default().into()
+    }
+}
+
+#[cfg(feature = "serde")]
+impl From<Written> for Ageing {
+    fn from(written: Written) -> Self {
+        Self::default().hit_worth(written.hit_worth).max_lead(written.max_lead)
+    }
+}
+
+#[cfg(feature = "serde")]
+impl From<Ageing> for Written {
+    fn from(ageing: Ageing) -> Self {
+        Self { hit_worth: ageing.hit_worth, max_lead: ageing.max_lead }
+    }
 }
 
 impl Default for Ageing {

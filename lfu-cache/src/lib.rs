@@ -17,8 +17,8 @@
 //!
 //! An entry that is used often stays, whatever passes by in between: a scan cannot empty the cache. Counting is exact
 //! and takes O(1) a hit; among entries used equally often the one used longest ago leaves first. The default,
-//! [`Lfu::new`], never forgets a count, so what was popular once stays until it expires; [`Lfu::aged`] forgets with
-//! time and is what most programs want:
+//! [`Lfu::new`], never forgets a count, so what was popular once stays until it expires; [`Lfu::aged`] forgets as
+//! the cache turns over, and is what most programs want:
 //!
 //! ```
 //! use tenfold_lfu_cache::{Ageing, Lfu, LfuCache};
@@ -75,6 +75,25 @@
 //! # Ok::<(), LoadError<io::Error>>(())
 //! ```
 //!
+//! A loader that is a future must own what it uses, since whoever waits may poll it:
+//!
+//! ```
+//! use std::{io, sync::Arc};
+//! use tenfold_lfu_cache::{LfuCache, LoadError};
+//!
+//! # struct Database;
+//! # impl Database { async fn user_name(&self, id: u32) -> io::Result<String> { Ok(format!("user {id}")) } }
+//! async fn user_name(
+//!     users: &LfuCache<u32, String>,
+//!     database: &Arc<Database>,
+//!     id: u32,
+//! ) -> Result<String, LoadError<io::Error>> {
+//!     let database = Arc::clone(database);
+//!     users.get_or_load_async(id, move |id| async move { database.user_name(id).await }).await
+//! }
+//! # let _ = user_name;
+//! ```
+//!
 //! **Refresh-ahead**: a hit on an aging entry returns at once and reloads in the background, on an executor of the
 //! host's, so that nobody waits when a popular entry expires:
 //!
@@ -104,18 +123,24 @@
 //!
 //! # Guarantees
 //! - The sum of the weights never exceeds the capacity, at any instant, however many threads insert.
-//! - An entry is never served at or after its deadline.
+//! - An entry is never served at or after its deadline, unless a load fails and you asked for `stale_if_error`.
 //! - Each operation is linearizable for its key. After [`Cache::remove`] returns, no load, lease or refresh that began
 //!   before can bring the old value back.
 //! - One load a key at a time. A loader that panics, fails, is cancelled or is never polled again hangs nobody.
 //! - The listener, the weigher, loaders and the `Drop` of keys and values run outside locks and may call the cache.
 //! - Nothing is global: no threads, no tasks, no logging, no clock but the one you may replace.
 //!
+//! Values are cloned out of the cache, under a shard's lock: keep anything big in an `Arc`. A cache that is dropped tells
+//! its listener nothing.
+//!
 //! # Features
 //! | feature | what for |
 //! |---|---|
 //! | `serde` | [`Config`] from a configuration file; [`Snapshot`] to and from any format, for a warm restart |
-//! | `testing` | the conformance kit for policies of your own, and `check_invariants` |
+//! | `testing` | `policy::testing`, the conformance kit for policies of your own, and `check_invariants` |
+//!
+//! A policy of your own is a small structure behind the trait [`policy::Policy`]; the crate `tenfold-cache-core` has the
+//! tour.
 //!
 //! # When to use something else
 //! - Where what was asked for lately is what will be asked for next, recency is the better guess: see
@@ -146,6 +171,14 @@ pub mod unsync {
 
     /// A cache for one thread that evicts what was used least often.
     pub type LfuCache<K, V, S = DefaultHashBuilder> = Cache<K, V, Lfu, S>;
+}
+
+/// What a policy of your own is made of.
+pub mod policy {
+    #[cfg(feature = "testing")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
+    pub use tenfold_cache_core::testing;
+    pub use tenfold_cache_core::{Hit, Policy, Slot, list};
 }
 
 #[cfg(doctest)]

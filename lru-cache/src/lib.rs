@@ -63,6 +63,25 @@
 //! # Ok::<(), LoadError<io::Error>>(())
 //! ```
 //!
+//! A loader that is a future must own what it uses, since whoever waits may poll it:
+//!
+//! ```
+//! use std::{io, sync::Arc};
+//! use tenfold_lru_cache::{LruCache, LoadError};
+//!
+//! # struct Database;
+//! # impl Database { async fn user_name(&self, id: u32) -> io::Result<String> { Ok(format!("user {id}")) } }
+//! async fn user_name(
+//!     users: &LruCache<u32, String>,
+//!     database: &Arc<Database>,
+//!     id: u32,
+//! ) -> Result<String, LoadError<io::Error>> {
+//!     let database = Arc::clone(database);
+//!     users.get_or_load_async(id, move |id| async move { database.user_name(id).await }).await
+//! }
+//! # let _ = user_name;
+//! ```
+//!
 //! **Refresh-ahead**: a hit on an aging entry returns at once and reloads in the background, on an executor of the
 //! host's, so that nobody waits when a popular entry expires:
 //!
@@ -92,18 +111,24 @@
 //!
 //! # Guarantees
 //! - The sum of the weights never exceeds the capacity, at any instant, however many threads insert.
-//! - An entry is never served at or after its deadline.
+//! - An entry is never served at or after its deadline, unless a load fails and you asked for `stale_if_error`.
 //! - Each operation is linearizable for its key. After [`Cache::remove`] returns, no load, lease or refresh that began
 //!   before can bring the old value back.
 //! - One load a key at a time. A loader that panics, fails, is cancelled or is never polled again hangs nobody.
 //! - The listener, the weigher, loaders and the `Drop` of keys and values run outside locks and may call the cache.
 //! - Nothing is global: no threads, no tasks, no logging, no clock but the one you may replace.
 //!
+//! Values are cloned out of the cache, under a shard's lock: keep anything big in an `Arc`. A cache that is dropped tells
+//! its listener nothing.
+//!
 //! # Features
 //! | feature | what for |
 //! |---|---|
 //! | `serde` | [`Config`] from a configuration file; [`Snapshot`] to and from any format, for a warm restart |
-//! | `testing` | the conformance kit for policies of your own, and `check_invariants` |
+//! | `testing` | `policy::testing`, the conformance kit for policies of your own, and `check_invariants` |
+//!
+//! A policy of your own is a small structure behind the trait [`policy::Policy`]; the crate `tenfold-cache-core` has the
+//! tour.
 //!
 //! # When to use something else
 //! - A scan (a report, a crawler, a loop over more keys than fit) empties an LRU cache of everything useful. A
@@ -141,6 +166,14 @@ pub mod unsync {
 
     /// A cache for one thread that evicts what was inserted longest ago.
     pub type FifoCache<K, V, S = DefaultHashBuilder> = Cache<K, V, Fifo, S>;
+}
+
+/// What a policy of your own is made of.
+pub mod policy {
+    #[cfg(feature = "testing")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
+    pub use tenfold_cache_core::testing;
+    pub use tenfold_cache_core::{Hit, Policy, Slot, list};
 }
 
 #[cfg(doctest)]

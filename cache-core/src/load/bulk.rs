@@ -67,7 +67,7 @@ impl<K: Hash + Eq + Clone, V: Clone, P: Policy, S: BuildHasher> Cache<K, V, P, S
                         if error == crate::flight::WaitError::TimedOut {
                             self.give_up_on(hash, &key, &flight);
                         }
-                        return Err(error.into());
+                        return Err(LoadError::waiting(error));
                     }
                 };
                 match self.land(hash, &key, outcome) {
@@ -198,7 +198,7 @@ where
             }
             drop(bulk);
             for (key, hash, flight) in joined {
-                match self.land(hash, &key, flight.await?) {
+                match self.land(hash, &key, flight.await.map_err(LoadError::waiting)?) {
                     Landed::Value(value) => drop(found.insert(key, value)),
                     Landed::Absent => {}
                     Landed::Failed(error) => return Err(error),

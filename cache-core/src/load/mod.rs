@@ -27,8 +27,8 @@ pub enum LoadError<E> {
     /// The loader failed. Every caller who waited for this load gets the same error; nothing is remembered of it.
     #[error("the loader failed")]
     Failed(#[source] Arc<E>),
-    /// The loader panicked on another thread or in another task; where it ran on the caller's own thread, the panic
-    /// itself goes on there.
+    /// The loader panicked. A loader that is a closure panics on the thread that runs it, and goes on panicking there; the
+    /// others get this. A loader that is a future belongs to all who wait, and all get this.
     #[error("the loader panicked")]
     Panicked,
     /// Another thread's load took longer than `load_timeout`. The key is free again: the next caller starts anew.
@@ -54,11 +54,28 @@ impl<E> Clone for LoadError<E> {
     }
 }
 
-impl<E> From<WaitError> for LoadError<E> {
-    fn from(error: WaitError) -> Self {
+impl<E> LoadError<E> {
+    /// The loader's own error, if that is what it was.
+    pub fn failed(&self) -> Option<&E> {
+        match self {
+            Self::Failed(error) => Some(error),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn waiting(error: WaitError) -> Self {
         match error {
             WaitError::TimedOut => Self::TimedOut,
             WaitError::Recursive => Self::Recursive,
+        }
+    }
+}
+
+impl<E: PartialEq> PartialEq for LoadError<E> {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Failed(one), Self::Failed(other)) => one == other,
+            _ => std::mem::discriminant(self) == std::mem::discriminant(other),
         }
     }
 }

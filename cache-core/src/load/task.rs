@@ -143,7 +143,7 @@ where
                 Begin::Lead(joined) => (joined, true),
                 Begin::Join(flight) => (flight.join(settle), false),
             };
-            match self.land(hash, &key, joined.await?) {
+            match self.land(hash, &key, joined.await.map_err(LoadError::waiting)?) {
                 Landed::Value(value) => return Ok(Some(value)),
                 Landed::Absent if absence == Absence::IsAnAnswer || leads => return Ok(None),
                 Landed::Absent => want = Want::NewValue,

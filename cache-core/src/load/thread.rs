@@ -126,7 +126,7 @@ impl<K: Hash + Eq + Clone, V: Clone, P: Policy, S: BuildHasher> Cache<K, V, P, S
                         if error == crate::flight::WaitError::TimedOut {
                             self.give_up_on(hash, key, &flight);
                         }
-                        return Err(error.into());
+                        return Err(LoadError::waiting(error));
                     }
                 },
             };

@@ -17,9 +17,10 @@ fn builder() -> Builder<u64, u64, VecLru> {
 #[test]
 fn bulk_loads_and_makers_wait_no_longer_than_others() {
     let cache = builder().load_timeout(Duration::from_millis(1)).build().unwrap();
-    let (began, begun) = mpsc::channel();
-    let (go, gone) = mpsc::channel::<()>();
     std::thread::scope(|scope| {
+        // In here, so that a failed assertion lets the other thread go.
+        let (began, begun) = mpsc::channel();
+        let (go, gone) = mpsc::channel::<()>();
         let cache = &cache;
         scope.spawn(move || {
             cache.get_or_load(7, |_| {
@@ -82,9 +83,10 @@ fn a_bulk_load_that_fails_or_panics_frees_its_keys() {
 #[test]
 fn a_bulk_load_waits_for_the_loads_of_others_and_they_for_it() {
     let cache = builder().build().unwrap();
-    let (began, begun) = mpsc::channel();
-    let (go, gone) = mpsc::channel::<()>();
     std::thread::scope(|scope| {
+        // In here, so that a failed assertion lets the other thread go.
+        let (began, begun) = mpsc::channel();
+        let (go, gone) = mpsc::channel::<()>();
         let cache = &cache;
         scope.spawn(move || {
             cache.get_or_load(7, |_| {

@@ -182,9 +182,10 @@ fn threads_and_tasks_wait_for_each_others_loads() {
 
     // A task waits for the load of a thread.
     let cache = builder().build().unwrap();
-    let (began, begun) = mpsc::channel();
-    let (go, gone) = mpsc::channel::<()>();
     std::thread::scope(|scope| {
+        // In here, so that a failed assertion lets the other thread go.
+        let (began, begun) = mpsc::channel();
+        let (go, gone) = mpsc::channel::<()>();
         let cache = &cache;
         let leader = scope.spawn(move || {
             cache.get_or_load(7, |_| {

@@ -28,9 +28,10 @@ fn lead_and_wait(
     load: impl FnOnce() -> Result<u64, &'static str> + Send,
 ) -> (std::thread::Result<Loaded>, Vec<Loaded>) {
     let missed = cache.stats().misses;
-    let (began, begun) = mpsc::channel();
-    let (go, gone) = mpsc::channel::<()>();
     std::thread::scope(|scope| {
+        // In here, so that a failed assertion lets the other thread go.
+        let (began, begun) = mpsc::channel();
+        let (go, gone) = mpsc::channel::<()>();
         let leader = scope.spawn(move || {
             cache.get_or_load(7, |_| {
                 began.send(()).unwrap();
@@ -156,9 +157,10 @@ fn a_loader_may_call_the_cache() {
 #[test]
 fn a_loader_that_hangs_holds_nobody_up_for_ever() {
     let cache = builder().load_timeout(Duration::from_millis(1)).build().unwrap();
-    let (began, begun) = mpsc::channel();
-    let (go, gone) = mpsc::channel::<()>();
     std::thread::scope(|scope| {
+        // In here, so that a failed assertion lets the other thread go.
+        let (began, begun) = mpsc::channel();
+        let (go, gone) = mpsc::channel::<()>();
         let cache = &cache;
         let hanging = scope.spawn(move || {
             cache.get_or_load(7, |_| {
@@ -182,9 +184,10 @@ fn a_loader_that_hangs_holds_nobody_up_for_ever() {
 #[test]
 fn a_maker_that_times_out_waiting_makes_the_value_itself() {
     let cache = builder().load_timeout(Duration::from_millis(1)).build().unwrap();
-    let (began, begun) = mpsc::channel();
-    let (go, gone) = mpsc::channel::<()>();
     std::thread::scope(|scope| {
+        // In here, so that a failed assertion lets the other thread go.
+        let (began, begun) = mpsc::channel();
+        let (go, gone) = mpsc::channel::<()>();
         let cache = &cache;
         let slow = scope.spawn(move || {
             cache.get_or_insert_with(7, || {
@@ -204,9 +207,10 @@ fn a_maker_that_times_out_waiting_makes_the_value_itself() {
 #[test]
 fn call_sites_may_differ_in_their_errors() {
     let cache = builder().build().unwrap();
-    let (began, begun) = mpsc::channel();
-    let (go, gone) = mpsc::channel::<()>();
     std::thread::scope(|scope| {
+        // In here, so that a failed assertion lets the other thread go.
+        let (began, begun) = mpsc::channel();
+        let (go, gone) = mpsc::channel::<()>();
         let cache = &cache;
         let leader = scope.spawn(move || {
             cache.get_or_load(7, |_| {
@@ -332,4 +336,28 @@ fn writes_to_the_source_and_the_cache_go_together() {
     cache.insert(7, 2);
     must_panic(|| cache.write_through(7, 3, |_, _| -> Result<(), ()> { panic!("{INTENDED}") }));
     assert_eq!(cache.get(&7), None);
+}
+
+#[test]
+fn two_loads_that_wait_for_each_other_end_by_the_timeout() {
+    must_end(|| {
+        let cache = builder().load_timeout(Duration::from_millis(5)).build().unwrap();
+        let both_began = Barrier::new(2);
+        let load = |own: u64, other: u64| {
+            cache.get_or_load(own, |_| {
+                both_began.wait();
+                match cache.get_or_load(other, |_| Ok::<_, &str>(0)) {
+                    Ok(value) => Ok(value + 1),
+                    Err(_) => Err("each waits for the other"),
+                }
+            })
+        };
+        let (first, second) = std::thread::scope(|scope| {
+            let first = scope.spawn(|| load(1, 2));
+            let second = load(2, 1);
+            (first.join().unwrap(), second)
+        });
+        assert!(first.is_err() || second.is_err(), "{first:?} {second:?}");
+        cache.check_invariants();
+    });
 }

@@ -13,6 +13,7 @@ mod recency;
 mod refresh;
 mod refresh_task;
 mod removal;
+mod settings;
 mod snapshot;
 mod staged;
 mod stand_in;
