@@ -13,6 +13,9 @@ use crate::subject::Subject;
 
 const KEYS: u64 = 24;
 
+/// Times to live that come with an entry.
+const TIMES: &[u64] = &[0, 1, 10, 35, 100, NEVER - 1, NEVER];
+
 /// Caches of each kind a seed.
 const PARTS: u64 = if cfg!(miri) { 1 } else { 3 };
 
@@ -125,7 +128,7 @@ impl<T: Subject> Run<T> {
             50..55 => self.try_insert(key),
             55..60 => {
                 let value = self.some_value();
-                let own = maybe(&mut self.rng, 100, &[0, 1, 10, 35, 100, NEVER - 1, NEVER]).unwrap_or(0);
+                let own = maybe(&mut self.rng, 100, TIMES).unwrap_or(0);
                 let old = self.cache.insert_with_ttl(key, value.clone(), duration(own));
                 self.hear();
                 assert_eq!(old, self.oracle.insert(key, value, Some(own)), "insert {key} for {own} ns");
@@ -170,9 +173,11 @@ impl<T: Subject> Run<T> {
     }
 
     fn compute(&mut self, key: u64) {
-        let change = match self.rng.below(4) {
+        let own = maybe(&mut self.rng, 100, TIMES).unwrap_or(0);
+        let change = match self.rng.below(5) {
             0 => Change::Keep,
             1 => Change::Remove,
+            2 => Change::PutWithTtl(self.some_value(), duration(own)),
             _ => Change::Put(self.some_value()),
         };
         let mut seen = None;
@@ -188,17 +193,22 @@ impl<T: Subject> Run<T> {
                 self.oracle.remove(key);
                 None
             }
-            Change::Put(value) if T::COMPUTE_RETURNS_REFUSED => {
-                let _ = self.oracle.store(key, value.clone(), None);
-                Some(value)
-            }
-            Change::Put(value) => {
-                self.oracle.insert(key, value, None);
-                self.oracle.peek(key)
-            }
+            Change::Put(value) => self.put_by_compute(key, value, None),
+            Change::PutWithTtl(value, _) => self.put_by_compute(key, value, Some(own)),
             other => unreachable!("not drawn: {other:?}"),
         };
         assert_eq!(after, expected, "compute {key}");
+    }
+
+    /// What the oracle says of a value that a conditional update stores.
+    fn put_by_compute(&mut self, key: u64, value: Value, own: Option<u64>) -> Option<Value> {
+        if T::COMPUTE_RETURNS_REFUSED {
+            let _ = self.oracle.store(key, value.clone(), own);
+            Some(value)
+        } else {
+            self.oracle.insert(key, value, own);
+            self.oracle.peek(key)
+        }
     }
 
     fn update(&mut self, key: u64) {

@@ -128,7 +128,8 @@ fn a_listener_may_call_the_cache() {
             .build()
             .unwrap();
         assert!(hook.set(cache.clone()).is_ok());
-        for key in 0..40 {
+        let keys = if cfg!(miri) { 2 } else { 40 };
+        for key in 0..keys {
             cache.insert(key, key);
             cache.insert(key, key);
             cache.insert_with_ttl(key, key, Duration::from_secs(1));
@@ -137,7 +138,7 @@ fn a_listener_may_call_the_cache() {
         cache.resize(2);
         cache.clear();
         cache.check_invariants();
-        assert!(calls.load(Ordering::Relaxed) > 80);
+        assert!(calls.load(Ordering::Relaxed) > 2 * keys);
     });
 }
 
@@ -199,7 +200,7 @@ fn the_drop_of_keys_and_values_may_call_the_cache() {
             .unwrap();
         assert!(hook.set(cache.clone()).is_ok());
         active.store(true, Ordering::Relaxed);
-        for id in 0..30 {
+        for id in 0..if cfg!(miri) { 6 } else { 30 } {
             drop(cache.insert(make(id), make(id)));
             drop(cache.insert(make(id), make(id)));
             drop(cache.insert_with_ttl(make(id), make(id), Duration::from_secs(id % 3)));
