@@ -66,7 +66,7 @@ where
     F: Fn(Setup) -> Fut,
     Fut: Future<Output = RoleResult<Site>>,
 {
-    let time = Duration::from_secs(climb.pick(5, 3));
+    let time = Duration::from_secs(climb.pick(6, 4));
     let one = |strategy| {
         let site = start(Setup::of_profile(strategy));
         async move { profile(site.await?, climb.seed, time).await }

@@ -19,6 +19,7 @@ pub(super) const REFRESH_AFTER_MS: u64 = 600;
 
 const HOT_KEYS: u64 = 20;
 const HOT_RATE: f64 = 200.0;
+const HOT_WINDOWS: u32 = 3;
 const COLD_KEYS: u64 = 160;
 const COLD_AT_ONCE: u64 = 4;
 const FORGOTTEN_KEYS: u64 = 50;
@@ -82,17 +83,22 @@ async fn read_once(site: &Arc<Site>) -> RoleResult<f64> {
     Ok(times.get(times.len() * 99 / 100).copied().unwrap_or_default())
 }
 
-/// Steady reads of a few keys through several lifetimes of their entries.
+/// Steady reads of a few keys through several lifetimes of their entries: share of hits, database reads, and the median of
+/// the windows' 99th percentiles, so that one hiccup of the machine does not pass for a spike.
 async fn hot(site: &Site, seed: u64, time: Duration) -> RoleResult<(f64, u64, f64)> {
     let (web, database) = (site.web_stats().await?, site.database_stats().await?);
-    let mut rng = Rng::new(seed);
-    let plan = LoadPlan::new(HOT_RATE, time).warm_up(Duration::from_millis(500)).seed(seed);
-    let load = Load::new(site.stack.client()?, plan)?;
-    let result = load.run(move || keys::read(1 + rng.below(HOT_KEYS)), Exchange::verdict).await;
+    let mut p99s = Vec::new();
+    for window in 0..HOT_WINDOWS {
+        let mut rng = Rng::new(seed).fork(u64::from(window));
+        let plan = LoadPlan::new(HOT_RATE, time / HOT_WINDOWS).warm_up(Duration::from_millis(200)).seed(seed);
+        let load = Load::new(site.stack.client()?, plan)?;
+        p99s.push(load.run(move || keys::read(1 + rng.below(HOT_KEYS)), Exchange::verdict).await.p99_ms);
+    }
+    p99s.sort_by(f64::total_cmp);
     let (web_after, database_after) = (site.web_stats().await?, site.database_stats().await?);
     let (hits, misses) = (web_after.hits - web.hits, web_after.misses - web.misses);
     let hit_ratio = hits as f64 / (hits + misses).max(1) as f64;
-    Ok((hit_ratio, database_after.reads - database.reads, result.p99_ms))
+    Ok((hit_ratio, database_after.reads - database.reads, p99s[p99s.len() / 2]))
 }
 
 /// Reads a key, replaces it past the cache at once, and reads on until the new version is seen; the longest of a few.
