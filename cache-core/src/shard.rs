@@ -7,13 +7,14 @@ mod leave;
 mod place;
 
 use std::borrow::Borrow;
-use std::hash::{BuildHasher, Hash};
+#[cfg(any(test, fuzzing, shuttle, feature = "testing"))]
+use std::hash::BuildHasher;
+use std::hash::Hash;
 
 use hashbrown::HashTable;
 
 use crate::expire::Times;
 use crate::negative::Negative;
-#[cfg(any(test, fuzzing, shuttle, feature = "testing"))]
 use crate::pending::{Pending, PendingTable};
 use crate::policy::{Hit, Policy};
 use crate::rng::Rng;
