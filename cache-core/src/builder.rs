@@ -143,7 +143,8 @@ impl<K, V, P: Policy, S> Builder<K, V, P, S> {
         self
     }
 
-    /// Reads the time here instead of from the operating system.
+    /// Reads the time here instead of from the operating system. Threads that wait for a load count `load_timeout` in real
+    /// time all the same.
     #[must_use]
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Some(Arc::new(clock));

@@ -404,6 +404,11 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
         K: Clone,
         V: Clone,
     {
+        // What is being loaded may be what `keep` would refuse.
+        for shard in self.shards.iter() {
+            let voided = shard.0.write().pending.clear();
+            drop(voided);
+        }
         for batch in self.batches() {
             let doomed: Vec<_> = batch
                 .entries
@@ -551,7 +556,7 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
     /// Collects expired entries now rather than with later writes; returns how many.
     ///
     /// Never needed for correctness: expired entries are not served, and each write collects a few. Worth calling
-    /// where memory should come back although nobody writes, for instance at [`next_expiry`](Self::next_expiry).
+    /// where values should be dropped although nobody writes (tables keep their size for what comes next), for instance at [`next_expiry`](Self::next_expiry).
     pub fn collect_expired(&self) -> usize {
         let now = self.rules.now();
         let mut collected = 0;
@@ -560,7 +565,7 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
                 let mut out = Removals::new();
                 let mut locked = shard.0.write();
                 let before = locked.len();
-                let done = locked.collect(now, COLLECTED_PER_LOCK, &self.rules, &mut out);
+                let done = locked.collect(now, (COLLECTED_PER_LOCK, MOVED_PER_LOCK), &self.rules, &mut out);
                 collected += before - locked.len();
                 drop(locked);
                 self.rules.deliver(out);
@@ -626,6 +631,9 @@ const EVICTED_PER_TURN: usize = 16;
 
 /// Expired entries collected under one hold of a lock.
 const COLLECTED_PER_LOCK: usize = 64;
+
+/// Entries moved in the timer wheel under one hold of a lock.
+const MOVED_PER_LOCK: usize = 1_024;
 
 impl<K, V, P, S> fmt::Debug for Cache<K, V, P, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

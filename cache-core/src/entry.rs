@@ -30,6 +30,7 @@ pub enum Change<V> {
 }
 
 /// One key of a cache, to be updated depending on what is there; made by [`Cache::entry`].
+#[must_use = "nothing happens before one of its methods is called"]
 pub struct Entry<'a, K, V, P, S = DefaultHashBuilder> {
     cache: &'a Cache<K, V, P, S>,
     key: K,
@@ -39,6 +40,9 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
     /// Starts a conditional update of this key.
     ///
     /// Nothing is locked and nothing happens before one of the [`Entry`]'s methods is called.
+    ///
+    /// This compares the cache with itself, not with a source: a value read from a database belongs in
+    /// [`get_or_load`](Self::get_or_load) or under a [`lease`](Self::lease), which a removal in between voids.
     pub fn entry(&self, key: K) -> Entry<'_, K, V, P, S> {
         Entry { cache: self, key }
     }

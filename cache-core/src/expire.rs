@@ -189,16 +189,29 @@ impl Times {
         self.wheel.cancel(slot);
     }
 
-    /// An entry whose time, grace included, is over. The caller removes it. Amortised O(1).
+    /// `now`, or the latest time seen if that is later: a thread that read the clock before it waited for the lock comes
+    /// with a time that others have overtaken. Whoever asks here whether an entry is over asks at this time throughout.
+    pub(crate) fn overtaken(&self, now: u64) -> u64 {
+        now.max(self.wheel.now())
+    }
+
+    /// An entry whose time, grace included, is over. The caller removes it. `moves` bounds, and counts down, how many
+    /// entries this may move in the wheel: `None` with no move left means only that there may be more.
+    ///
+    /// `now` has been through [`overtaken`](Self::overtaken).
     #[inline]
-    pub(crate) fn pop_expired(&mut self, now: u64) -> Option<Slot> {
-        while let Some(slot) = self.wheel.pop_expired(now) {
+    pub(crate) fn pop_expired(&mut self, now: u64, moves: &mut usize) -> Option<Slot> {
+        while let Some(slot) = self.wheel.pop_expired_within(now, moves) {
             let fresh_until = self.fresh_until(self.record(slot));
             let kept_until = fresh_until.saturating_add(self.lifetimes.grace);
             if now >= kept_until {
                 return Some(slot);
             }
             self.wheel.schedule(slot, kept_until);
+            *moves = moves.saturating_sub(1);
+            if *moves == 0 {
+                return None;
+            }
         }
         None
     }

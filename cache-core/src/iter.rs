@@ -91,6 +91,7 @@ where
 }
 
 /// Clones of a cache's live entries; see [`Cache::iter`].
+#[must_use = "iterators do nothing unless consumed"]
 pub struct Iter<'a, K, V, P, S = DefaultHashBuilder> {
     batches: Batches<'a, K, V, P, S>,
     current: vec::IntoIter<Seen<K, V>>,

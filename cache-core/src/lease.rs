@@ -44,6 +44,7 @@ impl fmt::Debug for LeaseId {
 
 /// What a look-up under the lease protocol found.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use = "a granted lease keeps others waiting until it is filled, released or timed out"]
 pub enum Lookup<V> {
     /// The value.
     Hit(V),

@@ -97,7 +97,7 @@ pub use removal::RemovalCause;
 pub use slot::Slot;
 pub use snapshot::{Snapshot, SnapshotEntry};
 pub use stats::StatsSnapshot;
-pub use weigh::{UnitWeigher, Weigher};
+pub use weigh::Weigher;
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

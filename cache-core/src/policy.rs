@@ -78,7 +78,8 @@ pub trait Policy: Clone + Send + Sync + 'static {
         true
     }
 
-    /// Notes a look-up that found nothing. Called with exclusive access on the way to a load or an insertion.
+    /// Notes a look-up that found nothing. Called where look-ups have exclusive access, so never under a [`Policy::HIT`] of
+    /// another kind.
     fn miss(&mut self, hash: u64) {
         let _ = hash;
     }

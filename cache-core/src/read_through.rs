@@ -63,7 +63,7 @@ pub trait AsyncLoader<K, V>: Send + Sync + 'static {
     type Error: Send + Sync + 'static;
 
     /// Loads one value; `Ok(None)` says that there is no such thing. The future is polled by whoever waits.
-    fn load(&self, key: K) -> impl Future<Output = Result<Option<V>, Self::Error>> + Send + 'static;
+    fn load(&self, key: K) -> impl Future<Output = Result<Option<V>, Self::Error>> + Send;
 }
 
 impl<K, V, E, F, Fut> AsyncLoader<K, V> for F
@@ -74,7 +74,7 @@ where
 {
     type Error = E;
 
-    fn load(&self, key: K) -> impl Future<Output = Result<Option<V>, E>> + Send + 'static {
+    fn load(&self, key: K) -> impl Future<Output = Result<Option<V>, E>> + Send {
         self(key)
     }
 }

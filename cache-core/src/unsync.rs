@@ -18,7 +18,8 @@ use crate::{Change, DefaultHashBuilder};
 /// A bounded map for one thread that evicts by the policy `P`.
 ///
 /// The same engine as the concurrent [`Cache`](crate::Cache) with one shard, so the eviction order is the policy's own
-/// to the letter. Look-ups that count as a use take `&mut self`.
+/// to the letter. Look-ups that count as a use take `&mut self`. There is no loading here, so what the configuration says of
+/// loads, leases, refreshes and absences has no effect; `stale_if_error` keeps expired entries that nothing can serve.
 pub struct Cache<K, V, P, S = DefaultHashBuilder> {
     shard: Shard<K, V, P>,
     rules: Rules<K, V, S>,
@@ -397,7 +398,7 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
     pub fn collect_expired(&mut self) -> usize {
         let before = self.len();
         let mut out = Removals::new();
-        self.shard.collect(self.rules.now(), usize::MAX, &self.rules, &mut out);
+        self.shard.collect(self.rules.now(), (usize::MAX, usize::MAX), &self.rules, &mut out);
         self.rules.deliver(out);
         before - self.len()
     }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 /// Tells the weight of an entry in the units in which the capacity is given.
 ///
-/// Asked once for each value that enters, outside all locks. Any closure from `(&K, &V)` to `u64` is a weigher. An
-/// entry may weigh nothing; it is then evicted in its turn like any other but frees no room.
+/// Asked once for each value that enters, outside all locks. Any closure from `(&K, &V)` to `u64` is a weigher. A
+/// weight of 0 counts as 1, or entries without weight could fill the memory.
 ///
 /// A weigher should saturate rather than overflow: an entry heavier than the capacity is refused and handed back,
 /// whereas a panic in a weigher reaches the caller of the insertion, with the cache unchanged.
@@ -17,16 +17,6 @@ pub trait Weigher<K, V>: Send + Sync {
 impl<K, V, F: Fn(&K, &V) -> u64 + Send + Sync> Weigher<K, V> for F {
     fn weigh(&self, key: &K, value: &V) -> u64 {
         self(key, value)
-    }
-}
-
-/// Gives each entry the weight 1, so that the capacity counts entries. The default; it costs no memory.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct UnitWeigher;
-
-impl<K, V> Weigher<K, V> for UnitWeigher {
-    fn weigh(&self, _: &K, _: &V) -> u64 {
-        1
     }
 }
 

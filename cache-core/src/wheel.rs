@@ -105,6 +105,11 @@ impl Wheel {
         self.len
     }
 
+    /// The latest time seen.
+    pub(crate) fn now(&self) -> u64 {
+        self.now
+    }
+
     /// The deadline of `slot`; [`NEVER`] if it is not scheduled.
     #[inline]
     pub(crate) fn deadline(&self, slot: Slot) -> u64 {
@@ -156,7 +161,7 @@ impl Wheel {
 
     /// Takes out a slot whose deadline is at or before `now` and returns it; `None` once there is none. The order
     /// among due slots is not specified. A `now` before the latest one seen counts as that one.
-    #[inline]
+    #[cfg(test)]
     pub(crate) fn pop_expired(&mut self, now: u64) -> Option<Slot> {
         let mut moves = usize::MAX;
         self.pop_expired_within(now, &mut moves)

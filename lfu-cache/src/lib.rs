@@ -15,7 +15,8 @@
 //! # Ok::<(), tenfold_lfu_cache::ConfigError>(())
 //! ```
 //!
-//! An entry that is used often stays, whatever passes by in between: a scan cannot empty the cache. Counting is exact
+//! With exact counts an entry that is used often stays, whatever passes by in between: a scan cannot empty the cache. (An
+//! ageing cache gives way to a scan of several times its size.) Counting is exact
 //! and takes O(1) a hit; among entries used equally often the one used longest ago leaves first. The default,
 //! [`Lfu::new`], never forgets a count, so what was popular once stays until it expires; [`Lfu::aged`] forgets as
 //! the cache turns over, and is what most programs want:
@@ -158,7 +159,7 @@ pub use lfu::Lfu;
 pub use tenfold_cache_core::{
     AsyncLoader, AsyncReadThrough, Builder, Cache, Change, Clock, Config, ConfigError, DefaultHashBuilder, Entry,
     FillError, InsertError, Iter, LeaseId, LoadError, Loader, Lookup, ManualClock, ReadThrough, RefreshJob,
-    RefreshTask, RemovalCause, Snapshot, SnapshotEntry, StatsSnapshot, SystemClock, UnitWeigher, Weigher,
+    RefreshTask, RemovalCause, Snapshot, SnapshotEntry, StatsSnapshot, SystemClock, Weigher,
 };
 
 /// A concurrent cache that evicts what was used least often.

@@ -147,7 +147,7 @@ pub use lru::Lru;
 pub use tenfold_cache_core::{
     AsyncLoader, AsyncReadThrough, Builder, Cache, Change, Clock, Config, ConfigError, DefaultHashBuilder, Entry,
     FillError, InsertError, Iter, LeaseId, LoadError, Loader, Lookup, ManualClock, ReadThrough, RefreshJob,
-    RefreshTask, RemovalCause, Snapshot, SnapshotEntry, StatsSnapshot, SystemClock, UnitWeigher, Weigher,
+    RefreshTask, RemovalCause, Snapshot, SnapshotEntry, StatsSnapshot, SystemClock, Weigher,
 };
 
 /// A concurrent cache that evicts what was used longest ago.

@@ -18,8 +18,8 @@ impl<K: Hash + Eq + Clone, V: Clone, P: Policy, S: BuildHasher> Cache<K, V, P, S
     ///
     /// The loader gets the missing keys, each once, and returns what it found; keys it does not return do not exist
     /// and are missing from the result too (with negative caching that is remembered). Values of keys it was not
-    /// asked for are stored as well. It is called again only if a load by somebody else, for which this call waited,
-    /// was abandoned.
+    /// asked for are dropped: nothing guards them against a write meanwhile. It is called again only if a load by
+    /// somebody else, for which this call waited, was abandoned.
     ///
     /// # Errors
     /// As [`get_or_load`](Self::get_or_load). The first failure ends the call; values found before stay in the cache.
@@ -94,17 +94,11 @@ impl<K: Hash + Eq + Clone, V: Clone, P: Policy, S: BuildHasher> Cache<K, V, P, S
         let keys: Vec<K> = led.iter().map(|(key, _)| key.clone()).collect();
         match loader(&keys) {
             Ok(loaded) => {
-                let asked: HashSet<K> = keys.into_iter().collect();
-                let (loaded, more): (Vec<_>, Vec<_>) = loaded.into_iter().partition(|(key, _)| asked.contains(key));
                 let mut loaded: HashMap<K, V> = loaded.into_iter().collect();
                 for (key, leader) in led {
                     let value = loaded.remove(&key);
                     leader.finish(Ok(value.clone()));
                     found.extend(value.map(|value| (key, value)));
-                }
-                // In the loader's order, so that the order of eviction depends on no random hash.
-                for (key, value) in more {
-                    self.insert(key, value);
                 }
                 Ok(())
             }
@@ -134,7 +128,7 @@ where
     /// Like [`get_or_load_all`](Self::get_or_load_all) with a loader that is a future.
     ///
     /// Each missing key's load refers to the one shared load of them all, which goes on as long as anybody waits for
-    /// any of its keys. Keys beyond those asked for are not stored.
+    /// any of its keys. Keys beyond those asked for are dropped.
     ///
     /// # Errors
     /// As [`get_or_load_async`](Self::get_or_load_async).

@@ -169,12 +169,20 @@ impl<K: Hash + Eq + Clone, V: Clone, P: Policy, S: BuildHasher> Cache<K, V, P, S
         let mut stale_fill = false;
         if let Ok(Some(value)) = outcome {
             let now = self.rules.now();
+            // A weigher may panic. The flight must not keep its claim to the key then, nor its value.
+            let mut claim = GiveUp { cache: self, hash, key, flight: Some(flight) };
             let incoming = self.rules.incoming(hash, key.clone(), value.clone(), now);
+            claim.flight = None;
             stale_fill = matches!(self.place_if(incoming, is_current), Insertion::Void(..));
         }
+        // The clock is the host's: read before the lock is taken.
+        let now = self.rules.now();
+        let ended = self.rules.timeline.now();
         let mut shard = self.write(hash);
-        let nanos = self.rules.timeline.now().saturating_sub(started);
-        shard.counters.load_nanos = shard.counters.load_nanos.saturating_add(nanos);
+        if !matches!(outcome, Err(Failure::Abandoned)) {
+            let nanos = ended.saturating_sub(started);
+            shard.counters.load_nanos = shard.counters.load_nanos.saturating_add(nanos);
+        }
         shard.counters.stale_fills += u64::from(stale_fill);
         match outcome {
             Ok(_) => shard.counters.loads += 1,
@@ -185,14 +193,13 @@ impl<K: Hash + Eq + Clone, V: Clone, P: Policy, S: BuildHasher> Cache<K, V, P, S
             return;
         }
         let voided = shard.pending.void(hash, key);
-        let now = self.rules.now();
         let mut old = None;
         let mut forgotten = Vec::new();
         match outcome {
             Ok(None) => {
                 // The source has no such thing any more.
                 old = shard.remove(hash, key, now, &self.rules);
-                forgotten = self.note_absence(&mut shard, hash, key);
+                forgotten = self.note_absence(&mut shard, hash, key, ended);
             }
             Ok(Some(_)) => {}
             Err(_) => {
@@ -209,20 +216,19 @@ impl<K: Hash + Eq + Clone, V: Clone, P: Policy, S: BuildHasher> Cache<K, V, P, S
     }
 
     /// Remembers that there is no such thing, if asked to; returns the absences forgotten for it.
-    fn note_absence(&self, shard: &mut Shard<K, V, P>, hash: u64, key: &K) -> Vec<K> {
+    fn note_absence(&self, shard: &mut Shard<K, V, P>, hash: u64, key: &K, now: u64) -> Vec<K> {
         let Some(time_to_live) = self.rules.config.negative_time_to_live else {
             return Vec::new();
         };
-        let now = self.rules.timeline.now();
         let expires_at = now.saturating_add(saturating_nanos(time_to_live));
         shard.absent.insert(hash, key.clone(), now, expires_at)
     }
 
     /// Ends a flight's claim to its key, so that the next caller starts anew.
-    pub(crate) fn give_up_on(&self, hash: u64, key: &K, flight: &Arc<Flight<V>>) {
+    pub(crate) fn give_up_on(&self, hash: u64, key: &K, flight: &Flight<V>) {
         let mut shard = self.write(hash);
         let current = shard.pending.load(hash, key);
-        if current.is_some_and(|current| Arc::ptr_eq(current, flight)) {
+        if current.is_some_and(|current| std::ptr::eq(Arc::as_ptr(current), flight)) {
             let voided = shard.pending.void(hash, key);
             drop(shard);
             drop(voided);
@@ -285,4 +291,20 @@ impl<K: Hash + Eq + Clone, V: Clone, P: Policy, S: BuildHasher> Cache<K, V, P, S
 /// The error as the caller's loader would return it; `None` if another call site's loader has another error type.
 fn downcast<E: Send + Sync + 'static>(error: Arc<dyn Any + Send + Sync>) -> Option<Arc<E>> {
     error.downcast().ok()
+}
+
+/// Ends a flight's claim to its key if the host's code panics on the way.
+struct GiveUp<'a, K: Hash + Eq + Clone, V: Clone, P: Policy, S: BuildHasher> {
+    cache: &'a Cache<K, V, P, S>,
+    hash: u64,
+    key: &'a K,
+    flight: Option<&'a Flight<V>>,
+}
+
+impl<K: Hash + Eq + Clone, V: Clone, P: Policy, S: BuildHasher> Drop for GiveUp<'_, K, V, P, S> {
+    fn drop(&mut self) {
+        if let Some(flight) = self.flight {
+            self.cache.give_up_on(self.hash, self.key, flight);
+        }
+    }
 }

@@ -54,7 +54,7 @@ impl<K: Hash + Eq + Clone, V: Clone, P: Policy, S: BuildHasher> Cache<K, V, P, S
     /// The value of a key, made if it is not there: by one caller, while the others wait for it.
     ///
     /// If the maker panics on another thread, or takes longer than `load_timeout` there, this caller makes the value
-    /// for itself.
+    /// for itself, and it is not stored.
     pub fn get_or_insert_with(&self, key: K, make: impl FnOnce() -> V) -> V {
         let mut make = Some(make);
         let taken: &mut Option<_> = &mut make;
@@ -64,11 +64,7 @@ impl<K: Hash + Eq + Clone, V: Clone, P: Policy, S: BuildHasher> Cache<K, V, P, S
         });
         match (result, make) {
             (Ok(value), _) => value,
-            (Err(_), Some(make)) => {
-                let value = make();
-                self.insert(key, value.clone());
-                value
-            }
+            (Err(_), Some(make)) => make(),
             (Err(_), None) => unreachable!("a maker that has run has made a value"),
         }
     }

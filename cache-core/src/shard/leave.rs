@@ -10,6 +10,10 @@ use crate::policy::Policy;
 use crate::removal::{RemovalCause, Removals, Voided};
 use crate::rules::Rules;
 
+/// Entries that one write moves at most in the timer wheel, so that no write pays alone for the many that come due, or
+/// that were read since they would have.
+pub(super) const MOVES_PER_WRITE: usize = 64;
+
 impl<K: Hash + Eq, V, P: Policy> Shard<K, V, P> {
     /// Ends what is pending for a key and forgets its absence.
     #[inline]
@@ -100,22 +104,33 @@ impl<K: Hash + Eq, V, P: Policy> Shard<K, V, P> {
         (key, value, cause)
     }
 
-    /// Collects up to `limit` expired entries; true if that was all.
+    /// Collects up to `limit` expired entries, moving up to `moves` more in the wheel; true if that was all.
     pub(crate) fn collect<S: BuildHasher>(
         &mut self,
         now: u64,
-        limit: usize,
+        (limit, mut moves): (usize, usize),
         rules: &Rules<K, V, S>,
         out: &mut Removals<K, V>,
     ) -> bool {
+        let now = self.overtaken(now);
         for _ in 0..limit {
-            let Some(slot) = self.times.as_mut().and_then(|t| t.pop_expired(now)) else {
-                return true;
+            let Some(slot) = self.pop_expired(now, &mut moves) else {
+                return moves > 0 || self.times.is_none();
             };
             let weight = self.evict(slot, RemovalCause::Expired, rules, out);
             rules.budget.release(weight);
         }
         false
+    }
+
+    /// See [`Times::overtaken`](crate::expire::Times::overtaken).
+    pub(super) fn overtaken(&self, now: u64) -> u64 {
+        self.times.as_ref().map_or(now, |times| times.overtaken(now))
+    }
+
+    #[inline]
+    pub(super) fn pop_expired(&mut self, now: u64, moves: &mut usize) -> Option<Slot> {
+        self.times.as_mut()?.pop_expired(now, moves)
     }
 
     pub(crate) fn next_deadline(&self) -> Option<u64> {
@@ -149,7 +164,8 @@ impl<K: Hash + Eq, V, P: Policy> Shard<K, V, P> {
         rules: &Rules<K, V, S>,
         out: &mut Removals<K, V>,
     ) -> bool {
-        let expired = self.times.as_mut().and_then(|t| t.pop_expired(now));
+        let now = self.overtaken(now);
+        let expired = self.pop_expired(now, &mut { MOVES_PER_WRITE });
         let cause = match expired {
             Some(_) => RemovalCause::Expired,
             None => RemovalCause::Size,

@@ -4,6 +4,7 @@ use std::borrow::Borrow;
 use std::hash::{BuildHasher, Hash};
 
 use super::Shard;
+use super::leave::MOVES_PER_WRITE;
 use crate::Slot;
 use crate::clock::saturating_nanos;
 use crate::policy::Policy;
@@ -37,11 +38,12 @@ impl<K: Hash + Eq, V, P: Policy> Shard<K, V, P> {
     #[inline]
     pub(crate) fn place<S: BuildHasher>(
         &mut self,
-        incoming: Incoming<K, V>,
+        mut incoming: Incoming<K, V>,
         rules: &Rules<K, V, S>,
         out: &mut Removals<K, V>,
     ) -> Placed<K, V> {
-        self.collect(incoming.now, COLLECTED_PER_WRITE, rules, out);
+        incoming.now = self.overtaken(incoming.now);
+        self.collect(incoming.now, (COLLECTED_PER_WRITE, MOVES_PER_WRITE), rules, out);
         match self.find(incoming.hash, &incoming.key) {
             None => self.place_new(incoming, rules, out),
             Some(slot) if !self.is_fresh(slot, incoming.now) => {
@@ -132,6 +134,7 @@ impl<K: Hash + Eq, V, P: Policy> Shard<K, V, P> {
         let mut admitted = keep.is_some();
         let mut full = self.slab.is_exhausted() && keep.is_none();
         let mut aside = None;
+        let mut moves = MOVES_PER_WRITE;
         let room = loop {
             if in_hand >= need && !full {
                 rules.budget.release(in_hand - need);
@@ -140,7 +143,7 @@ impl<K: Hash + Eq, V, P: Policy> Shard<K, V, P> {
             if !full && rules.budget.reserve(need - in_hand) {
                 break Room::Made;
             }
-            let expired = self.times.as_mut().and_then(|t| t.pop_expired(now));
+            let expired = self.pop_expired(now, &mut moves);
             let (slot, cause) = match expired.or_else(|| self.policy.victim()) {
                 None => {
                     rules.budget.release(in_hand);
@@ -246,6 +249,7 @@ impl<K: Hash + Eq, V, P: Policy> Shard<K, V, P> {
         K: Borrow<Q>,
     {
         let slot = self.find(hash, key)?;
+        let now = self.overtaken(now);
         let weight = rules.weigh(self.slab.key(slot), self.slab.value(slot));
         let old_weight = self.weight_of(slot);
         if weight > old_weight {

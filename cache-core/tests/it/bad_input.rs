@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tenfold_cache_core::{Builder, Cache, Config, ConfigError, InsertError, RemovalCause, UnitWeigher, unsync};
+use tenfold_cache_core::{Builder, Cache, Config, ConfigError, InsertError, RemovalCause, unsync};
 
 use crate::recency::{VecFifo, VecLru};
 use crate::staged::{INTENDED, must_panic};
@@ -263,7 +263,7 @@ fn keys_that_all_collide_are_told_apart() {
 
 #[test]
 fn the_parts_of_the_builder_say_what_they_are() {
-    let builder = Builder::<u64, u64, VecLru>::default().weigher(UnitWeigher);
+    let builder = Builder::<u64, u64, VecLru>::default().weigher(|_: &u64, _: &u64| 1);
     assert!(format!("{builder:?}").contains("capacity: 10000"));
     let cache = builder.build().unwrap();
     assert!(format!("{cache:?}").contains("weight: 0"));

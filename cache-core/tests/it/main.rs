@@ -9,6 +9,7 @@ mod load_task;
 mod load_thread;
 mod model;
 mod oracle;
+mod overtaken;
 mod recency;
 mod refresh;
 mod refresh_task;
