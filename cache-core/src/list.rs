@@ -119,7 +119,7 @@ impl<T: Clone + Default> Links<T> {
         debug_assert!(!self.is_linked(slot), "{slot:?} is in a list already");
     }
 
-    #[inline]
+    #[inline(always)]
     fn at(&mut self, index: u32) -> &mut Link<T> {
         &mut self.links[index as usize]
     }
@@ -238,7 +238,7 @@ impl List {
     }
 
     /// Moves `slot`, which is in this list, to its front. The hit path of every policy that keeps recency.
-    #[inline]
+    #[inline(always)]
     pub fn move_to_front<T: Clone + Default>(&mut self, links: &mut Links<T>, slot: Slot) {
         let slot = slot.get();
         if slot == self.head {
@@ -271,7 +271,7 @@ impl List {
         Iter { links, front: self.head, back: self.tail, left: self.len }
     }
 
-    #[inline]
+    #[inline(always)]
     fn link_front<T: Clone + Default>(&mut self, links: &mut Links<T>, slot: u32) {
         let head = self.head;
         let link = links.at(slot);

@@ -71,7 +71,7 @@ impl<K: Hash + Eq, V, P: Policy> Shard<K, V, P> {
         self.times = Some(Box::new(Times::new(rules.lifetimes, now, rng)));
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn find<Q: Eq + ?Sized>(&self, hash: u64, key: &Q) -> Option<Slot>
     where
         K: Borrow<Q>,
@@ -82,7 +82,7 @@ impl<K: Hash + Eq, V, P: Policy> Shard<K, V, P> {
     }
 
     /// The entry, if it may be served at `now`.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn find_fresh<Q: Eq + ?Sized>(&self, hash: u64, key: &Q, now: u64) -> Option<Slot>
     where
         K: Borrow<Q>,

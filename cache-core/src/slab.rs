@@ -109,7 +109,7 @@ impl<K, V> Slab<K, V> {
     }
 
     /// The key in this place.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn key(&self, slot: Slot) -> &K {
         match &self.places[slot.index()] {
             Place::Occupied { key, .. } => key,
@@ -127,7 +127,7 @@ impl<K, V> Slab<K, V> {
     }
 
     /// The value in this place, and whether the entry is pinned.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn resident(&self, slot: Slot) -> (&V, bool) {
         match &self.places[slot.index()] {
             Place::Occupied { value, pinned, .. } => (value, *pinned),
