@@ -111,7 +111,7 @@ struct StoreLoader(Arc<dyn Users>);
 impl AsyncLoader<UserId, Versioned> for StoreLoader {
     type Error = DatabaseError;
 
-    fn load(&self, id: UserId) -> impl Future<Output = Result<Option<Versioned>, DatabaseError>> + Send + 'static {
+    fn load(&self, id: UserId) -> impl Future<Output = Result<Option<Versioned>, DatabaseError>> + Send {
         let store = Arc::clone(&self.0);
         async move { Ok(store.user(id).await?.map(|(found, _)| found)) }
     }
