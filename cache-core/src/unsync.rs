@@ -203,6 +203,37 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
         Some(self.shard.value(slot))
     }
 
+    /// Like [`get_or_insert_with`](Self::get_or_insert_with) with a maker that may fail; nothing is stored then.
+    ///
+    /// # Errors
+    /// What `make` returned.
+    pub fn get_or_try_insert_with<E>(&mut self, key: K, make: impl FnOnce() -> Result<V, E>) -> Result<Option<&V>, E>
+    where
+        K: Clone,
+    {
+        if !self.contains(&key) {
+            let value = make()?;
+            return Ok(self.get_or_insert_with(key, || value));
+        }
+        Ok(self.get(&key))
+    }
+
+    /// Starts a conditional update of this key. Nothing happens before one of the [`Entry`]'s methods is called.
+    ///
+    /// # Examples
+    /// ```
+    /// # use tenfold_cache_core::{unsync, Policy};
+    /// # fn count<P: Policy>(mut words: unsync::Cache<&'static str, u32, P>) {
+    /// for word in ["to", "be", "or", "not", "to", "be"] {
+    ///     words.entry(word).and_modify(|count| *count += 1).or_insert(1);
+    /// }
+    /// assert_eq!(words.peek("to"), Some(&2));
+    /// # }
+    /// ```
+    pub fn entry(&mut self, key: K) -> Entry<'_, K, V, P, S> {
+        Entry { cache: self, key }
+    }
+
     /// Changes a live value in place and weighs it again; counts as a use and starts its times anew. Returns what
     /// `change` returned, `None` if there is no live entry. An entry grown heavier than the capacity leaves with
     /// [`RemovalCause::Size`].
@@ -425,5 +456,47 @@ impl<K, V, P, S> fmt::Debug for Cache<K, V, P, S> {
             .field("capacity", &self.rules.budget.capacity())
             .field("weight", &self.rules.budget.used())
             .finish_non_exhaustive()
+    }
+}
+
+/// One key of a cache, to be updated depending on what is there; made by [`Cache::entry`].
+#[must_use = "nothing happens before one of its methods is called"]
+pub struct Entry<'a, K, V, P, S = DefaultHashBuilder> {
+    cache: &'a mut Cache<K, V, P, S>,
+    key: K,
+}
+
+impl<'a, K: Hash + Eq + Clone, V, P: Policy, S: BuildHasher> Entry<'a, K, V, P, S> {
+    /// The key.
+    pub fn key(&self) -> &K {
+        &self.key
+    }
+
+    /// The value, `value` being stored first if there is none. Counts as a use. `None` if the new entry was refused.
+    pub fn or_insert(self, value: V) -> Option<&'a V> {
+        self.or_insert_with(|| value)
+    }
+
+    /// The value, that of `make` being stored first if there is none. Counts as a use. `None` if the new entry was
+    /// refused.
+    pub fn or_insert_with(self, make: impl FnOnce() -> V) -> Option<&'a V> {
+        self.cache.get_or_insert_with(self.key, make)
+    }
+
+    /// Changes the value in place if there is one, as [`Cache::update`] does.
+    pub fn and_modify(self, change: impl FnOnce(&mut V)) -> Self {
+        self.cache.update(&self.key, change);
+        self
+    }
+
+    /// Stores, removes or keeps, depending on the live value, as [`Cache::compute`] does.
+    pub fn and_compute(self, decide: impl FnOnce(Option<&V>) -> Change<V>) -> Option<&'a V> {
+        self.cache.compute(self.key, decide)
+    }
+}
+
+impl<K: fmt::Debug, V, P, S> fmt::Debug for Entry<'_, K, V, P, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Entry").field("key", &self.key).finish_non_exhaustive()
     }
 }

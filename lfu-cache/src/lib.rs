@@ -168,7 +168,7 @@ pub type LfuCache<K, V, S = DefaultHashBuilder> = Cache<K, V, Lfu, S>;
 /// The same cache for one thread.
 pub mod unsync {
     use super::{DefaultHashBuilder, Lfu};
-    pub use tenfold_cache_core::unsync::Cache;
+    pub use tenfold_cache_core::unsync::{Cache, Entry};
 
     /// A cache for one thread that evicts what was used least often.
     pub type LfuCache<K, V, S = DefaultHashBuilder> = Cache<K, V, Lfu, S>;

@@ -159,7 +159,7 @@ pub type FifoCache<K, V, S = DefaultHashBuilder> = Cache<K, V, Fifo, S>;
 /// The same caches for one thread.
 pub mod unsync {
     use super::{DefaultHashBuilder, Fifo, Lru};
-    pub use tenfold_cache_core::unsync::Cache;
+    pub use tenfold_cache_core::unsync::{Cache, Entry};
 
     /// A cache for one thread that evicts what was used longest ago.
     pub type LruCache<K, V, S = DefaultHashBuilder> = Cache<K, V, Lru, S>;

@@ -91,6 +91,19 @@ fn waiting_for_a_lease_is_no_miss() {
     assert_eq!((stats.misses, stats.lease_waits), (1, 10));
 }
 
+#[test]
+fn a_single_thread_updates_by_entry_too() {
+    let mut cache = builder().capacity(2).build_unsync().unwrap();
+    assert_eq!(cache.entry(1).and_modify(|count| *count += 1).or_insert(1), Some(&1));
+    assert_eq!(cache.entry(1).and_modify(|count| *count += 1).or_insert(1), Some(&2));
+    assert_eq!(cache.entry(1).and_compute(|count| count.map_or(Change::Keep, |_| Change::Remove)), None);
+    assert_eq!(cache.get_or_try_insert_with(2, || Err::<u64, _>("no")), Err("no"));
+    assert_eq!(cache.get_or_try_insert_with(2, || Ok::<_, ()>(7)), Ok(Some(&7)));
+    assert_eq!(cache.get_or_try_insert_with(2, || Err("not asked")), Ok(Some(&7)));
+    assert_eq!(cache.len(), 1);
+    cache.check_invariants();
+}
+
 #[cfg(feature = "serde")]
 mod files {
     use tenfold_cache_core::Config;
