@@ -395,7 +395,8 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
 
     /// Keeps only the entries for which `keep` returns true.
     ///
-    /// `keep` runs outside locks, on clones, and may call the cache. An entry written while it ran is left alone.
+    /// `keep` runs outside locks, on clones, and may call the cache. An entry written while it ran is left alone. What is
+    /// being loaded or leased when this is called is not stored, since `keep` might have refused it.
     ///
     /// # Complexity
     /// O(n); a shard's lock is held for 64 entries at a time.
