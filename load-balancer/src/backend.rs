@@ -72,8 +72,17 @@ impl FromStr for BackendId {
     }
 }
 
+#[cfg(feature = "serde")]
+impl serde::Serialize for BackendId {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 /// A place whose members are near each other: an availability zone, a rack, a data centre.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(from = "String", into = "String"))]
 pub struct Zone(Arc<str>);
 
 impl Zone {
@@ -87,6 +96,18 @@ impl Zone {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.0
+    }
+}
+
+impl From<String> for Zone {
+    fn from(name: String) -> Self {
+        Self(name.into())
+    }
+}
+
+impl From<Zone> for String {
+    fn from(zone: Zone) -> Self {
+        zone.name().to_owned()
     }
 }
 
@@ -163,6 +184,10 @@ impl<T> Backend<T> {
         Backend { id, address, weight, priority, zone, data }
     }
 
+    pub(crate) fn into_parts(self) -> (BackendId, SocketAddr, T) {
+        (self.id, self.address, self.data)
+    }
+
     /// Who it is.
     #[inline]
     #[must_use]
@@ -210,8 +235,9 @@ impl<T> Backend<T> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Change<T = ()> {
-    /// A backend joins, or one of this id changes its address, weight, zone, pool or data. Counts, latency and health
-    /// are kept, unless the address changes.
+    /// A backend joins, or one of this id changes its weight, zone or priority. One that changes its address is new: it
+    /// takes over nothing, and the requests in flight at the old address may end. At the same address the data beside it
+    /// stay what they were, with counts, latency and health.
     Insert(Backend<T>),
     /// A backend is gone: no new request goes to it, those in flight may end.
     Remove(BackendId),

@@ -3,9 +3,32 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod backend;
+mod balancer;
+mod clock;
+mod config;
+mod control;
+mod cursor;
+mod endpoint;
 mod outcome;
+mod pick;
+mod picker;
+mod policy;
+mod pool;
+mod publish;
+mod request;
 mod rng;
+mod snapshot;
+mod stripes;
+mod sync;
 
 pub use backend::{Backend, BackendId, Change, ParseBackendIdError, Zone};
+pub use balancer::{BackendState, BackendStats, Balancer, Builder};
+pub use config::{Config, ConfigError, WhenAllDown};
+pub use control::ChangeError;
+pub use endpoint::Endpoint;
 pub use outcome::{Failure, Outcome};
+pub use pick::Pick;
+pub use picker::{PickError, Picker};
+pub use policy::Policy;
+pub use request::{Key, Request};
 pub use rng::Rng;

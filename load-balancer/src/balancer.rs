@@ -1,0 +1,322 @@
+//! The host's handle: changes the pool, picks, and tells what is known.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use crate::config::{Config, ConfigError};
+use crate::control::{ChangeError, Control, Member, Standing};
+use crate::cursor::Cursor;
+use crate::pick::Pick;
+use crate::picker::{PickError, Picker};
+use crate::pool::Pool;
+use crate::publish::Published;
+use crate::request::Request;
+use crate::snapshot::Snapshot;
+use crate::stripes::Stripes;
+use crate::sync::{Arc, Mutex};
+use crate::{Backend, BackendId, Change, Zone};
+
+/// A pool of backends and the way to choose among them.
+///
+/// A handle: clones share one pool. Threads that pick often take a [`Picker`] each; [`pick`](Self::pick) is for the
+/// others. Every change is seen by all picks that begin after it returned.
+///
+/// # Examples
+/// ```
+/// use std::time::Instant;
+/// use tenfold_load_balancer::{Backend, Balancer, Outcome, Policy, Request};
+///
+/// let balancer = Balancer::builder().policy(Policy::P2c).build()?;
+/// balancer.replace(["10.0.0.1:80".parse()?, "10.0.0.2:80".parse()?].map(Backend::new).into())?;
+///
+/// let pick = balancer.pick(&Request::default(), Instant::now())?;
+/// println!("sending to {}", pick.address());
+/// pick.finish(Outcome::Success, Instant::now());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Balancer<T = ()> {
+    shared: Arc<Shared<T>>,
+}
+
+pub(crate) struct Shared<T> {
+    pub(crate) published: Published<Snapshot<T>>,
+    control: Mutex<Control<T>>,
+    stripes: Stripes<T>,
+    /// How many cursors were made.
+    cursors: AtomicU64,
+    seed: u64,
+}
+
+impl<T> Shared<T> {
+    /// The state of a new picker.
+    pub(crate) fn cursor(&self) -> Cursor {
+        // Ordering: a number that differs from the others is all that is asked.
+        Cursor::new(self.seed, self.cursors.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+impl<T> Clone for Balancer<T> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared) }
+    }
+}
+
+impl Balancer {
+    /// A balancer over these backends, with default settings: round robin.
+    ///
+    /// # Errors
+    /// [`ChangeError`], if the list has a backend twice or too many.
+    pub fn new(backends: Vec<Backend>) -> Result<Self, ChangeError> {
+        let balancer = Self::builder().build().expect("the default configuration is valid");
+        balancer.replace(backends)?;
+        Ok(balancer)
+    }
+
+    /// Sets up a balancer, for backends with whatever data beside them. It has no backend yet.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+}
+
+impl<T> Balancer<T> {
+    // ---- picking ----
+
+    /// A picker of one's own, for a thread, a connection or a service.
+    #[must_use]
+    pub fn picker(&self) -> Picker<T> {
+        Picker::new(Arc::clone(&self.shared))
+    }
+
+    /// The backend for a request, which is in flight there while the [`Pick`] lives. `now` is when it starts.
+    ///
+    /// # Errors
+    /// [`PickError`], if no backend takes requests.
+    ///
+    /// # Complexity
+    /// As for [`Picker::pick`], and a lock that few threads share.
+    pub fn pick(&self, request: &Request<'_>, now: Instant) -> Result<Pick<T>, PickError> {
+        self.shared.stripes.with(&self.shared, |hand| hand.pick(&self.shared, request, now))
+    }
+
+    // ---- changes ----
+
+    /// Lets a backend join, or changes the weight, zone and priority of one that is there, and ends its draining. Says
+    /// whether it is new. See [`Change::Insert`] for what is kept.
+    ///
+    /// # Errors
+    /// [`ChangeError`]; nothing was changed.
+    pub fn insert(&self, backend: Backend<T>) -> Result<bool, ChangeError> {
+        self.change(|control| control.insert(backend))
+    }
+
+    /// Takes a backend out; requests in flight there may end. Says whether it was there.
+    pub fn remove(&self, id: BackendId) -> bool {
+        self.change(|control| control.remove(id))
+    }
+
+    /// Sends no new request to a backend, except of clients that ask for it as [`sticky`](Request::sticky). Says whether
+    /// it is there. [`insert`](Self::insert) takes it back.
+    pub fn drain(&self, id: BackendId) -> bool {
+        self.change(|control| control.drain(id))
+    }
+
+    /// Makes these the backends of the pool. Those that stay keep their state.
+    ///
+    /// # Errors
+    /// [`ChangeError`]; nothing was changed.
+    pub fn replace(&self, backends: Vec<Backend<T>>) -> Result<(), ChangeError> {
+        self.change(|control| control.replace(backends))
+    }
+
+    /// Carries out what a discovery source reported. Removing or draining a backend that is not there is no error.
+    ///
+    /// # Errors
+    /// [`ChangeError`]; nothing was changed.
+    pub fn apply(&self, change: Change<T>) -> Result<(), ChangeError> {
+        self.change(|control| match change {
+            Change::Insert(backend) => control.insert(backend).map(drop),
+            Change::Replace(backends) => control.replace(backends),
+            Change::Remove(id) => {
+                control.remove(id);
+                Ok(())
+            }
+            Change::Drain(id) => {
+                control.drain(id);
+                Ok(())
+            }
+        })
+    }
+
+    /// Edits the pool and publishes what came of it. Members that left are dropped after the lock is free, with what
+    /// the host keeps beside them.
+    fn change<R>(&self, edit: impl FnOnce(&mut Control<T>) -> R) -> R {
+        let mut control = self.shared.control.lock();
+        let result = edit(&mut control);
+        #[cfg(any(test, feature = "testing"))]
+        control.check_invariants();
+        self.shared.published.publish(control.snapshot());
+        result
+    }
+
+    // ---- what is known ----
+
+    /// All backends, in the order of their ids.
+    #[must_use]
+    pub fn backends(&self) -> Vec<BackendStats> {
+        self.shared.control.lock().members().iter().map(BackendStats::of).collect()
+    }
+
+    /// Completes when a backend that leaves (drained or with weight 0) has no request in flight, or is gone. Requests
+    /// that go to it because a client asks for it by [`sticky`](Request::sticky) count.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: nothing changes.
+    pub async fn drained(&self, id: BackendId) {
+        poll_fn(|cx| self.poll_drained(id, cx)).await;
+    }
+
+    fn poll_drained(&self, id: BackendId, cx: &Context<'_>) -> Poll<()> {
+        let slot = {
+            let mut control = self.shared.control.lock();
+            let Some(member) = control.member_mut(id) else { return Poll::Ready(()) };
+            Arc::clone(&member.slot)
+        };
+        slot.watch(cx.waker());
+        if slot.in_flight() == 0 { Poll::Ready(()) } else { Poll::Pending }
+    }
+}
+
+impl<T> fmt::Debug for Balancer<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Balancer").field("backends", &self.backends()).finish_non_exhaustive()
+    }
+}
+
+/// What is known of one backend, at one moment.
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct BackendStats {
+    /// Who it is.
+    pub id: BackendId,
+    /// Where it is.
+    pub address: SocketAddr,
+    /// How much it takes beside others.
+    pub weight: u32,
+    /// Its pool: 0 is primary.
+    pub priority: u8,
+    /// Its zone.
+    pub zone: Option<Zone>,
+    /// Whether it takes requests, and if not, why.
+    pub state: BackendState,
+    /// Requests in flight.
+    pub in_flight: usize,
+}
+
+/// Whether a backend takes requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
+#[non_exhaustive]
+pub enum BackendState {
+    /// It takes its share.
+    Healthy,
+    /// It is new or was ejected, and takes a growing part of its share.
+    Warming,
+    /// It answers badly or late, and takes none for a while.
+    Ejected,
+    /// Nobody serves there.
+    Down,
+    /// It leaves: drained, or of weight 0.
+    Draining,
+}
+
+impl BackendStats {
+    fn of<T>(member: &Member<T>) -> Self {
+        let endpoint = member.slot.endpoint();
+        let state = match member.standing {
+            _ if member.draining || member.weight == 0 => BackendState::Draining,
+            Standing::Fit { percent: 100 } => BackendState::Healthy,
+            Standing::Fit { .. } => BackendState::Warming,
+            Standing::Ejected => BackendState::Ejected,
+            Standing::Down => BackendState::Down,
+        };
+        Self {
+            id: endpoint.id(),
+            address: endpoint.address(),
+            weight: member.weight,
+            priority: member.priority,
+            zone: member.zone.clone(),
+            state,
+            in_flight: member.slot.in_flight(),
+        }
+    }
+}
+
+/// Sets up a [`Balancer`].
+#[derive(Clone, Debug, Default)]
+#[must_use]
+pub struct Builder {
+    config: Config,
+    seed: Option<u64>,
+    started_at: Option<Instant>,
+}
+
+impl Builder {
+    /// All settings that are data.
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// How a backend is chosen; default round robin.
+    pub fn policy(mut self, policy: crate::Policy) -> Self {
+        self.config.policy = policy;
+        self
+    }
+
+    /// Where this balancer stands; see [`Config::zone`].
+    pub fn zone(mut self, zone: Zone) -> Self {
+        self.config.zone = Some(zone);
+        self
+    }
+
+    /// What all randomness is drawn from; by default a seed from the operating system. With a seed, the same calls in
+    /// the same order give the same picks.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// The instant that times are counted from: no later than any that the balancer will be told. Default: now. For
+    /// hosts with a clock of their own.
+    pub fn started_at(mut self, now: Instant) -> Self {
+        self.started_at = Some(now);
+        self
+    }
+
+    /// The balancer, still without backends.
+    ///
+    /// # Errors
+    /// [`ConfigError`], for settings that no balancer can have.
+    pub fn build<T>(self) -> Result<Balancer<T>, ConfigError> {
+        self.config.check()?;
+        let origin = self.started_at.unwrap_or_else(crate::clock::now);
+        let pool = Arc::new(Pool::new(origin, self.config.policy.bounds_load()));
+        let control = Control::new(self.config, pool);
+        let published = Published::new(control.snapshot());
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let shared = Shared {
+            published,
+            control: Mutex::new(control),
+            stripes: Stripes::new(2 * threads),
+            cursors: AtomicU64::new(0),
+            seed: self.seed.unwrap_or_else(crate::rng::seed_from_os),
+        };
+        Ok(Balancer { shared: Arc::new(shared) })
+    }
+}

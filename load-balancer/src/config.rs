@@ -1,0 +1,86 @@
+//! What a balancer is told when it is made.
+
+use crate::{Policy, Zone};
+
+/// The settings of a balancer, all of them data.
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
+pub struct Config {
+    /// How a backend is chosen. Default: round robin.
+    pub policy: Policy,
+    /// Where this balancer stands; backends in the same zone are preferred. Default: nowhere, which prefers nobody.
+    pub zone: Option<Zone>,
+    /// The share of the own zone's backends, in percent from 0 to 100, that must take requests for the own zone to be
+    /// preferred; below it requests go to all zones. Lower keeps traffic near, and may overload who is left there.
+    /// Default: 70.
+    pub zone_threshold_percent: u8,
+    /// The share of a priority's backends, in percent from 0 to 100, that must take requests. Below it the next priority
+    /// serves, and if none has that share, suspicion is ignored: backends that were ejected by their answers get
+    /// requests again, because those that are left could not carry the load alone (a *panic*). Those that are down
+    /// stay out. 0 never panics, and gives up a priority when nobody is left in it. Default: 50.
+    pub panic_threshold_percent: u8,
+    /// What happens when every backend is down. Default: they are tried.
+    pub when_all_down: WhenAllDown,
+    /// How many backends there may be. Default: 65,536.
+    pub max_backends: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            policy: Policy::default(),
+            zone: None,
+            zone_threshold_percent: 70,
+            panic_threshold_percent: 50,
+            when_all_down: WhenAllDown::default(),
+            max_backends: 1 << 16,
+        }
+    }
+}
+
+/// What happens when every backend is known to be down.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
+#[non_exhaustive]
+pub enum WhenAllDown {
+    /// They are tried all the same: the checks may be wrong, and a try costs little.
+    #[default]
+    Try,
+    /// Picks fail with [`PickError::NoneAvailable`](crate::PickError::NoneAvailable).
+    Refuse,
+}
+
+/// Settings that no balancer can have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// A share above 100 percent.
+    #[error("`{field}` is {percent} percent, more than all")]
+    PercentAbove100 {
+        /// The setting.
+        field: &'static str,
+        /// What it was.
+        percent: u8,
+    },
+    /// Room for no backend.
+    #[error("`max_backends` is 0")]
+    NoRoom,
+}
+
+impl Config {
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        let percents = [
+            ("zone_threshold_percent", self.zone_threshold_percent),
+            ("panic_threshold_percent", self.panic_threshold_percent),
+        ];
+        if let Some((field, percent)) = percents.into_iter().find(|(_, percent)| *percent > 100) {
+            return Err(ConfigError::PercentAbove100 { field, percent });
+        }
+        if self.max_backends == 0 {
+            return Err(ConfigError::NoRoom);
+        }
+        Ok(())
+    }
+}
