@@ -197,9 +197,8 @@ impl<T> Control<T> {
         // Weights in hundredths as long as one is ramped up, so that light backends have steps, too.
         let scale = if choice.members.iter().any(is_ramping) { 100 } else { 1 };
         let places = choice.members.iter().filter(|member| keeps_closed || member.slot.endpoint().is_open());
-        let places: Box<[_]> = places
-            .map(|member| Place { slot: Arc::clone(&member.slot), weight: self.effective_weight(member, scale) })
-            .collect();
+        let places: Box<[_]> =
+            places.map(|member| Place::new(Arc::clone(&member.slot), self.effective_weight(member, scale))).collect();
         let table = Table::build(&self.config.policy, &places);
         let members = self.members.iter().map(|member| Arc::clone(&member.slot)).collect();
         Snapshot::new(places, table, members, keeps_closed)

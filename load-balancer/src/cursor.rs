@@ -24,9 +24,11 @@ impl Cursor {
     #[inline]
     pub(crate) fn next(&mut self, len: usize) -> usize {
         let mut at = self.position;
-        if at >= len {
+        if at > len {
             at = wrap(at, len);
         }
+        // A move without a branch: rounds are short, and the end of one would be mispredicted each time.
+        let at = if at == len { 0 } else { at };
         self.position = at + 1;
         at
     }
@@ -57,7 +59,7 @@ impl Cursor {
     }
 }
 
-/// At the end of a round the next one begins; after the round got shorter, somewhere in it.
+/// Where a picker begins, and where it goes on after the round got shorter.
 #[cold]
 fn wrap(at: usize, len: usize) -> usize {
     at.checked_rem(len).unwrap_or(0)

@@ -32,3 +32,4 @@ pub use picker::{PickError, Picker};
 pub use policy::Policy;
 pub use request::{Key, Request};
 pub use rng::Rng;
+pub use snapshot::Choice;

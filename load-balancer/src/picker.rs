@@ -5,11 +5,10 @@ use std::time::Instant;
 
 use crate::balancer::Shared;
 use crate::cursor::Cursor;
-use crate::endpoint::{Endpoint, Slot};
 use crate::pick::Pick;
 use crate::publish::Reader;
 use crate::request::Request;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Choice, Snapshot};
 use crate::sync::Arc;
 
 /// Picks backends for one thread, connection or service; made by [`Balancer::picker`](crate::Balancer::picker).
@@ -56,8 +55,8 @@ impl<T> Picker<T> {
     /// # Complexity
     /// No atomic write and no allocation; what the policy needs beside that.
     #[inline]
-    pub fn next(&mut self, request: &Request<'_>) -> Result<&Endpoint<T>, PickError> {
-        self.hand.choose(&self.shared, request).map(Slot::endpoint)
+    pub fn next(&mut self, request: &Request<'_>) -> Result<Choice<'_, T>, PickError> {
+        self.hand.choose(&self.shared, request)
     }
 
     /// The backend for a request, which is in flight there while the [`Pick`] lives. `now` is when it starts.
@@ -85,11 +84,11 @@ impl<T> Hand<T> {
         request: &Request<'_>,
         now: Instant,
     ) -> Result<Pick<T>, PickError> {
-        self.choose(shared, request).map(|slot| Pick::new(slot.hold(), now))
+        self.choose(shared, request).map(|choice| Pick::new(choice.slot().hold(), now))
     }
 
     #[inline]
-    fn choose(&mut self, shared: &Shared<T>, request: &Request<'_>) -> Result<&Slot<T>, PickError> {
+    fn choose(&mut self, shared: &Shared<T>, request: &Request<'_>) -> Result<Choice<'_, T>, PickError> {
         let snapshot = self.reader.read(&shared.published);
         snapshot.choose(request, &mut self.cursor).ok_or_else(|| snapshot.why_nobody())
     }

@@ -7,6 +7,9 @@
 mod least_request;
 mod p2c;
 
+use std::net::SocketAddr;
+
+use crate::BackendId;
 use crate::cursor::Cursor;
 use crate::endpoint::Slot;
 use crate::request::Key;
@@ -49,6 +52,16 @@ pub(crate) struct Place<T> {
     pub(crate) slot: Arc<Slot<T>>,
     /// At least 1.
     pub(crate) weight: u32,
+    /// Copies of what most callers ask for: the places lie side by side, endpoints all over the memory.
+    pub(crate) id: BackendId,
+    pub(crate) address: SocketAddr,
+}
+
+impl<T> Place<T> {
+    pub(crate) fn new(slot: Arc<Slot<T>>, weight: u32) -> Self {
+        let (id, address) = (slot.endpoint().id(), slot.endpoint().address());
+        Self { slot, weight, id, address }
+    }
 }
 
 /// A policy for one set of backends.
@@ -72,7 +85,13 @@ impl Table {
     ///
     /// There is at least one place.
     #[inline]
-    pub(crate) fn choose<T>(&self, places: &[Place<T>], cursor: &mut Cursor, _key: Option<Key>, _attempt: u32) -> usize {
+    pub(crate) fn choose<T>(
+        &self,
+        places: &[Place<T>],
+        cursor: &mut Cursor,
+        _key: Option<Key>,
+        _attempt: u32,
+    ) -> usize {
         match self {
             Self::RoundRobin => cursor.next(places.len()),
             Self::P2c => p2c::choose(places, cursor),
