@@ -20,6 +20,8 @@ mod rng;
 mod snapshot;
 mod stripes;
 mod sync;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 
 pub use backend::{Backend, BackendId, Change, ParseBackendIdError, Zone};
 pub use balancer::{BackendState, BackendStats, Balancer, Builder};

@@ -6,6 +6,7 @@
 
 mod least_request;
 mod p2c;
+mod random;
 
 use std::net::SocketAddr;
 
@@ -26,6 +27,8 @@ pub enum Policy {
     /// One after the other; weights do not count. Equal numbers of requests, to within the number of pickers.
     #[default]
     RoundRobin,
+    /// A random one, in proportion to the weights.
+    Random,
     /// Two at random, and of these the one with fewer requests in flight for its weight.
     ///
     /// # Source
@@ -68,14 +71,16 @@ impl<T> Place<T> {
 #[derive(Debug)]
 pub(crate) enum Table {
     RoundRobin,
+    Random(random::Alias),
     P2c,
     LeastRequest,
 }
 
 impl Table {
-    pub(crate) fn build<T>(policy: &Policy, _places: &[Place<T>]) -> Self {
+    pub(crate) fn build<T>(policy: &Policy, places: &[Place<T>]) -> Self {
         match policy {
             Policy::RoundRobin => Self::RoundRobin,
+            Policy::Random => Self::Random(random::Alias::build(places.iter().map(|place| place.weight))),
             Policy::P2c => Self::P2c,
             Policy::LeastRequest => Self::LeastRequest,
         }
@@ -94,6 +99,7 @@ impl Table {
     ) -> usize {
         match self {
             Self::RoundRobin => cursor.next(places.len()),
+            Self::Random(alias) => alias.choose(cursor),
             Self::P2c => p2c::choose(places, cursor),
             Self::LeastRequest => least_request::choose(places, cursor),
         }

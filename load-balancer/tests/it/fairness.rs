@@ -1,0 +1,115 @@
+//! How evenly the policies spread requests.
+
+use std::time::Instant;
+
+use tenfold_load_balancer::{Backend, Balancer, Policy, Request};
+
+use crate::{backend, balancer, number};
+
+/// Requests that each backend got, of `count` picked by `pick`.
+fn spread(backends: u16, count: u32, mut pick: impl FnMut() -> u16) -> Vec<u32> {
+    let mut counts = vec![0; usize::from(backends)];
+    (0..count).for_each(|_| counts[usize::from(pick())] += 1);
+    counts
+}
+
+fn extremes(counts: &[u32]) -> (u32, u32) {
+    (*counts.iter().min().unwrap(), *counts.iter().max().unwrap())
+}
+
+#[test]
+fn round_robin_by_one_picker_is_exact() {
+    let balancer = balancer(Policy::RoundRobin, 7);
+    let mut picker = balancer.picker();
+    let counts = spread(7, 7000, || number(picker.next(&Request::default()).unwrap().address()));
+    assert_eq!(counts, [1000; 7]);
+}
+
+/// The bound of the documentation: no backend is ahead of another by more than the number of pickers.
+#[test]
+fn round_robin_by_many_pickers_differs_by_at_most_their_number() {
+    for pickers in [1, 2, 5, 16, 64] {
+        let balancer = balancer(Policy::RoundRobin, 7);
+        let mut all: Vec<_> = (0..pickers).map(|_| balancer.picker()).collect();
+        let mut turn = 0;
+        let counts = spread(7, 30_000, || {
+            // Some pick much more often than others.
+            turn += 1;
+            let at = (turn * turn) % pickers;
+            number(all[at].next(&Request::default()).unwrap().address())
+        });
+        let (min, max) = extremes(&counts);
+        assert!(max - min <= pickers as u32, "{pickers} pickers: {counts:?}");
+    }
+}
+
+#[test]
+fn round_robin_by_pickers_of_one_request_each_is_exact() {
+    let balancer = balancer(Policy::RoundRobin, 6);
+    let first = balancer.picker();
+    let counts = spread(6, 30_000, || number(first.clone().next(&Request::default()).unwrap().address()));
+    let (min, max) = extremes(&counts);
+    assert!(max - min <= 1, "{counts:?}");
+}
+
+#[test]
+fn round_robin_by_eight_threads_is_within_two_percent() {
+    let balancer = balancer(Policy::RoundRobin, 10);
+    let counts = std::sync::Mutex::new(vec![0; 10]);
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                let mut picker = balancer.picker();
+                let own = spread(10, 30_000 / 8, || {
+                    number(picker.pick(&Request::default(), Instant::now()).unwrap().address())
+                });
+                counts.lock().unwrap().iter_mut().zip(own).for_each(|(sum, count)| *sum += count);
+            });
+        }
+    });
+    let (min, max) = extremes(&counts.into_inner().unwrap());
+    assert!(f64::from(max) / f64::from(min) <= 1.02, "{min} to {max}");
+}
+
+#[test]
+fn random_follows_the_weights() {
+    let balancer: Balancer = Balancer::builder().policy(Policy::Random).seed(3).build().unwrap();
+    balancer
+        .replace((0..4).map(|number| backend(number).with_weight(u32::from(number))).collect::<Vec<Backend>>())
+        .unwrap();
+    let mut picker = balancer.picker();
+    let counts = spread(4, 60_000, || number(picker.next(&Request::default()).unwrap().address()));
+    for (count, expected) in counts.into_iter().zip([0, 10_000, 20_000, 30_000_i32]) {
+        assert!((count as i32 - expected).abs() < 500, "{count} for {expected}");
+    }
+}
+
+/// Held requests pile up where weights say so: after any number of picks no backend has more than its share by one.
+#[test]
+fn least_request_fills_up_evenly_by_weight() {
+    let balancer: Balancer = Balancer::builder().policy(Policy::LeastRequest).seed(3).build().unwrap();
+    balancer
+        .replace((1..=4).map(|number| backend(number).with_weight(u32::from(number))).collect::<Vec<Backend>>())
+        .unwrap();
+    let mut picker = balancer.picker();
+    let held: Vec<_> = (0..100).map(|_| picker.pick(&Request::default(), Instant::now()).unwrap()).collect();
+    for backend in balancer.backends() {
+        assert_eq!(backend.in_flight, 10 * backend.weight as usize);
+    }
+    drop(held);
+    assert!(balancer.backends().iter().all(|backend| backend.in_flight == 0));
+}
+
+/// With n balls in n bins, two choices keep the fullest bin at ln ln n / ln 2 and a constant, one choice at
+/// ln n / ln ln n: the figures for 1000 are about 4 and 6.
+#[test]
+fn two_choices_keep_the_fullest_low() {
+    let fullest = |policy| {
+        let balancer = balancer(policy, 1000);
+        let mut picker = balancer.picker();
+        let _held: Vec<_> = (0..1000).map(|_| picker.pick(&Request::default(), Instant::now()).unwrap()).collect();
+        balancer.backends().iter().map(|backend| backend.in_flight).max().unwrap()
+    };
+    let (two, one) = (fullest(Policy::P2c), fullest(Policy::Random));
+    assert!(two <= 4 && one > two, "two choices: {two}, one: {one}");
+}

@@ -1,0 +1,113 @@
+//! Zones, priorities, weights of zero, clients that come back, and bad input.
+
+use std::time::Instant;
+
+use tenfold_load_balancer::{Backend, Balancer, ChangeError, Config, ConfigError, PickError, Policy, Request, Zone};
+
+use crate::{address, backend, balancer, id, number};
+
+/// The numbers that many picks come to, in order.
+fn reached(balancer: &Balancer) -> Vec<u16> {
+    let mut picker = balancer.picker();
+    let mut numbers: Vec<_> = (0..200).map(|_| number(picker.next(&Request::default()).unwrap().address())).collect();
+    numbers.sort_unstable();
+    numbers.dedup();
+    numbers
+}
+
+fn in_zones(own: Option<&str>, zones: &[&str]) -> Balancer {
+    let config = Config { zone: own.map(Zone::new), ..Config::default() };
+    let balancer: Balancer = Balancer::builder().config(config).seed(1).build().unwrap();
+    let with_zone = |(zone, number)| backend(number).with_zone(Zone::new(zone));
+    balancer.replace(zones.iter().copied().zip(0..).map(with_zone).collect()).unwrap();
+    balancer
+}
+
+#[test]
+fn the_own_zone_is_preferred() {
+    assert_eq!(reached(&in_zones(Some("a"), &["a", "b", "a", "c"])), [0, 2]);
+    assert_eq!(reached(&in_zones(None, &["a", "b", "a", "c"])), [0, 1, 2, 3]);
+    assert_eq!(reached(&in_zones(Some("z"), &["a", "b"])), [0, 1]);
+}
+
+#[test]
+fn a_backup_serves_when_no_primary_does() {
+    let balancer = balancer(Policy::RoundRobin, 2);
+    balancer.insert(backend(7).with_priority(1)).unwrap();
+    balancer.insert(backend(8).with_priority(2)).unwrap();
+    assert_eq!(reached(&balancer), [0, 1]);
+    balancer.drain(id(0));
+    balancer.insert(backend(1).with_weight(0)).unwrap();
+    assert_eq!(reached(&balancer), [7]);
+    balancer.remove(id(7));
+    assert_eq!(reached(&balancer), [8]);
+    balancer.insert(backend(0)).unwrap();
+    assert_eq!(reached(&balancer), [0]);
+}
+
+#[test]
+fn a_client_comes_back_to_a_backend_that_drains() {
+    let balancer = balancer(Policy::P2c, 3);
+    balancer.drain(id(1));
+    let mut picker = balancer.picker();
+    let sticky = Request { sticky: Some(id(1)), ..Request::default() };
+    assert_eq!(picker.pick(&sticky, Instant::now()).unwrap().address(), address(1));
+    assert_ne!(picker.pick(&Request::default(), Instant::now()).unwrap().address(), address(1));
+    balancer.remove(id(1));
+    assert_ne!(picker.pick(&sticky, Instant::now()).unwrap().address(), address(1));
+}
+
+#[test]
+fn nobody_to_pick_is_an_error() {
+    let balancer = Balancer::new(vec![]).unwrap();
+    let pick = || balancer.pick(&Request::default(), Instant::now()).map(|pick| pick.address());
+    assert_eq!(pick(), Err(PickError::NoBackends));
+    balancer.insert(backend(1).with_weight(0)).unwrap();
+    assert_eq!(pick(), Err(PickError::NoneAvailable));
+    balancer.insert(backend(2)).unwrap();
+    assert_eq!(pick(), Ok(address(2)));
+    balancer.drain(id(2));
+    assert_eq!(pick(), Err(PickError::NoneAvailable));
+}
+
+#[test]
+fn duplicates_and_crowds_are_refused_whole() {
+    let balancer = balancer(Policy::RoundRobin, 2);
+    let twice = vec![backend(5), backend(5)];
+    assert_eq!(balancer.replace(twice), Err(ChangeError::DuplicateId(id(5))));
+    let same_place = vec![backend(5), backend(5).with_name("other")];
+    assert_eq!(balancer.replace(same_place), Err(ChangeError::DuplicateAddress(address(5))));
+    assert_eq!(balancer.insert(backend(1).with_name("other")), Err(ChangeError::DuplicateAddress(address(1))));
+    assert_eq!(reached(&balancer), [0, 1]);
+}
+
+#[test]
+fn a_backend_that_moves_is_a_new_one_and_its_requests_end_at_the_old_place() {
+    let named = |number: u16| -> Backend { backend(number).with_name("web") };
+    let balancer = Balancer::new(vec![named(1)]).unwrap();
+    let pick = balancer.pick(&Request::default(), Instant::now()).unwrap();
+    assert_eq!(balancer.insert(named(2)), Ok(true));
+    assert_eq!((pick.address(), balancer.backends()[0].address), (address(1), address(2)));
+    assert_eq!(balancer.backends()[0].in_flight, 0);
+    // The old address is free for another.
+    assert_eq!(balancer.insert(backend(1)), Ok(true));
+    drop(pick);
+}
+
+#[test]
+fn weights_up_to_the_largest_do_not_overflow() {
+    for policy in [Policy::RoundRobin, Policy::Random, Policy::P2c, Policy::LeastRequest] {
+        let balancer: Balancer = Balancer::builder().policy(policy).seed(1).build().unwrap();
+        balancer.replace((0..50).map(|number| backend(number).with_weight(u32::MAX)).collect::<Vec<_>>()).unwrap();
+        assert!(reached(&balancer).len() > 40);
+    }
+}
+
+#[test]
+fn settings_out_of_range_are_refused() {
+    let build = |config| Balancer::builder().config(config).build::<()>().map(drop);
+    let above = Config { panic_threshold_percent: 101, ..Config::default() };
+    let refusal = ConfigError::PercentAbove100 { field: "panic_threshold_percent", percent: 101 };
+    assert_eq!(build(above), Err(refusal));
+    assert_eq!(build(Config { max_backends: 0, ..Config::default() }), Err(ConfigError::NoRoom));
+}
