@@ -2,12 +2,14 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod address;
 mod backend;
 mod balancer;
 mod clock;
 mod config;
 mod control;
 mod cursor;
+mod discover;
 mod endpoint;
 mod outcome;
 mod pick;
@@ -23,10 +25,16 @@ mod sync;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
+pub use address::{AddressPolicy, NotPrivate};
 pub use backend::{Backend, BackendId, Change, ParseBackendIdError, Zone};
 pub use balancer::{BackendState, BackendStats, Balancer, Builder};
 pub use config::{Config, ConfigError, WhenAllDown};
 pub use control::ChangeError;
+pub use discover::{
+    BoxDiscover, ChangeReceiver, ChangeSender, Discover, DiscoverError, Drive, DriveConfig, DriveCounters, DriveStats,
+    EmptyAnswer, LineErrorKind, ParseBackendsError, SendError, Sending, StaticSource, TrySendError, channel,
+    parse_backends,
+};
 pub use endpoint::Endpoint;
 pub use outcome::{Failure, Outcome};
 pub use pick::Pick;

@@ -1,0 +1,119 @@
+//! What of a source's changes reaches the balancer: the rules that keep a bad source from emptying the pool.
+
+use std::collections::BTreeSet;
+
+use super::EmptyAnswer;
+use crate::{BackendId, Change};
+
+#[cfg(test)]
+mod tests;
+
+/// The set of backends as the balancer knows it from this source, and the rules for changing it.
+///
+/// # Invariants
+/// - **I1** Under [`EmptyAnswer::Keep`], once a backend takes requests, one always does.
+/// - **I2** At most `max_backends` are listed.
+/// - **I3** A backend is active or drained, not both.
+#[derive(Debug)]
+pub(crate) struct Gate {
+    empty_answer: EmptyAnswer,
+    max_backends: usize,
+    /// Those that take requests.
+    active: BTreeSet<BackendId>,
+    drained: BTreeSet<BackendId>,
+    /// Whether the source means the empty set, and the last backends were kept: those it names next replace them.
+    is_outdated: bool,
+}
+
+/// Why a change is withheld.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Withheld {
+    Empty,
+    TooMany,
+}
+
+/// What an admitted change does to the set once the balancer took it.
+#[derive(Debug)]
+pub(crate) enum Effect {
+    Insert(BackendId),
+    Remove(BackendId),
+    Drain(BackendId),
+    Replace(BTreeSet<BackendId>),
+}
+
+impl Gate {
+    pub(crate) fn new(empty_answer: EmptyAnswer, max_backends: usize) -> Self {
+        Self { empty_answer, max_backends, active: BTreeSet::new(), drained: BTreeSet::new(), is_outdated: false }
+    }
+
+    /// What to tell the balancer instead of `change`, and the effect to [`commit`](Self::commit) if it agrees.
+    pub(crate) fn admit<T>(&mut self, change: Change<T>) -> Result<(Change<T>, Effect), Withheld> {
+        match change {
+            Change::Insert(backend) if self.is_outdated => self.admit(Change::Replace(vec![backend])),
+            Change::Insert(backend) => {
+                let id = backend.id();
+                let is_new = !self.active.contains(&id) && !self.drained.contains(&id);
+                if is_new && self.active.len() + self.drained.len() >= self.max_backends {
+                    return Err(Withheld::TooMany);
+                }
+                Ok((Change::Insert(backend), Effect::Insert(id)))
+            }
+            Change::Remove(id) => {
+                self.keep_last(id)?;
+                Ok((Change::Remove(id), Effect::Remove(id)))
+            }
+            Change::Drain(id) => {
+                self.keep_last(id)?;
+                Ok((Change::Drain(id), Effect::Drain(id)))
+            }
+            Change::Replace(backends) => {
+                if backends.is_empty() && self.keeps() {
+                    self.is_outdated = !self.active.is_empty();
+                    return Err(Withheld::Empty);
+                }
+                if backends.len() > self.max_backends {
+                    return Err(Withheld::TooMany);
+                }
+                let ids = backends.iter().map(crate::Backend::id).collect();
+                Ok((Change::Replace(backends), Effect::Replace(ids)))
+            }
+        }
+    }
+
+    /// Notes that the balancer took the change.
+    pub(crate) fn commit(&mut self, effect: Effect) {
+        match effect {
+            Effect::Insert(id) => {
+                self.drained.remove(&id);
+                self.active.insert(id);
+            }
+            Effect::Remove(id) => {
+                self.active.remove(&id);
+                self.drained.remove(&id);
+            }
+            Effect::Drain(id) => {
+                if self.active.remove(&id) {
+                    self.drained.insert(id);
+                }
+            }
+            Effect::Replace(ids) => {
+                self.active = ids;
+                self.drained.clear();
+                self.is_outdated = false;
+            }
+        }
+    }
+
+    fn keeps(&self) -> bool {
+        self.empty_answer == EmptyAnswer::Keep
+    }
+
+    /// Refuses to take `id` away if nothing else takes requests, or if it is only there because it was kept before.
+    fn keep_last(&mut self, id: BackendId) -> Result<(), Withheld> {
+        if !self.keeps() || !self.active.contains(&id) {
+            return Ok(());
+        }
+        self.is_outdated |= self.active.len() == 1;
+        if self.is_outdated { Err(Withheld::Empty) } else { Ok(()) }
+    }
+}

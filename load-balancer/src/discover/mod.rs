@@ -1,0 +1,157 @@
+//! Where backends come from: sources of changes, and what stands between a source and the balancer.
+//!
+//! A source says what changes; [`Drive`] takes its changes to the balancer and sees to it that a bad source does no
+//! harm: the last good set stays when the source fails, answers nothing or answers too much.
+//!
+//! ```text
+//! StaticSource   a list                        ─┐
+//! channel        what the host sends            │
+//! FileSource     a file, re-read as it changes  ├─ Discover ─> Drive ─> Change ─> Balancer
+//! DnsSource      A, AAAA, SRV       (`dns`)     │              keeps the last good set,
+//! KubeSource     EndpointSlices     (`kube`)    │              backs off, counts, reports
+//! a closure, your own type                     ─┘
+//! ```
+
+use std::future::Future;
+use std::pin::Pin;
+
+use crate::Change;
+
+mod channel;
+mod drive;
+mod error;
+mod fixed;
+mod gate;
+mod parse;
+#[cfg(test)]
+mod testing;
+
+pub use channel::{ChangeReceiver, ChangeSender, SendError, Sending, TrySendError, channel};
+pub use drive::{Drive, DriveConfig, DriveCounters, DriveStats};
+pub use error::DiscoverError;
+pub use fixed::StaticSource;
+pub use parse::{LineErrorKind, ParseBackendsError, parse_backends};
+
+/// A source of changes of the set of backends.
+///
+/// One method, and an `async fn` will do. A closure that returns a future is a source too. Where the kind of source
+/// is chosen at run time, [`BoxDiscover`] holds any.
+///
+/// # Laws
+/// - **L1** The changes in order, from an empty set on, lead to the set that the source means. Begin with a
+///   [`Change::Replace`] and say only what differs from then on.
+/// - **L2** Cancel safety: dropping the future of [`next_change`](Self::next_change) loses no change; the next call
+///   reports it.
+/// - **L3** After an error `next_change` may be called again and goes on where it was. The caller waits in between
+///   ([`Drive`] does, longer each time), the source need not.
+/// - **L4** `None` is the end: no further change will come, and what was reported stays.
+///
+/// # Examples
+/// ```
+/// use tenfold_load_balancer::{Backend, Change, Discover, DiscoverError};
+///
+/// /// Takes turns: a deployment that is blue, then green.
+/// struct BlueGreen(bool);
+///
+/// impl Discover for BlueGreen {
+///     async fn next_change(&mut self) -> Option<Result<Change, DiscoverError>> {
+///         self.0 = !self.0;
+///         let address = if self.0 { "10.0.0.1:80" } else { "10.0.0.2:80" };
+///         Some(address.parse().map(|at| Change::Replace(vec![Backend::new(at)])).map_err(DiscoverError::invalid))
+///     }
+/// }
+/// ```
+pub trait Discover<T = ()>: Send {
+    /// Waits for the next change. `None`: none will come.
+    ///
+    /// # Cancel safety
+    /// By law L2, this is cancel safe.
+    fn next_change(&mut self) -> impl Future<Output = Option<Result<Change<T>, DiscoverError>>> + Send;
+
+    /// What an answer without a backend means, unless the host says otherwise: by default [`EmptyAnswer::Keep`].
+    fn empty_answer(&self) -> EmptyAnswer {
+        EmptyAnswer::Keep
+    }
+}
+
+/// A closure that returns a future is a source.
+impl<T, F, W> Discover<T> for F
+where
+    F: FnMut() -> W + Send,
+    W: Future<Output = Option<Result<Change<T>, DiscoverError>>> + Send,
+{
+    fn next_change(&mut self) -> impl Future<Output = Option<Result<Change<T>, DiscoverError>>> + Send {
+        self()
+    }
+}
+
+/// What it means that a source, which may be wrong, names no backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
+pub enum EmptyAnswer {
+    /// A mistake: the last backends stay until the source names others. Requests to backends that are gone fail fast
+    /// and health takes care of them; an empty pool fails every request. The default of files, DNS and Kubernetes.
+    Keep,
+    /// What it says: the pool becomes empty. The default of the static list and of the channel, where the host itself
+    /// speaks.
+    Apply,
+}
+
+/// Any source: for where its type is chosen at run time. A change costs one allocation.
+///
+/// # Examples
+/// ```
+/// use tenfold_load_balancer::{BoxDiscover, StaticSource, channel};
+///
+/// let list = std::env::args().nth(1);
+/// let source: BoxDiscover = match list {
+///     Some(list) => BoxDiscover::new(StaticSource::parse(&list)?),
+///     None => BoxDiscover::new(channel(16).1),
+/// };
+/// # let _ = source;
+/// # Ok::<(), tenfold_load_balancer::ParseBackendsError>(())
+/// ```
+pub struct BoxDiscover<T: 'static = ()>(Box<dyn Erased<T>>);
+
+impl<T: 'static> BoxDiscover<T> {
+    /// Hides the type of this source.
+    #[must_use]
+    pub fn new(source: impl Discover<T> + 'static) -> Self {
+        Self(Box::new(source))
+    }
+}
+
+impl<T: 'static> Discover<T> for BoxDiscover<T> {
+    fn next_change(&mut self) -> impl Future<Output = Option<Result<Change<T>, DiscoverError>>> + Send {
+        self.0.next_boxed()
+    }
+
+    fn empty_answer(&self) -> EmptyAnswer {
+        self.0.empty_answer()
+    }
+}
+
+impl<T: 'static> std::fmt::Debug for BoxDiscover<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BoxDiscover").finish_non_exhaustive()
+    }
+}
+
+type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = Option<Result<Change<T>, DiscoverError>>> + Send + 'a>>;
+
+/// [`Discover`] in a form that a trait object can have.
+trait Erased<T: 'static>: Send {
+    fn next_boxed(&mut self) -> BoxFuture<'_, T>;
+    fn empty_answer(&self) -> EmptyAnswer;
+}
+
+impl<T: 'static, D: Discover<T>> Erased<T> for D {
+    fn next_boxed(&mut self) -> BoxFuture<'_, T> {
+        Box::pin(self.next_change())
+    }
+
+    fn empty_answer(&self) -> EmptyAnswer {
+        Discover::empty_answer(self)
+    }
+}
