@@ -141,3 +141,35 @@ impl Waiters {
         }
     }
 }
+
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    /// E1 in every interleaving: a thread that picks and lets go, beside one that reads the count.
+    #[test]
+    fn loom_what_is_in_flight_is_counted() {
+        loom::model(|| {
+            let pool = Arc::new(Pool::new(Instant::now(), true));
+            let backend = Backend::new(SocketAddr::from(([127, 0, 0, 1], 80)));
+            let slot = Arc::new(Slot::new(backend, Arc::clone(&pool)));
+            let threads: Vec<_> = (0..2)
+                .map(|_| {
+                    let slot = Arc::clone(&slot);
+                    loom::thread::spawn(move || {
+                        let held = slot.hold();
+                        assert!((1..=2).contains(&slot.in_flight()), "E1: mine and at most one other's");
+                        drop(held);
+                    })
+                })
+                .collect();
+            assert!(slot.in_flight() <= 2, "E1: two others'");
+            for thread in threads {
+                thread.join().unwrap();
+            }
+            assert_eq!(slot.in_flight(), 0, "E1");
+        });
+    }
+}
