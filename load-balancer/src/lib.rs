@@ -32,8 +32,8 @@ pub use config::{Config, ConfigError, WhenAllDown};
 pub use control::ChangeError;
 pub use discover::{
     BoxDiscover, ChangeReceiver, ChangeSender, Discover, DiscoverError, Drive, DriveConfig, DriveCounters, DriveStats,
-    EmptyAnswer, LineErrorKind, ParseBackendsError, SendError, Sending, StaticSource, TrySendError, channel,
-    parse_backends,
+    EmptyAnswer, FileConfig, FileSource, ParseBackendsError, ParseBackendsErrorKind, SendError, Sending, StaticSource,
+    TrySendError, channel, parse_backends,
 };
 pub use endpoint::Endpoint;
 pub use outcome::{Failure, Outcome};

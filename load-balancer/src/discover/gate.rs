@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::EmptyAnswer;
-use crate::{BackendId, Change};
+use crate::{Backend, BackendId, Change};
 
 #[cfg(test)]
 mod tests;
@@ -18,7 +18,7 @@ mod tests;
 pub(crate) struct Gate {
     empty_answer: EmptyAnswer,
     max_backends: usize,
-    /// Those that take requests.
+    /// Those that take requests: neither drained nor of weight 0.
     active: BTreeSet<BackendId>,
     drained: BTreeSet<BackendId>,
     /// Whether the source means the empty set, and the last backends were kept: those it names next replace them.
@@ -36,9 +36,22 @@ pub(crate) enum Withheld {
 #[derive(Debug)]
 pub(crate) enum Effect {
     Insert(BackendId),
+    /// With weight 0.
+    InsertDrained(BackendId),
     Remove(BackendId),
     Drain(BackendId),
-    Replace(BTreeSet<BackendId>),
+    Replace {
+        active: BTreeSet<BackendId>,
+        drained: BTreeSet<BackendId>,
+    },
+}
+
+impl Effect {
+    fn replace<T>(backends: &[Backend<T>]) -> Self {
+        let (active, drained): (Vec<_>, Vec<_>) = backends.iter().partition(|backend| backend.weight() > 0);
+        let ids = |backends: Vec<&Backend<T>>| backends.into_iter().map(Backend::id).collect();
+        Self::Replace { active: ids(active), drained: ids(drained) }
+    }
 }
 
 impl Gate {
@@ -49,14 +62,20 @@ impl Gate {
     /// What to tell the balancer instead of `change`, and the effect to [`commit`](Self::commit) if it agrees.
     pub(crate) fn admit<T>(&mut self, change: Change<T>) -> Result<(Change<T>, Effect), Withheld> {
         match change {
-            Change::Insert(backend) if self.is_outdated => self.admit(Change::Replace(vec![backend])),
+            Change::Insert(backend) if self.is_outdated && backend.weight() > 0 => {
+                self.admit(Change::Replace(vec![backend]))
+            }
             Change::Insert(backend) => {
-                let id = backend.id();
+                let (id, takes_requests) = (backend.id(), backend.weight() > 0);
+                if !takes_requests {
+                    self.keep_last(id)?;
+                }
                 let is_new = !self.active.contains(&id) && !self.drained.contains(&id);
                 if is_new && self.active.len() + self.drained.len() >= self.max_backends {
                     return Err(Withheld::TooMany);
                 }
-                Ok((Change::Insert(backend), Effect::Insert(id)))
+                let effect = if takes_requests { Effect::Insert(id) } else { Effect::InsertDrained(id) };
+                Ok((Change::Insert(backend), effect))
             }
             Change::Remove(id) => {
                 self.keep_last(id)?;
@@ -67,15 +86,15 @@ impl Gate {
                 Ok((Change::Drain(id), Effect::Drain(id)))
             }
             Change::Replace(backends) => {
-                if backends.is_empty() && self.keeps() {
+                if backends.iter().all(|backend| backend.weight() == 0) && self.keeps() {
                     self.is_outdated = !self.active.is_empty();
                     return Err(Withheld::Empty);
                 }
                 if backends.len() > self.max_backends {
                     return Err(Withheld::TooMany);
                 }
-                let ids = backends.iter().map(crate::Backend::id).collect();
-                Ok((Change::Replace(backends), Effect::Replace(ids)))
+                let effect = Effect::replace(&backends);
+                Ok((Change::Replace(backends), effect))
             }
         }
     }
@@ -96,9 +115,12 @@ impl Gate {
                     self.drained.insert(id);
                 }
             }
-            Effect::Replace(ids) => {
-                self.active = ids;
-                self.drained.clear();
+            Effect::InsertDrained(id) => {
+                self.active.remove(&id);
+                self.drained.insert(id);
+            }
+            Effect::Replace { active, drained } => {
+                (self.active, self.drained) = (active, drained);
                 self.is_outdated = false;
             }
         }

@@ -20,17 +20,21 @@ use crate::Change;
 mod channel;
 mod drive;
 mod error;
+mod file;
 mod fixed;
 mod gate;
 mod parse;
 #[cfg(test)]
 mod testing;
+#[cfg(feature = "tokio")]
+mod timer;
 
 pub use channel::{ChangeReceiver, ChangeSender, SendError, Sending, TrySendError, channel};
 pub use drive::{Drive, DriveConfig, DriveCounters, DriveStats};
 pub use error::DiscoverError;
+pub use file::{FileConfig, FileSource};
 pub use fixed::StaticSource;
-pub use parse::{LineErrorKind, ParseBackendsError, parse_backends};
+pub use parse::{ParseBackendsError, ParseBackendsErrorKind, parse_backends};
 
 /// A source of changes of the set of backends.
 ///

@@ -40,7 +40,7 @@ pub fn parse_backends(text: &str) -> Result<Vec<Backend>, ParseBackendsError> {
     let mut first_lines = BTreeMap::new();
     let mut backends = Vec::new();
     for (index, line) in text.lines().enumerate() {
-        let number = NonZeroU32::MIN.saturating_add(u32::try_from(index).unwrap_or(u32::MAX));
+        let number = number(index);
         let Some(backend) = parse_line(line).map_err(|kind| ParseBackendsError { line: Some(number), kind })? else {
             continue;
         };
@@ -57,8 +57,11 @@ fn note_first(
     line: NonZeroU32,
 ) -> Result<(), ParseBackendsError> {
     let known = [
-        (Known::Address(backend.address()), LineErrorKind::DuplicateAddress as fn(NonZeroU32) -> LineErrorKind),
-        (Known::Id(backend.id()), LineErrorKind::DuplicateName),
+        (
+            Known::Address(backend.address()),
+            ParseBackendsErrorKind::DuplicateAddress as fn(NonZeroU32) -> ParseBackendsErrorKind,
+        ),
+        (Known::Id(backend.id()), ParseBackendsErrorKind::DuplicateName),
     ];
     for (known, kind) in known {
         if let Some(&first) = first_lines.get(&known) {
@@ -75,12 +78,12 @@ enum Known {
     Id(BackendId),
 }
 
-fn parse_line(line: &str) -> Result<Option<Backend>, LineErrorKind> {
+fn parse_line(line: &str) -> Result<Option<Backend>, ParseBackendsErrorKind> {
     let content = line.split_once('#').map_or(line, |(content, _)| content);
     let mut words = content.split_ascii_whitespace();
     let Some(address) = words.next() else { return Ok(None) };
     let mut fields = Fields::default();
-    let address = address.parse().map_err(|_| LineErrorKind::Address)?;
+    let address = address.parse().map_err(|_| ParseBackendsErrorKind::Address)?;
     for word in words {
         fields.read(word)?;
     }
@@ -97,14 +100,14 @@ struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    fn read(&mut self, word: &'a str) -> Result<(), LineErrorKind> {
-        let (key, value) = word.split_once('=').ok_or(LineErrorKind::UnknownField)?;
+    fn read(&mut self, word: &'a str) -> Result<(), ParseBackendsErrorKind> {
+        let (key, value) = word.split_once('=').ok_or(ParseBackendsErrorKind::UnknownField)?;
         match key {
-            "weight" => set(&mut self.weight, parse_digits(value).ok_or(LineErrorKind::Weight)?),
-            "priority" => set(&mut self.priority, parse_digits(value).ok_or(LineErrorKind::Priority)?),
+            "weight" => set(&mut self.weight, parse_digits(value).ok_or(ParseBackendsErrorKind::Weight)?),
+            "priority" => set(&mut self.priority, parse_digits(value).ok_or(ParseBackendsErrorKind::Priority)?),
             "zone" => set(&mut self.zone, named(value)?),
             "name" => set(&mut self.name, named(value)?),
-            _ => Err(LineErrorKind::UnknownField),
+            _ => Err(ParseBackendsErrorKind::UnknownField),
         }
     }
 
@@ -126,8 +129,8 @@ impl<'a> Fields<'a> {
     }
 }
 
-fn set<T>(field: &mut Option<T>, value: T) -> Result<(), LineErrorKind> {
-    if field.replace(value).is_some() { Err(LineErrorKind::RepeatedField) } else { Ok(()) }
+fn set<T>(field: &mut Option<T>, value: T) -> Result<(), ParseBackendsErrorKind> {
+    if field.replace(value).is_some() { Err(ParseBackendsErrorKind::RepeatedField) } else { Ok(()) }
 }
 
 /// Digits alone: the standard library would take a sign as well.
@@ -135,8 +138,8 @@ fn parse_digits<N: std::str::FromStr>(value: &str) -> Option<N> {
     value.bytes().all(|byte| byte.is_ascii_digit()).then(|| value.parse().ok()).flatten()
 }
 
-fn named(value: &str) -> Result<&str, LineErrorKind> {
-    if value.is_empty() { Err(LineErrorKind::EmptyName) } else { Ok(value) }
+fn named(value: &str) -> Result<&str, ParseBackendsErrorKind> {
+    if value.is_empty() { Err(ParseBackendsErrorKind::EmptyName) } else { Ok(value) }
 }
 
 /// A list of backends that does not parse: where, and why.
@@ -144,7 +147,7 @@ fn named(value: &str) -> Result<&str, LineErrorKind> {
 #[error("{}{kind}", Position(*line))]
 pub struct ParseBackendsError {
     line: Option<NonZeroU32>,
-    kind: LineErrorKind,
+    kind: ParseBackendsErrorKind,
 }
 
 impl ParseBackendsError {
@@ -156,9 +159,24 @@ impl ParseBackendsError {
 
     /// What is wrong.
     #[must_use]
-    pub const fn kind(&self) -> LineErrorKind {
+    pub const fn kind(&self) -> ParseBackendsErrorKind {
         self.kind
     }
+
+    pub(crate) const fn whole(kind: ParseBackendsErrorKind) -> Self {
+        Self { line: None, kind }
+    }
+
+    /// Not UTF-8 behind these bytes.
+    pub(crate) fn not_utf8(before: &[u8]) -> Self {
+        let lines = before.iter().filter(|byte| **byte == b'\n').count();
+        Self { line: Some(number(lines)), kind: ParseBackendsErrorKind::NotUtf8 }
+    }
+}
+
+/// The number of the line with this index.
+fn number(line_index: usize) -> NonZeroU32 {
+    NonZeroU32::MIN.saturating_add(u32::try_from(line_index).unwrap_or(u32::MAX))
 }
 
 struct Position(Option<NonZeroU32>);
@@ -169,10 +187,10 @@ impl std::fmt::Display for Position {
     }
 }
 
-/// What is wrong with a line of a list of backends.
+/// What is wrong with a list of backends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum LineErrorKind {
+pub enum ParseBackendsErrorKind {
     /// It does not begin with an IP address and a port.
     #[error("not an address and a port")]
     Address,
@@ -200,4 +218,7 @@ pub enum LineErrorKind {
     /// It is not UTF-8.
     #[error("not UTF-8")]
     NotUtf8,
+    /// The text as a whole is longer than is read.
+    #[error("the list is too long")]
+    TooLong,
 }

@@ -1,5 +1,6 @@
 //! The balancer through its public face.
 
+mod discovery;
 mod drained;
 mod fairness;
 mod model;

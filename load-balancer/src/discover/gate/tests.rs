@@ -27,11 +27,13 @@ fn the_last_backends_stay_until_others_are_named() {
 
 #[test]
 fn the_last_backend_is_neither_removed_nor_drained() {
+    let weigh_nothing = |_| Change::Insert(backend(2).with_weight(0));
     for change in [Change::Remove, Change::Drain] {
         let mut gate = Gate::new(EmptyAnswer::Keep, 10);
         pass(&mut gate, Change::Replace(backends(&[1, 2]))).unwrap();
         pass(&mut gate, change(id(1))).unwrap();
         assert_eq!(pass(&mut gate, change(id(2))), Err(Withheld::Empty));
+        assert_eq!(pass(&mut gate, weigh_nothing(())), Err(Withheld::Empty));
         assert_eq!(pass(&mut gate, Change::Remove(id(1))), Ok(Change::Remove(id(1))), "it takes no requests");
         assert_eq!(pass(&mut gate, Change::Insert(backend(3))), Ok(Change::Replace(backends(&[3]))));
     }
@@ -57,7 +59,8 @@ fn more_than_the_limit_is_withheld_as_a_whole() {
     pass(&mut gate, Change::Insert(backend(3))).unwrap();
 }
 
-/// What the balancer should know, the plain way: the source's set, and the last that was not empty.
+/// What the balancer should know, the plain way: the source's set, and the last in which one takes requests. Each host
+/// stands beside whether it does.
 #[derive(Default)]
 struct Oracle {
     meant: Vec<(u8, bool)>,
@@ -65,13 +68,12 @@ struct Oracle {
 }
 
 impl Oracle {
-    /// `None` stands for the drained, `Some` for the active ones.
     fn apply(&mut self, change: &Step) {
         let drop = |set: &mut Vec<(u8, bool)>, host| set.retain(|(other, _)| *other != host);
         match change {
-            Step::Insert(host) => {
+            Step::Insert(host, weight) => {
                 drop(&mut self.meant, *host);
-                self.meant.push((*host, true));
+                self.meant.push((*host, *weight > 0));
             }
             Step::Remove(host) => drop(&mut self.meant, *host),
             Step::Drain(host) => {
@@ -87,7 +89,7 @@ impl Oracle {
 
 #[derive(Debug)]
 enum Step {
-    Insert(u8),
+    Insert(u8, u32),
     Remove(u8),
     Drain(u8),
     Replace(Vec<u8>),
@@ -97,7 +99,7 @@ impl Step {
     fn random(rng: &mut Rng) -> Self {
         let host = u8::try_from(rng.below(4)).unwrap();
         match rng.below(8) {
-            0..=2 => Self::Insert(host),
+            0..=2 => Self::Insert(host, u32::from(rng.below(4) > 0)),
             3..=4 => Self::Remove(host),
             5..=6 => Self::Drain(host),
             _ => Self::Replace((0..4).filter(|_| rng.below(3) == 0).collect()),
@@ -106,7 +108,7 @@ impl Step {
 
     fn change(&self) -> Change {
         match self {
-            Self::Insert(host) => Change::Insert(backend(*host)),
+            Self::Insert(host, weight) => Change::Insert(backend(*host).with_weight(*weight)),
             Self::Remove(host) => Change::Remove(id(*host)),
             Self::Drain(host) => Change::Drain(id(*host)),
             Self::Replace(hosts) => Change::Replace(backends(hosts)),
@@ -126,6 +128,7 @@ fn matches_the_last_good_set_of_an_oracle() {
             let step = Step::random(&mut rng);
             oracle.apply(&step);
             match pass(&mut gate, step.change()) {
+                Ok(Change::Insert(backend)) if backend.weight() == 0 => drop(told.remove(&backend.id())),
                 Ok(Change::Insert(backend)) => drop(told.insert(backend.id())),
                 Ok(Change::Remove(id) | Change::Drain(id)) => drop(told.remove(&id)),
                 Ok(Change::Replace(backends)) => told = backends.iter().map(crate::Backend::id).collect(),

@@ -2,7 +2,7 @@ use super::*;
 use crate::Rng;
 use crate::testing::for_each_seed;
 
-fn fails(text: &str) -> (u32, LineErrorKind) {
+fn fails(text: &str) -> (u32, ParseBackendsErrorKind) {
     let error = parse_backends(text).expect_err(text);
     (error.line().unwrap().get(), error.kind())
 }
@@ -14,7 +14,7 @@ fn line(number: u32) -> NonZeroU32 {
 #[test]
 fn reads_all_fields_in_any_order() {
     let text = "\u{feff}";
-    assert_eq!(fails(text), (1, LineErrorKind::Address), "a byte order mark is no space");
+    assert_eq!(fails(text), (1, ParseBackendsErrorKind::Address), "a byte order mark is no space");
     let text = "# all\r\n  10.0.0.1:80\tname=a zone=z weight=3 priority=2 # tail\n\n[fd00::1]:81#tight\n10.0.0.2:80";
     let expected = [
         Backend::new("10.0.0.1:80".parse().unwrap())
@@ -33,7 +33,7 @@ fn reads_all_fields_in_any_order() {
 
 #[test]
 fn names_the_line_and_what_is_wrong() {
-    use LineErrorKind::*;
+    use ParseBackendsErrorKind::*;
     for (text, kind) in [
         ("10.0.0.1", Address),
         ("web:80", Address),
