@@ -11,6 +11,7 @@ mod control;
 mod cursor;
 mod discover;
 mod endpoint;
+pub mod hash;
 mod outcome;
 mod pick;
 mod picker;

@@ -4,9 +4,25 @@
 //! never changed. Choosing reads the table, the picker's own [`Cursor`] and, where the policy looks at load, the counts
 //! of the backends it compares.
 
+#[allow(dead_code, reason = "for weighted round robin alone")]
+mod apportion;
+mod claims;
+#[cfg(test)]
+mod hash_tests;
 mod least_request;
+mod logarithm;
+mod maglev;
 mod p2c;
 mod random;
+mod rounds;
+mod seat;
+mod slots;
+#[allow(dead_code, reason = "for weighted round robin alone")]
+mod smooth;
+
+pub use claims::CappedRendezvous;
+pub use maglev::Maglev;
+pub use seat::Seat;
 
 use std::net::SocketAddr;
 
