@@ -31,11 +31,16 @@ impl<T> Stripes<T> {
 
 /// A number that differs between threads, mostly: where the thread keeps its data.
 #[inline]
-fn thread_number() -> usize {
+pub(crate) fn thread_number() -> usize {
     thread_local!(static HERE: u8 = const { 0 });
     HERE.with(|here| {
         let address = std::ptr::from_ref(here) as usize;
         // Thread-local blocks lie pages apart; their addresses differ in the higher bits.
         address.wrapping_mul(0x9e37_79b9_7f4a_7c15_u64 as usize) >> (usize::BITS - 16)
     })
+}
+
+/// How many stripes counters have that every request writes: one for each hardware thread, at most 8; a power of two.
+pub(crate) fn stripe_count() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from).next_power_of_two().min(8)
 }

@@ -1,0 +1,488 @@
+//! One request, from its first try to its answer, whatever happens in between.
+//!
+//! Retries, hedges, time-outs and the deadline of a request depend on each other: a hedge is a try, a try that timed out
+//! may be replaced while its hedge still runs, what is left of the deadline decides whether another is worth its load.
+//! So they are one state machine. It does no I/O, knows no runtime and reads no clock: a host tells it what happened and
+//! does what it is asked. The tower service, a proxy and a simulation on virtual time run the same machine, so what was
+//! simulated is what runs.
+//!
+//! ```text
+//! host                                           exchange
+//! new ───────────────────────────────────────>
+//!                      <── action() = Pick ───   a first try; later: a hedge, a replacement, a retry
+//! picked(id) ────────────────────────────────>   Some(attempt): send it there; None: let the pick go
+//!                      <── action() = Wait(t) ─  until an attempt ends or t has come
+//! ended(attempt, outcome) ───────────────────>
+//! timer(now) ────────────────────────────────>
+//!                      <── action() = Overdue    tell health that this attempt is late
+//!                      <── action() = TimedOut   stop this attempt; it is to blame
+//!                      <── action() = Return ─   this attempt's answer is the request's; cancel the others
+//!                      <── action() = Fail ───   there is no answer; cancel the others
+//! ```
+//!
+//! # When another try is made
+//! | what happened | then | paid | to a backend tried before |
+//! |---|---|---|---|
+//! | a try failed, and may be repeated | once no other try is in flight: a retry | yes | after a pause |
+//! | a try is overdue, the request idempotent | a hedge beside it | yes | no |
+//! | a try timed out, the request idempotent | another in its place | yes | no |
+//!
+//! None of them beyond `max_tries`, nor with less than `min_try_time` left. A try that cannot be replaced is not cut
+//! short: slow beats failed. When there is nothing left to try, the answer of the try that ended last is the request's,
+//! bad as it is.
+
+use std::time::{Duration, Instant};
+
+use crate::request_config::RequestPolicy;
+use crate::retry::{Tried, backoff};
+use crate::{BackendId, Failure, Outcome};
+
+#[cfg(test)]
+mod metastable;
+#[cfg(test)]
+mod tests;
+
+/// One try of a request, by its number from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Attempt(u8);
+
+impl Attempt {
+    /// Its number, from 0 to 7.
+    #[inline]
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+
+    #[inline]
+    const fn bit(self) -> u8 {
+        1 << self.0
+    }
+}
+
+/// What the host does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Action {
+    /// Pick a backend that is not one of [`tried`](Exchange::tried), if there is one, and say so by
+    /// [`picked`](Exchange::picked) or [`not_picked`](Exchange::not_picked).
+    Pick,
+    /// Tell health that the attempt has taken longer than most.
+    Overdue(Attempt),
+    /// Stop the attempt, and tell health that it [timed out](Failure::TimedOut).
+    TimedOut(Attempt),
+    /// Wait until an attempt ends, or until this instant and then call [`timer`](Exchange::timer).
+    Wait(Instant),
+    /// Return what this attempt brought, the last one to end, and stop those in flight; they are not to blame. Nothing
+    /// comes after it.
+    Return(Attempt),
+    /// Return this error and stop those in flight. Nothing comes after it.
+    Fail(ExchangeError),
+}
+
+/// Why a request has no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ExchangeError {
+    /// No backend could be picked.
+    #[error("no backend to send the request to")]
+    NoBackend,
+    /// No answer came in time.
+    #[error("no answer before the deadline")]
+    DeadlineExceeded,
+}
+
+/// The state of one request.
+///
+/// # Invariants
+/// - **X1** At most `max_tries` attempts are begun, and each beyond the first is paid from the budget.
+/// - **X2** An attempt beyond the first begins only if the request is idempotent, or every attempt before it failed
+///   without an effect.
+/// - **X3** Two attempts in flight are never at one backend, and one goes to a backend tried before only after a pause.
+/// - **X4** Every sequence of events that goes on until the deadline leads to exactly one `Return` or `Fail`.
+///
+/// # Complexity
+/// Every call: O(1), no allocation. 200 bytes.
+///
+/// # Examples
+/// ```
+/// use std::time::Instant;
+/// use tenfold_load_balancer::{Action, BackendId, Exchange, Failure, Outcome, RequestConfig, RequestPolicy};
+///
+/// let now = Instant::now();
+/// let policy = RequestPolicy::new(RequestConfig::default(), now)?;
+/// let mut exchange = Exchange::new(&policy, true, None, now);
+///
+/// assert_eq!(exchange.action(), Action::Pick);
+/// let first = exchange.picked(&policy, BackendId::of_name("a"), now).unwrap();
+/// exchange.ended(&policy, first, Outcome::Failure(Failure::Refused), now);
+///
+/// assert_eq!(exchange.action(), Action::Pick);
+/// assert_eq!(exchange.tried(), [BackendId::of_name("a")]);
+/// let second = exchange.picked(&policy, BackendId::of_name("b"), now).unwrap();
+/// exchange.ended(&policy, second, Outcome::Success, now);
+/// assert_eq!(exchange.action(), Action::Return(second));
+/// # Ok::<(), tenfold_load_balancer::RequestConfigError>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Exchange {
+    start: Instant,
+    // Times are nanoseconds since `start`.
+    deadline: u64,
+    hedge_delay: u64,
+    try_timeout: u64,
+    begun: [u64; crate::retry::MAX_TRIES],
+    tried: Tried,
+    stage: Stage,
+    is_idempotent: bool,
+    hedges: u8,
+    backoffs: u8,
+    has_paused: bool,
+    has_first_failed: bool,
+    /// The last attempt that ended, with an answer that failed.
+    last: Option<Attempt>,
+    // Sets of attempts, a bit each.
+    in_flight: u8,
+    overdue: u8,
+    /// Those whose time-out has come, whatever came of it.
+    expired: u8,
+    to_report: u8,
+    to_stop: u8,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// The host is to pick for this purpose.
+    Pick(Purpose),
+    Waiting,
+    /// Nothing is in flight until this time.
+    Pausing(u64),
+    Done(Result<Attempt, ExchangeError>),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    First,
+    Hedge,
+    /// In the place of this attempt, which timed out.
+    Replace(Attempt),
+    Retry,
+}
+
+/// Never.
+const NEVER: u64 = u64::MAX;
+
+impl Exchange {
+    /// A request that begins now. `is_idempotent` says that doing it twice is the same as doing it once (RFC 9110
+    /// section 9.2.2); `deadline` is the caller's own.
+    #[inline]
+    #[must_use]
+    pub fn new(policy: &RequestPolicy, is_idempotent: bool, deadline: Option<Instant>, now: Instant) -> Self {
+        let configured = nanos(policy.config().deadline);
+        let given = deadline.map_or(NEVER, |deadline| nanos(deadline.saturating_duration_since(now)));
+        Self {
+            start: now,
+            deadline: given.min(configured),
+            hedge_delay: policy.hedge_delay(now).map_or(NEVER, nanos),
+            try_timeout: if is_idempotent { nanos(policy.config().try_timeout) } else { NEVER },
+            begun: [0; crate::retry::MAX_TRIES],
+            tried: Tried::NOBODY,
+            stage: Stage::Pick(Purpose::First),
+            is_idempotent,
+            hedges: 0,
+            backoffs: 0,
+            has_paused: false,
+            has_first_failed: false,
+            last: None,
+            in_flight: 0,
+            overdue: 0,
+            expired: 0,
+            to_report: 0,
+            to_stop: 0,
+        }
+    }
+
+    /// What to do next. Asked until it says [`Wait`](Action::Wait), [`Return`](Action::Return) or
+    /// [`Fail`](Action::Fail); reports are given once, and [`Pick`](Action::Pick) until it is answered.
+    #[inline]
+    pub fn action(&mut self) -> Action {
+        if self.to_report | self.to_stop != 0 {
+            return self.report();
+        }
+        match self.stage {
+            Stage::Pick(_) => Action::Pick,
+            Stage::Done(Ok(attempt)) => Action::Return(attempt),
+            Stage::Done(Err(error)) => Action::Fail(error),
+            Stage::Waiting | Stage::Pausing(_) => Action::Wait(self.start + Duration::from_nanos(self.wake_at())),
+        }
+    }
+
+    /// The backends that the request was sent to, in the order of the attempts.
+    #[inline]
+    #[must_use]
+    pub fn tried(&self) -> &[BackendId] {
+        self.tried.ids()
+    }
+
+    /// A backend was picked. `None` if the request is not to be sent there: the host lets the pick go.
+    #[inline]
+    #[must_use = "without an attempt nothing is to be sent"]
+    pub fn picked(&mut self, policy: &RequestPolicy, id: BackendId, now: Instant) -> Option<Attempt> {
+        let Stage::Pick(purpose) = self.stage else { return None };
+        if purpose != Purpose::First && !self.may_send(policy, purpose, id, now) {
+            return None;
+        }
+        Some(self.begin(policy, purpose, id, now))
+    }
+
+    /// No backend could be picked.
+    pub fn not_picked(&mut self) {
+        let Stage::Pick(purpose) = self.stage else { return };
+        match purpose {
+            Purpose::First | Purpose::Retry => self.give_up(ExchangeError::NoBackend),
+            Purpose::Hedge | Purpose::Replace(_) => self.stage = Stage::Waiting,
+        }
+    }
+
+    /// An attempt ended. Those that were stopped are not told, nor anything after the last action.
+    #[inline]
+    pub fn ended(&mut self, policy: &RequestPolicy, attempt: Attempt, outcome: Outcome, now: Instant) {
+        if self.in_flight & attempt.bit() == 0 || matches!(self.stage, Stage::Done(_)) {
+            return;
+        }
+        self.in_flight &= !attempt.bit();
+        match outcome {
+            Outcome::Success => self.succeeded(policy, attempt, now),
+            Outcome::Failure(failure) => self.failed(policy, attempt, failure, now),
+        }
+    }
+
+    /// The instant that [`Wait`](Action::Wait) named may have come; harmless if it has not.
+    pub fn timer(&mut self, policy: &RequestPolicy, at: Instant) {
+        let now = self.since_start(at);
+        if matches!(self.stage, Stage::Done(_)) {
+            return;
+        }
+        if now >= self.deadline {
+            return self.run_out(policy, at);
+        }
+        if let Stage::Pausing(until) = self.stage {
+            if now >= until {
+                self.has_paused = true;
+                self.stage = Stage::Pick(Purpose::Retry);
+            }
+            return;
+        }
+        for attempt in attempts(self.in_flight & !self.overdue) {
+            if self.overdue_at(attempt) <= now {
+                self.is_overdue(policy, attempt, now);
+            }
+        }
+        for attempt in attempts(self.in_flight & !self.expired) {
+            if self.expires_at(attempt) <= now {
+                self.has_expired(policy, attempt, now);
+            }
+        }
+    }
+}
+
+/// What becomes of an attempt.
+impl Exchange {
+    #[inline]
+    fn begin(&mut self, policy: &RequestPolicy, purpose: Purpose, id: BackendId, now: Instant) -> Attempt {
+        let attempt = Attempt(self.tried.ids().len() as u8);
+        self.begun[attempt.index()] = self.since_start(now);
+        self.tried.push(id);
+        self.in_flight |= attempt.bit();
+        self.has_paused = false;
+        if purpose == Purpose::Hedge {
+            self.hedges += 1;
+        }
+        if let Purpose::Replace(late) = purpose {
+            self.stop(policy, late, now);
+        }
+        if self.tried.ids().len() == usize::from(policy.config().max_tries) {
+            // Nothing can take the place of those in flight.
+            self.expired = u8::MAX;
+        }
+        self.stage = Stage::Waiting;
+        attempt
+    }
+
+    /// Whether one more attempt goes to this backend; takes its credit.
+    #[cold]
+    fn may_send(&mut self, policy: &RequestPolicy, purpose: Purpose, id: BackendId, now: Instant) -> bool {
+        let is_new = !self.tried.contains(id);
+        let is_retry = purpose == Purpose::Retry;
+        if !is_new && !self.has_paused {
+            if is_retry {
+                self.pause(policy, now);
+            } else {
+                self.stage = Stage::Waiting;
+            }
+            return false;
+        }
+        let budget = policy.budget();
+        let is_paid = if purpose == Purpose::Hedge { budget.withdraw_spare(now) } else { budget.withdraw(now) };
+        if !is_paid && is_retry {
+            self.give_up(ExchangeError::NoBackend);
+        } else if !is_paid {
+            self.stage = Stage::Waiting;
+        }
+        is_paid
+    }
+
+    #[inline]
+    fn succeeded(&mut self, policy: &RequestPolicy, attempt: Attempt, now: Instant) {
+        policy.budget().deposit(now);
+        let latency = Duration::from_nanos(self.since_start(now) - self.begun[attempt.index()]);
+        if let Some(limit) = policy.limit() {
+            limit.record(latency, now);
+        }
+        if let Some(hedge) = policy.hedge() {
+            if attempt.0 == 0 {
+                hedge.answered(latency);
+            } else if !self.has_first_failed {
+                hedge.overtaken(Duration::from_nanos(self.hedge_delay));
+            }
+        }
+        self.stage = Stage::Done(Ok(attempt));
+    }
+
+    #[cold]
+    fn failed(&mut self, policy: &RequestPolicy, attempt: Attempt, failure: Failure, now: Instant) {
+        if let Some(limit) = policy.limit().filter(|_| matches!(failure, Failure::Rejected | Failure::TimedOut)) {
+            limit.record_drop(now);
+        }
+        self.has_first_failed |= attempt.0 == 0;
+        self.last = Some(attempt);
+        if self.stage == Stage::Pick(Purpose::Replace(attempt)) || self.stage == Stage::Pick(Purpose::Hedge) {
+            self.stage = Stage::Waiting;
+        }
+        if self.in_flight != 0 {
+            return;
+        }
+        if failure.may_be_repeated(self.is_idempotent) && self.has_try_left(policy, self.since_start(now)) {
+            self.stage = Stage::Pick(Purpose::Retry);
+        } else {
+            self.give_up(ExchangeError::NoBackend);
+        }
+    }
+
+    fn is_overdue(&mut self, policy: &RequestPolicy, attempt: Attempt, now: u64) {
+        self.overdue |= attempt.bit();
+        self.to_report |= attempt.bit();
+        let max_hedges = policy.hedge().map_or(0, |hedge| hedge.max_hedges());
+        let is_worth_it = self.is_idempotent && self.hedges < max_hedges && self.has_try_left(policy, now);
+        if is_worth_it && self.stage == Stage::Waiting {
+            self.stage = Stage::Pick(Purpose::Hedge);
+        }
+    }
+
+    fn has_expired(&mut self, policy: &RequestPolicy, attempt: Attempt, now: u64) {
+        if matches!(self.stage, Stage::Pick(Purpose::Replace(_))) {
+            // One after the other; the next one's turn comes with the next call.
+            return;
+        }
+        self.expired |= attempt.bit();
+        if self.has_try_left(policy, now) {
+            self.stage = Stage::Pick(Purpose::Replace(attempt));
+        }
+    }
+
+    /// Gives up an attempt that took too long.
+    fn stop(&mut self, policy: &RequestPolicy, attempt: Attempt, now: Instant) {
+        if let Some(limit) = policy.limit() {
+            limit.record_drop(now);
+        }
+        self.in_flight &= !attempt.bit();
+        self.to_stop |= attempt.bit();
+    }
+
+    /// Waits a little before the request goes to a backend it was at before; gives up if there is no time for that.
+    fn pause(&mut self, policy: &RequestPolicy, now: Instant) {
+        let now = self.since_start(now);
+        let until = now.saturating_add(nanos(backoff(self.backoffs.into(), policy.jitter())));
+        self.backoffs = self.backoffs.saturating_add(1);
+        if self.has_try_left(policy, until) {
+            self.stage = Stage::Pausing(until);
+        } else {
+            self.give_up(ExchangeError::NoBackend);
+        }
+    }
+
+    /// The deadline has come. Those who had a fair time are to blame, a try that has just begun is not.
+    fn run_out(&mut self, policy: &RequestPolicy, now: Instant) {
+        let fair = self.hedge_delay.min(self.try_timeout).min(self.deadline / 2);
+        for attempt in attempts(self.in_flight) {
+            if self.since_start(now) - self.begun[attempt.index()] >= fair {
+                self.stop(policy, attempt, now);
+            }
+        }
+        self.give_up(ExchangeError::DeadlineExceeded);
+    }
+
+    /// Ends with the answer of the attempt that ended last; with the error if none did.
+    fn give_up(&mut self, error: ExchangeError) {
+        self.stage = Stage::Done(self.last.ok_or(error));
+    }
+}
+
+/// What is to be reported, and when the next thing happens.
+impl Exchange {
+    #[cold]
+    fn report(&mut self) -> Action {
+        let take = |set: &mut u8| {
+            let first = Attempt(set.trailing_zeros() as u8);
+            *set &= *set - 1;
+            first
+        };
+        if self.to_report != 0 {
+            Action::Overdue(take(&mut self.to_report))
+        } else {
+            Action::TimedOut(take(&mut self.to_stop))
+        }
+    }
+
+    fn has_try_left(&self, policy: &RequestPolicy, at: u64) -> bool {
+        let config = policy.config();
+        let ends = at.saturating_add(nanos(config.min_try_time));
+        self.tried.ids().len() < usize::from(config.max_tries) && ends < self.deadline
+    }
+
+    /// When the timer is due.
+    #[inline]
+    fn wake_at(&self) -> u64 {
+        if let Stage::Pausing(until) = self.stage {
+            return until.min(self.deadline);
+        }
+        let overdue = attempts(self.in_flight & !self.overdue).map(|attempt| self.overdue_at(attempt));
+        let expired = attempts(self.in_flight & !self.expired).map(|attempt| self.expires_at(attempt));
+        overdue.chain(expired).fold(self.deadline, u64::min)
+    }
+
+    #[inline]
+    fn overdue_at(&self, attempt: Attempt) -> u64 {
+        self.begun[attempt.index()].saturating_add(self.hedge_delay)
+    }
+
+    #[inline]
+    fn expires_at(&self, attempt: Attempt) -> u64 {
+        self.begun[attempt.index()].saturating_add(self.try_timeout)
+    }
+
+    #[inline]
+    fn since_start(&self, now: Instant) -> u64 {
+        nanos(now.saturating_duration_since(self.start))
+    }
+}
+
+/// The attempts of a set.
+fn attempts(set: u8) -> impl Iterator<Item = Attempt> {
+    (0..8).map(Attempt).filter(move |attempt| set & attempt.bit() != 0)
+}
+
+#[inline]
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
