@@ -3,23 +3,27 @@
 use std::borrow::Borrow;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::builder::Builder;
 use crate::clock::saturating_nanos;
 use crate::insert::{InsertError, Insertion};
-use crate::policy::{Hit, Policy};
+use crate::lock::{Lock, LockGuard};
+use crate::policy::Policy;
 use crate::removal::{RemovalCause, Removals};
 use crate::rules::{Incoming, Rules, SharedRules};
 use crate::shard::{Placed, Shard};
 use crate::stats::StatsSnapshot;
-use crate::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use crate::{DefaultHashBuilder, Slot};
 
 /// One shard behind its lock, on cache lines of its own.
+///
+/// The second field keeps it `Sync` only where keys and values are, which the lock alone would not ask for: a table that is
+/// read without a lock would.
 #[repr(align(128))]
-pub(crate) struct Locked<K, V, P>(RwLock<Shard<K, V, P>>);
+pub(crate) struct Locked<K, V, P>(Lock<Shard<K, V, P>>, PhantomData<(K, V)>);
 
 /// A bounded map that threads and tasks share and that evicts by the policy `P`.
 ///
@@ -57,7 +61,7 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
         let shards = (0..shards).map(|number| {
             let mut shard = Shard::new(policy.clone(), &rules, number as u64);
             shard.resized(share);
-            Locked(RwLock::new(shard))
+            Locked(Lock::new(shard), PhantomData)
         });
         Self { shards: shards.collect(), rules: Arc::new(rules) }
     }
@@ -73,24 +77,13 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
     }
 
     #[inline]
-    pub(crate) fn read(&self, hash: u64) -> RwLockReadGuard<'_, Shard<K, V, P>> {
-        self.shards[self.shard_number(hash)].0.read()
-    }
-
-    #[inline]
-    pub(crate) fn write(&self, hash: u64) -> RwLockWriteGuard<'_, Shard<K, V, P>> {
-        self.shards[self.shard_number(hash)].0.write()
+    pub(crate) fn lock(&self, hash: u64) -> LockGuard<'_, Shard<K, V, P>> {
+        self.shards[self.shard_number(hash)].0.lock()
     }
 
     #[inline]
     pub(crate) fn hash<Q: Hash + ?Sized>(&self, key: &Q) -> u64 {
         self.rules.hash(key)
-    }
-
-    /// Whether a hit changes what only exclusive access may change.
-    #[inline]
-    fn hit_is_exclusive(&self) -> bool {
-        matches!(P::HIT, Hit::Exclusive) || self.rules.lifetimes.hits_are_writes()
     }
 
     // ---- look-ups ----
@@ -116,16 +109,36 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
         K: Borrow<Q>,
         V: Clone,
     {
-        let now = self.rules.now();
-        if self.hit_is_exclusive() {
-            let mut shard = self.write(hash);
-            let (_, value) = shard.hit(hash, key, now)?;
-            Some(value.clone())
-        } else {
-            let shard = self.read(hash);
-            let slot = shard.hit_shared(hash, key, now)?;
-            Some(shard.value(slot).clone())
+        if self.rules.is_timed() {
+            return self.get_timed(hash, key);
         }
+        // A path that may call a function begins with saving registers, and the lock waits for each such store.
+        match self.shards[self.shard_number(hash)].0.try_lock() {
+            Some(shard) => hit_for_ever(shard, hash, key),
+            None => self.get_contended(hash, key),
+        }
+    }
+
+    #[inline(never)]
+    fn get_timed<Q: Hash + Eq + ?Sized>(&self, hash: u64, key: &Q) -> Option<V>
+    where
+        K: Borrow<Q>,
+        V: Clone,
+    {
+        let now = self.rules.now();
+        let mut shard = self.lock(hash);
+        let (_, value) = shard.hit(hash, key, now)?;
+        Some(value.clone())
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn get_contended<Q: Hash + Eq + ?Sized>(&self, hash: u64, key: &Q) -> Option<V>
+    where
+        K: Borrow<Q>,
+        V: Clone,
+    {
+        hit_for_ever(self.lock(hash), hash, key)
     }
 
     /// The value of a key, without counting as a use: neither the eviction order, nor the time to idle, nor the
@@ -137,7 +150,7 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
     {
         let hash = self.hash(key);
         let now = self.rules.now();
-        let shard = self.read(hash);
+        let shard = self.lock(hash);
         let slot = shard.find_fresh(hash, key, now)?;
         Some(shard.value(slot).clone())
     }
@@ -150,7 +163,7 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
     {
         let hash = self.hash(key);
         let now = self.rules.now();
-        self.read(hash).find_fresh(hash, key, now).is_some()
+        self.lock(hash).find_fresh(hash, key, now).is_some()
     }
 
     /// How long the entry may still be served if nobody touches it; `None` if there is no live entry,
@@ -162,7 +175,7 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
     {
         let hash = self.hash(key);
         let now = self.rules.now();
-        let shard = self.read(hash);
+        let shard = self.lock(hash);
         let slot = shard.find_fresh(hash, key, now)?;
         let left = shard.remaining(slot, now);
         Some(left.map_or(Duration::MAX, Duration::from_nanos))
@@ -263,7 +276,7 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
         let hash = incoming.hash;
         let mut in_vain = false;
         for _ in 0..MAX_ROUNDS {
-            let mut shard = self.write(hash);
+            let mut shard = self.lock(hash);
             if !condition(&shard) {
                 return Insertion::Void(incoming.key, incoming.value);
             }
@@ -299,7 +312,7 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
                 break;
             }
         }
-        let mut shard = self.write(hash);
+        let mut shard = self.lock(hash);
         if !condition(&shard) {
             return Insertion::Void(incoming.key, incoming.value);
         }
@@ -319,7 +332,7 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
                 return true;
             }
             let number = (home + step) % self.shards.len();
-            let mut shard = self.shards[number].0.write();
+            let mut shard = self.shards[number].0.lock();
             while !has_room() && shard.evict_one(incoming.now, &self.rules, out) {}
         }
         has_room()
@@ -345,7 +358,7 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
     {
         let hash = self.hash(key);
         let now = self.rules.now();
-        let mut shard = self.write(hash);
+        let mut shard = self.lock(hash);
         let voided = shard.void(hash, key);
         let removed = shard.remove(hash, key, now, &self.rules);
         drop(shard);
@@ -387,7 +400,7 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
         let now = self.rules.now();
         for shard in self.shards.iter() {
             let mut out = Removals::new();
-            let voided = shard.0.write().clear(now, &self.rules, &mut out);
+            let voided = shard.0.lock().clear(now, &self.rules, &mut out);
             drop(voided);
             self.rules.deliver(out);
         }
@@ -407,7 +420,7 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
     {
         // What is being loaded may be what `keep` would refuse.
         for shard in self.shards.iter() {
-            let voided = shard.0.write().pending.clear();
+            let voided = shard.0.lock().pending.clear();
             drop(voided);
         }
         for batch in self.batches() {
@@ -426,7 +439,7 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
     fn remove_unchanged(&self, number: usize, entries: &[(Slot, u32)]) {
         let mut out = Removals::new();
         let mut voided = Vec::new();
-        let mut shard = self.shards[number].0.write();
+        let mut shard = self.shards[number].0.lock();
         for &(slot, generation) in entries {
             if shard.generation(slot) == Some(generation) {
                 let (key, value) = shard.detach(slot, &self.rules);
@@ -447,12 +460,12 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
     /// The number of entries, expired ones that are not collected yet included: a write collects some of its own shard,
     /// [`collect_expired`](Self::collect_expired) all.
     pub fn len(&self) -> usize {
-        self.shards.iter().map(|shard| shard.0.read().len()).sum()
+        self.shards.iter().map(|shard| shard.0.lock().len()).sum()
     }
 
     /// Whether there is no entry.
     pub fn is_empty(&self) -> bool {
-        self.shards.iter().all(|shard| shard.0.read().len() == 0)
+        self.shards.iter().all(|shard| shard.0.lock().len() == 0)
     }
 
     /// The sum of the entries' weights, reservations of insertions in progress included. Never above the capacity,
@@ -475,7 +488,7 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
     pub fn stats(&self) -> StatsSnapshot {
         let mut stats = StatsSnapshot::default();
         for shard in self.shards.iter() {
-            shard.0.read().add_stats(&mut stats);
+            shard.0.lock().add_stats(&mut stats);
         }
         stats
     }
@@ -490,7 +503,7 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
         self.rules.budget.set_capacity(capacity);
         let share = capacity / self.shards.len() as u64;
         for shard in self.shards.iter() {
-            shard.0.write().resized(share);
+            shard.0.lock().resized(share);
         }
         self.evict_excess();
     }
@@ -504,7 +517,7 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
                 return;
             }
             let mut out = Removals::new();
-            let mut shard = self.shards[number].0.write();
+            let mut shard = self.shards[number].0.lock();
             let mut evicted = 0;
             while evicted < EVICTED_PER_TURN
                 && self.rules.budget.excess() > 0
@@ -546,7 +559,7 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
     {
         let hash = self.hash(key);
         let now = self.rules.now();
-        let mut shard = self.write(hash);
+        let mut shard = self.lock(hash);
         let Some(slot) = shard.find_fresh(hash, key, now) else {
             return false;
         };
@@ -564,7 +577,7 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
         for shard in self.shards.iter() {
             loop {
                 let mut out = Removals::new();
-                let mut locked = shard.0.write();
+                let mut locked = shard.0.lock();
                 let before = locked.len();
                 let done = locked.collect(now, (COLLECTED_PER_LOCK, MOVED_PER_LOCK), &self.rules, &mut out);
                 collected += before - locked.len();
@@ -581,7 +594,7 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
     /// An instant before which no entry needs to be collected; `None` if none will ever expire.
     pub fn next_expiry(&self) -> Option<Instant> {
         let deadlines = self.shards.iter();
-        let next = deadlines.filter_map(|shard| shard.0.read().next_deadline()).min()?;
+        let next = deadlines.filter_map(|shard| shard.0.lock().next_deadline()).min()?;
         self.rules.timeline.instant(next)
     }
 
@@ -591,15 +604,15 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
         K: Clone,
     {
         let order = |shard: &Locked<K, V, P>| {
-            let shard = shard.0.read();
+            let shard = shard.0.lock();
             let slots = shard.eviction_order();
             slots.into_iter().map(|slot| shard.key(slot).clone()).collect()
         };
         self.shards.iter().map(order).collect()
     }
 
-    pub(crate) fn lock_shard(&self, number: usize) -> Option<RwLockReadGuard<'_, Shard<K, V, P>>> {
-        self.shards.get(number).map(|shard| shard.0.read())
+    pub(crate) fn lock_shard(&self, number: usize) -> Option<LockGuard<'_, Shard<K, V, P>>> {
+        self.shards.get(number).map(|shard| shard.0.lock())
     }
 
     /// Checks every structure from scratch.
@@ -609,9 +622,22 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
     #[cfg(any(test, fuzzing, shuttle, feature = "testing"))]
     pub fn check_invariants(&self) {
         let shards = self.shards.iter();
-        let weight: u64 = shards.map(|s| s.0.read().check_invariants(&self.rules)).sum();
+        let weight: u64 = shards.map(|s| s.0.lock().check_invariants(&self.rules)).sum();
         assert_eq!(weight, self.weight(), "B1: the account differs from the entries");
     }
+}
+
+/// The value of a key in a cache where nothing expires.
+#[inline(always)]
+fn hit_for_ever<K, V, P, Q>(mut shard: LockGuard<'_, Shard<K, V, P>>, hash: u64, key: &Q) -> Option<V>
+where
+    K: Hash + Eq + Borrow<Q>,
+    V: Clone,
+    P: Policy,
+    Q: Eq + ?Sized,
+{
+    let (_, value) = shard.hit_for_ever(hash, key)?;
+    Some(value.clone())
 }
 
 /// Does something at the end of a scope, however that is left.

@@ -139,14 +139,14 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
     where
         V: Clone,
     {
-        let shard = self.read(hash);
+        let shard = self.lock(hash);
         let version = shard.version(hash, key, now)?;
         Some((version, shard.value(version.0).clone()))
     }
 
     /// Removes the key's live entry if it is still this version. True if the entry is gone, false if it changed.
     fn remove_if(&self, hash: u64, key: &K, now: u64, version: Option<Version>) -> bool {
-        let mut shard = self.write(hash);
+        let mut shard = self.lock(hash);
         if shard.version(hash, key, now) != version {
             return false;
         }

@@ -95,7 +95,7 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
         let now = self.rules.now();
         // Leases time out on a cache without expiry as well.
         let lease_now = self.rules.timeline.now();
-        let mut shard = self.write(hash);
+        let mut shard = self.lock(hash);
         if shard.find_fresh(hash, key, now).is_none() && shard.is_awaited(hash, key, lease_now) {
             shard.counters.lease_waits += 1;
             return Lookup::Busy;
@@ -137,7 +137,7 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
             Insertion::Stored(_) => Ok(()),
             Insertion::Refused(refused) => Err(FillError::Refused(refused.into_parts().1)),
             Insertion::Void(_, value) => {
-                self.write(hash).counters.stale_fills += 1;
+                self.lock(hash).counters.stale_fills += 1;
                 Err(FillError::Void(value))
             }
         }
@@ -146,7 +146,7 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
     /// Gives a lease back unused, so that the next reader need not wait for its timeout. True if it was current.
     pub fn release(&self, key: &K, lease: LeaseId) -> bool {
         let hash = self.hash(key);
-        let mut shard = self.write(hash);
+        let mut shard = self.lock(hash);
         match shard.pending.get(hash, key) {
             Some(&Pending::Lease { id, .. }) if id == lease => {}
             _ => return false,

@@ -44,7 +44,7 @@
 //!   write.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod budget;
 mod builder;
@@ -61,7 +61,9 @@ mod iter;
 mod lease;
 pub mod list;
 mod load;
+mod lock;
 mod negative;
+mod order;
 mod pending;
 mod policy;
 mod read_through;

@@ -4,10 +4,10 @@
 //! hashes, never keys or values, so it is a small structure of numbers that can be checked against a naive oracle
 //! and swapped without touching the engine. One policy value serves one shard.
 //!
-//! A policy says by [`Policy::HIT`] what a hit costs: under [`Hit::Exclusive`] the engine takes the shard's write
-//! lock and calls [`Policy::hit`]; under [`Hit::Shared`] it stays under the read lock (or, in a table that can be
-//! read without one, under no lock at all) and calls [`Policy::hit_shared`], which may only touch atomics;
-//! under [`Hit::Ignored`] nothing is called.
+//! A policy says by [`Policy::HIT`] what a hit needs: under [`Hit::Exclusive`] the engine calls [`Policy::hit`], which may
+//! change everything; under [`Hit::Shared`] it calls [`Policy::hit_shared`], which may only touch atomics; under
+//! [`Hit::Ignored`] it calls nothing. Today a look-up holds its shard's lock in any case, so the three differ in what they
+//! cost the policy; in a table that can be read without a lock the last two will need none.
 
 use crate::Slot;
 
@@ -78,8 +78,7 @@ pub trait Policy: Clone + Send + Sync + 'static {
         true
     }
 
-    /// Notes a look-up that found nothing. Called where look-ups have exclusive access, so never under a [`Policy::HIT`] of
-    /// another kind.
+    /// Notes a look-up that found nothing, whatever [`Policy::HIT`] is.
     fn miss(&mut self, hash: u64) {
         let _ = hash;
     }

@@ -324,7 +324,7 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
             return self.get_hashed(hash, key).map(|value| (value, false));
         }
         let now = self.rules.now();
-        let mut shard = self.write(hash);
+        let mut shard = self.lock(hash);
         let (slot, value) = shard.hit(hash, key, now)?;
         let value = value.clone();
         Some((value, shard.is_refresh_due(slot, now)))
@@ -333,7 +333,7 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
     /// Whether the key's live value is still due for a refresh; counts one.
     fn begin_refresh(&self, hash: u64, key: &K) -> bool {
         let now = self.rules.now();
-        let mut shard = self.write(hash);
+        let mut shard = self.lock(hash);
         let due = match shard.find_fresh(hash, key, now) {
             Some(slot) => shard.is_refresh_due(slot, now),
             None => false,

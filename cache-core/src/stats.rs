@@ -2,7 +2,6 @@
 //!
 //! Each shard counts for itself, on cache lines that its lock has brought along anyway, so counting is always on.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Counters of one cache since it was made, and its present size.
@@ -69,8 +68,7 @@ impl StatsSnapshot {
     }
 
     pub(crate) fn add(&mut self, other: &Counters) {
-        self.hits += other.hits.load(Ordering::Relaxed);
-        self.misses += other.misses.load(Ordering::Relaxed);
+        self.misses += other.misses;
         self.negative_hits += other.negative_hits;
         self.lease_waits += other.lease_waits;
         self.insertions += other.insertions;
@@ -89,11 +87,10 @@ impl StatsSnapshot {
     }
 }
 
-/// One shard's counters. Hits and misses may be counted under the read lock, so these two are atomic.
+/// One shard's counters, but for the hits, which the shard keeps beside what else a hit touches.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
-    hits: AtomicU64,
-    misses: AtomicU64,
+    pub(crate) misses: u64,
     pub(crate) negative_hits: u64,
     pub(crate) lease_waits: u64,
     pub(crate) insertions: u64,
@@ -109,28 +106,4 @@ pub(crate) struct Counters {
     pub(crate) refreshes: u64,
     pub(crate) stale_hits: u64,
     pub(crate) stale_fills: u64,
-}
-
-impl Counters {
-    /// Counts a hit under the write lock: a plain increment.
-    #[inline]
-    pub(crate) fn hit(&mut self) {
-        *self.hits.get_mut() += 1;
-    }
-
-    /// Counts a hit under the read lock.
-    #[inline]
-    pub(crate) fn hit_shared(&self) {
-        self.hits.fetch_add(1, Ordering::Relaxed);
-    }
-
-    #[inline]
-    pub(crate) fn miss(&mut self) {
-        *self.misses.get_mut() += 1;
-    }
-
-    #[inline]
-    pub(crate) fn miss_shared(&self) {
-        self.misses.fetch_add(1, Ordering::Relaxed);
-    }
 }

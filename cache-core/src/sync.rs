@@ -8,18 +8,31 @@
 #[cfg(not(all(test, shuttle)))]
 #[allow(unused_imports, reason = "one face for two builds; not each part is needed in both")]
 mod imp {
-    pub(crate) use parking_lot::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
+    pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard};
+    pub(crate) use std::hint;
     pub(crate) use std::sync::{Arc, Weak, atomic};
     pub(crate) use std::thread;
+    use std::time::Duration;
+
+    /// Waits until notified, or for `limit`.
+    pub(crate) fn wait_for<'a, T>(
+        condvar: &Condvar,
+        mut guard: MutexGuard<'a, T>,
+        limit: Duration,
+    ) -> MutexGuard<'a, T> {
+        condvar.wait_for(&mut guard, limit);
+        guard
+    }
 }
 
 #[cfg(all(test, shuttle))]
 #[allow(unused_imports, dead_code, reason = "one face for two builds; not each part is needed in both")]
 mod imp {
     use std::sync::{PoisonError, TryLockError, TryLockResult};
+    use std::time::Duration;
 
-    pub(crate) use shuttle::sync::{Arc, MutexGuard, RwLockReadGuard, RwLockWriteGuard, Weak, atomic};
-    pub(crate) use shuttle::thread;
+    pub(crate) use shuttle::sync::{Arc, Condvar, MutexGuard, Weak, atomic};
+    pub(crate) use shuttle::{hint, thread};
 
     /// A lock that is not poisoned by a panic, as parking_lot's is not.
     #[derive(Debug, Default)]
@@ -43,30 +56,9 @@ mod imp {
         }
     }
 
-    /// A lock that is not poisoned by a panic, as parking_lot's is not.
-    #[derive(Debug, Default)]
-    pub(crate) struct RwLock<T>(shuttle::sync::RwLock<T>);
-
-    impl<T> RwLock<T> {
-        pub(crate) const fn new(value: T) -> Self {
-            Self(shuttle::sync::RwLock::new(value))
-        }
-
-        pub(crate) fn read(&self) -> RwLockReadGuard<'_, T> {
-            self.0.read().unwrap_or_else(PoisonError::into_inner)
-        }
-
-        pub(crate) fn write(&self) -> RwLockWriteGuard<'_, T> {
-            self.0.write().unwrap_or_else(PoisonError::into_inner)
-        }
-
-        pub(crate) fn try_write(&self) -> Option<RwLockWriteGuard<'_, T>> {
-            taken(self.0.try_write())
-        }
-
-        pub(crate) fn get_mut(&mut self) -> &mut T {
-            self.0.get_mut().unwrap_or_else(PoisonError::into_inner)
-        }
+    /// Waits until notified. No wait times out under shuttle: what only a time-out would wake is a deadlock.
+    pub(crate) fn wait_for<'a, T>(condvar: &Condvar, guard: MutexGuard<'a, T>, _: Duration) -> MutexGuard<'a, T> {
+        condvar.wait(guard).unwrap_or_else(PoisonError::into_inner)
     }
 
     fn taken<G>(attempt: TryLockResult<G>) -> Option<G> {

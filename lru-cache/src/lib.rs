@@ -16,8 +16,8 @@
 //! ```
 //!
 //! [`LruCache`] evicts what was *used* longest ago: the right first choice where what was asked for lately will be
-//! asked for again. [`FifoCache`] evicts what was *inserted* longest ago and takes no notice of hits, so a hit takes
-//! only a read lock. Both can be bounded by a count or by a weight, expire entries, load on a miss, refresh ahead, pin,
+//! asked for again. [`FifoCache`] evicts what was *inserted* longest ago and takes no notice of hits, so a hit changes
+//! nothing but a counter. Both can be bounded by a count or by a weight, expire entries, load on a miss, refresh ahead, pin,
 //! resize and report; [`unsync`] has both for a single thread, without locks and with references instead of clones.
 //!
 //! The order is exact within a shard. A concurrent cache has several ([`Config::shards`]); all shards share one
@@ -133,7 +133,7 @@
 //! # When to use something else
 //! - A scan (a report, a crawler, a loop over more keys than fit) empties an LRU cache of everything useful. A
 //!   frequency policy resists: see `tenfold-lfu-cache`.
-//! - Where every hit matters on dozens of cores, an LRU hit's write lock is the limit.
+//! - Where every hit matters on dozens of cores, the lock that each hit takes is the limit.
 //! - For data that must survive the process, or be shared by several, put a server (Redis, memcached) behind it.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]

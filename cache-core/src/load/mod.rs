@@ -128,7 +128,7 @@ impl<K: Hash + Eq + Clone, V: Clone, P: Policy, S: BuildHasher> Cache<K, V, P, S
         // Declared before the lock is taken and so dropped after it, should the host's `Clone` or `Eq` panic below:
         // dropping a leader settles, which locks the shard.
         let leader;
-        let mut shard = self.write(hash);
+        let mut shard = self.lock(hash);
         if want != Want::NewValue {
             if let Some(slot) = shard.find_fresh(hash, key, now) {
                 return Begin::Hit(shard.value(slot).clone());
@@ -178,7 +178,7 @@ impl<K: Hash + Eq + Clone, V: Clone, P: Policy, S: BuildHasher> Cache<K, V, P, S
         // The clock is the host's: read before the lock is taken.
         let now = self.rules.now();
         let ended = self.rules.timeline.now();
-        let mut shard = self.write(hash);
+        let mut shard = self.lock(hash);
         if !matches!(outcome, Err(Failure::Abandoned)) {
             let nanos = ended.saturating_sub(started);
             shard.counters.load_nanos = shard.counters.load_nanos.saturating_add(nanos);
@@ -226,7 +226,7 @@ impl<K: Hash + Eq + Clone, V: Clone, P: Policy, S: BuildHasher> Cache<K, V, P, S
 
     /// Ends a flight's claim to its key, so that the next caller starts anew.
     pub(crate) fn give_up_on(&self, hash: u64, key: &K, flight: &Flight<V>) {
-        let mut shard = self.write(hash);
+        let mut shard = self.lock(hash);
         let current = shard.pending.load(hash, key);
         if current.is_some_and(|current| std::ptr::eq(Arc::as_ptr(current), flight)) {
             let voided = shard.pending.void(hash, key);
@@ -262,7 +262,7 @@ impl<K: Hash + Eq + Clone, V: Clone, P: Policy, S: BuildHasher> Cache<K, V, P, S
     pub(crate) fn stale_value(&self, hash: u64, key: &K) -> Option<V> {
         self.rules.config.stale_if_error?;
         let now = self.rules.now();
-        let mut shard = self.write(hash);
+        let mut shard = self.lock(hash);
         let value = shard.stale(hash, key, now)?.clone();
         shard.counters.stale_hits += 1;
         Some(value)
@@ -270,7 +270,7 @@ impl<K: Hash + Eq + Clone, V: Clone, P: Policy, S: BuildHasher> Cache<K, V, P, S
 
     /// The load of the key that is going on.
     pub(crate) fn current_load(&self, hash: u64, key: &K) -> Option<Arc<Flight<V>>> {
-        let shard = self.read(hash);
+        let shard = self.lock(hash);
         // One may be over and not yet forgotten, or not at all if the weigher or the listener panicked over its value.
         shard.pending.load(hash, key).filter(|flight| !flight.is_finished()).cloned()
     }
@@ -281,7 +281,7 @@ impl<K: Hash + Eq + Clone, V: Clone, P: Policy, S: BuildHasher> Cache<K, V, P, S
             return false;
         }
         let now = self.negative_now();
-        let mut shard = self.write(hash);
+        let mut shard = self.lock(hash);
         let absent = shard.absent.contains(hash, key, now);
         shard.counters.negative_hits += u64::from(absent);
         absent

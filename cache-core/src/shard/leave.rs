@@ -51,7 +51,7 @@ impl<K: Hash + Eq, V, P: Policy> Shard<K, V, P> {
             found.remove();
         }
         if !self.is_pinned(slot) {
-            self.policy.remove(slot);
+            self.order.policy().remove(slot);
         }
         if let Some(times) = &mut self.times {
             times.forget(slot);
@@ -68,7 +68,7 @@ impl<K: Hash + Eq, V, P: Policy> Shard<K, V, P> {
 
     /// The entry that would be evicted next.
     pub(crate) fn victim(&mut self) -> Option<Slot> {
-        self.policy.victim()
+        self.order.policy().victim()
     }
 
     /// Removes a key's entry, fresh or not, and voids what is pending for the key.
@@ -170,7 +170,7 @@ impl<K: Hash + Eq, V, P: Policy> Shard<K, V, P> {
             Some(_) => RemovalCause::Expired,
             None => RemovalCause::Size,
         };
-        let Some(slot) = expired.or_else(|| self.policy.victim()) else {
+        let Some(slot) = expired.or_else(|| self.order.policy().victim()) else {
             return false;
         };
         let weight = self.evict(slot, cause, rules, out);

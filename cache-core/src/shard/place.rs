@@ -79,7 +79,7 @@ impl<K: Hash + Eq, V, P: Policy> Shard<K, V, P> {
         self.index.insert_unique(hash, slot.get(), |&index| rules.hash(slab.key(Slot::from_stored(index))));
         self.set_weight(slot, weight, rules);
         self.set_times(slot, time_to_live, now, rules);
-        self.policy.insert(slot, hash);
+        self.order.policy().insert(slot, hash);
         self.counters.insertions += 1;
         if !self.pending.is_empty() || !self.absent.is_empty() {
             let key = self.slab.key(slot);
@@ -100,7 +100,7 @@ impl<K: Hash + Eq, V, P: Policy> Shard<K, V, P> {
         let old_weight = self.weight_of(slot);
         let pinned = self.is_pinned(slot);
         if !pinned {
-            self.policy.replace(slot);
+            self.order.policy().replace(slot);
         }
         if incoming.weight > old_weight {
             let more = incoming.weight - old_weight;
@@ -144,14 +144,14 @@ impl<K: Hash + Eq, V, P: Policy> Shard<K, V, P> {
                 break Room::Made;
             }
             let expired = self.pop_expired(now, &mut moves);
-            let (slot, cause) = match expired.or_else(|| self.policy.victim()) {
+            let (slot, cause) = match expired.or_else(|| self.order.policy().victim()) {
                 None => {
                     rules.budget.release(in_hand);
                     break Room::None;
                 }
                 Some(slot) if Some(slot) == keep => {
                     // Out of the policy's sight meanwhile, so that it is not its own victim.
-                    self.policy.remove(slot);
+                    self.order.policy().remove(slot);
                     aside = keep;
                     continue;
                 }
@@ -159,7 +159,7 @@ impl<K: Hash + Eq, V, P: Policy> Shard<K, V, P> {
                 Some(slot) => (slot, RemovalCause::Size),
             };
             if cause == RemovalCause::Size && !admitted {
-                if !self.policy.admit(hash, slot) {
+                if !self.order.policy().admit(hash, slot) {
                     rules.budget.release(in_hand);
                     break Room::Rejected;
                 }
@@ -173,7 +173,7 @@ impl<K: Hash + Eq, V, P: Policy> Shard<K, V, P> {
             in_hand -= overdrawn;
         };
         if let Some(slot) = aside {
-            self.policy.insert(slot, hash);
+            self.order.policy().insert(slot, hash);
         }
         room
     }
