@@ -306,8 +306,8 @@ impl Builder {
     pub fn build<T>(self) -> Result<Balancer<T>, ConfigError> {
         self.config.check()?;
         let origin = self.started_at.unwrap_or_else(crate::clock::now);
-        let pool = Arc::new(Pool::new(origin, self.config.policy.bounds_load()));
-        let control = Control::new(self.config, pool);
+        let pool = Arc::new(Pool::new(origin, self.config.policy.load_bound_percent().is_some()));
+        let mut control = Control::new(self.config, pool);
         let published = Published::new(control.snapshot());
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let shared = Shared {

@@ -8,11 +8,11 @@ use std::net::SocketAddr;
 
 use crate::config::{Config, WhenAllDown};
 use crate::endpoint::Slot;
-use crate::policy::{Place, Table};
+use crate::policy::{Place, Seat, Table};
 use crate::pool::Pool;
 use crate::snapshot::Snapshot;
 use crate::sync::Arc;
-use crate::{Backend, BackendId, Policy, Zone};
+use crate::{Backend, BackendId, Zone};
 
 /// What health says of a backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,11 +79,13 @@ pub(crate) struct Control<T> {
     by_address: HashMap<SocketAddr, BackendId>,
     pool: Arc<Pool>,
     config: Config,
+    /// The table that was built last, and for whom.
+    table: Option<(Vec<Seat>, Table)>,
 }
 
 impl<T> Control<T> {
     pub(crate) fn new(config: Config, pool: Arc<Pool>) -> Self {
-        Self { members: Vec::new(), by_address: HashMap::new(), pool, config }
+        Self { members: Vec::new(), by_address: HashMap::new(), pool, config, table: None }
     }
 
     pub(crate) fn members(&self) -> &[Member<T>] {
@@ -186,29 +188,43 @@ impl<T> Control<T> {
     }
 
     /// What pickers read from now on.
-    pub(crate) fn snapshot(&self) -> Snapshot<T> {
+    pub(crate) fn snapshot(&mut self) -> Snapshot<T> {
         let keeps_closed = self.config.policy.keeps_its_table();
-        let choice = self.serving();
+        let serving = self.serving();
         for member in &self.members {
-            let is_open = if choice.ignores(member.standing) { true } else { member.is_fit() };
-            member.slot.endpoint().set_open(is_open);
+            member.slot.endpoint().set_open(member.is_fit() || serving.ignores(member.standing));
         }
-        let is_ramping = |member: &&Member<T>| matches!(member.standing, Standing::Fit { percent } if percent < 100);
         // Weights in hundredths as long as one is ramped up, so that light backends have steps, too.
-        let scale = if choice.members.iter().any(is_ramping) { 100 } else { 1 };
-        let places = choice.members.iter().filter(|member| keeps_closed || member.slot.endpoint().is_open());
+        let is_ramped =
+            |member: &&Member<T>| !keeps_closed && matches!(member.standing, Standing::Fit { percent: ..100 });
+        let scale = if serving.members.iter().any(is_ramped) { 100 } else { 1 };
+        let places = serving.members.iter().filter(|member| keeps_closed || member.slot.endpoint().is_open());
         let places: Box<[_]> =
             places.map(|member| Place::new(Arc::clone(&member.slot), self.effective_weight(member, scale))).collect();
-        let table = Table::build(&self.config.policy, &places);
         let members = self.members.iter().map(|member| Arc::clone(&member.slot)).collect();
-        Snapshot::new(places, table, members, keeps_closed)
+        let table = self.table(&places);
+        Snapshot::new((places, table), members, keeps_closed, self.config.policy.load_bound_percent())
+    }
+
+    /// The table for these places: the last one, if they are the same. A big table takes longer to build than a change of
+    /// health should.
+    fn table(&mut self, places: &[Place<T>]) -> Table {
+        let seats: Vec<_> = places.iter().map(|place| Seat { id: place.id, weight: place.weight }).collect();
+        if let Some((built_for, table)) = &self.table
+            && *built_for == seats
+        {
+            return table.clone();
+        }
+        let table = Table::build(&self.config.policy, &seats);
+        self.table = Some((seats, table.clone()));
+        table
     }
 
     fn effective_weight(&self, member: &Member<T>, scale: u32) -> u32 {
-        let base = if self.config.policy == Policy::RoundRobin { 1 } else { u64::from(member.weight) };
+        let base = if self.config.policy.has_weights() { u64::from(member.weight) } else { 1 };
         let percent = match member.standing {
-            Standing::Fit { percent } => u64::from(percent),
-            Standing::Ejected | Standing::Down => 100,
+            Standing::Fit { percent } if scale > 1 => u64::from(percent),
+            _ => 100,
         };
         u32::try_from((base * u64::from(scale) * percent / 100).max(1)).unwrap_or(u32::MAX)
     }

@@ -51,7 +51,7 @@ pub use limit::{ConcurrencyLimit, LimitConfig, Overloaded, Permit, Priority};
 pub use outcome::{Failure, Outcome};
 pub use pick::Pick;
 pub use picker::{PickError, Picker};
-pub use policy::Policy;
+pub use policy::{HashConfig, ParsePolicyError, Policy};
 pub use quantile::LatencyQuantile;
 pub use request::{Key, Request};
 pub use request_config::{RequestConfig, RequestConfigError, RequestPolicy};

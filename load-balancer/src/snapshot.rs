@@ -7,12 +7,12 @@ use std::net::SocketAddr;
 use crate::PickError;
 use crate::cursor::Cursor;
 use crate::endpoint::Slot;
-use crate::policy::{Place, Table};
+use crate::policy::{Place, Share, Table, fits};
 use crate::request::Request;
 use crate::sync::Arc;
 
 /// Choices that a table may make before all backends are looked at one by one.
-const MAX_CHOICES: u32 = 4;
+const MAX_CHOICES: u32 = 8;
 
 /// A backend that was chosen but not picked: who it is and where. Nothing counts it as in flight.
 pub struct Choice<'a, T = ()>(Chosen<'a, T>);
@@ -75,19 +75,40 @@ pub(crate) struct Snapshot<T> {
     table: Table,
     /// All backends, also those that take no new requests: clients who were there before may come back.
     members: Box<[Arc<Slot<T>>]>,
-    /// Whether some of the places may be closed, because the table keeps them when they are ejected.
-    may_be_closed: bool,
+    /// Whether whatever the table chooses will do.
+    is_plain: bool,
+    bound: Option<Bound>,
+}
+
+/// How much a place may have in flight beside the others.
+#[derive(Clone, Copy)]
+pub(crate) struct Bound {
+    pub(crate) percent: u32,
+    pub(crate) total_weight: u64,
+}
+
+impl Bound {
+    #[inline]
+    fn allows<T>(self, place: &Place<T>) -> bool {
+        let in_flight = u32::try_from(place.slot.in_flight()).unwrap_or(u32::MAX);
+        let total = place.slot.endpoint().pool().in_flight();
+        fits(in_flight, total, Share { weight: place.weight, total_weight: self.total_weight }, self.percent)
+    }
 }
 
 impl<T> Snapshot<T> {
+    /// A version whose table was built from these places. `keeps_closed`: some of them may be closed at any time, because
+    /// the table keeps them when they are ejected.
     pub(crate) fn new(
-        places: Box<[Place<T>]>,
-        table: Table,
+        (places, table): (Box<[Place<T>]>, Table),
         members: Box<[Arc<Slot<T>>]>,
-        may_be_closed: bool,
+        keeps_closed: bool,
+        bound_percent: Option<u32>,
     ) -> Self {
         debug_assert!(members.is_sorted_by_key(|slot| slot.endpoint().id()), "S2");
-        Self { places, table, members, may_be_closed }
+        let total_weight = places.iter().map(|place| u64::from(place.weight)).sum();
+        let bound = bound_percent.map(|percent| Bound { percent, total_weight });
+        Self { places, table, members, is_plain: !keeps_closed && bound.is_none(), bound }
     }
 
     /// Why [`choose`](Self::choose) found nobody.
@@ -106,10 +127,15 @@ impl<T> Snapshot<T> {
             return Some(self.choose_with_care(request, cursor));
         }
         let place = &self.places[self.table.choose(&self.places, cursor, request.key, 0)];
-        if self.may_be_closed && !place.slot.endpoint().is_open() {
+        if !self.is_plain && !self.takes(place) {
             return Some(self.choose_with_care(request, cursor));
         }
         Some(Choice(Chosen::Place(place)))
+    }
+
+    #[inline]
+    fn takes(&self, place: &Place<T>) -> bool {
+        place.slot.endpoint().is_open() && self.bound.is_none_or(|bound| bound.allows(place))
     }
 
     /// The backend that this client was with before, if it still serves.
@@ -134,7 +160,7 @@ impl<T> Snapshot<T> {
         let is_new = |place: &Place<T>| !request.avoid.contains(&place.id);
         for attempt in 0..MAX_CHOICES {
             let place = &self.places[self.table.choose(&self.places, cursor, request.key, attempt)];
-            if is_open(place) && is_new(place) {
+            if self.takes(place) && is_new(place) {
                 return Choice(Chosen::Place(place));
             }
         }
@@ -143,7 +169,7 @@ impl<T> Snapshot<T> {
             (&self.places[start..], &self.places[..start])
         };
         let places = || after.iter().chain(before);
-        let best = places().find(|place| is_open(place) && is_new(place));
+        let best = places().find(|place| self.takes(place) && is_new(place));
         // Somebody who failed already is better than nobody, and so is somebody who is ejected.
         let best =
             best.or_else(|| places().find(|place| is_open(place))).or_else(|| places().find(|place| is_new(place)));

@@ -113,3 +113,22 @@ fn two_choices_keep_the_fullest_low() {
     let (two, one) = (fullest(Policy::P2c), fullest(Policy::Random));
     assert!(two <= 4 && one > two, "two choices: {two}, one: {one}");
 }
+
+/// Any stretch of turns is within two of the shares, whoever picks.
+#[test]
+fn weighted_round_robin_keeps_to_the_weights_at_every_moment() {
+    let balancer: Balancer = Balancer::builder().policy(Policy::WeightedRoundRobin).seed(3).build().unwrap();
+    let weights = [1, 2, 3, 10];
+    let list = (0..).zip(weights).map(|(number, weight)| backend(number).with_weight(weight));
+    balancer.replace(list.collect::<Vec<Backend>>()).unwrap();
+    let mut picker = balancer.picker();
+    let mut counts = [0; 4];
+    for turn in 1..=1600_u32 {
+        counts[usize::from(number(picker.next(&Request::default()).unwrap().address()))] += 1;
+        for (count, weight) in counts.iter().zip(weights) {
+            let share = f64::from(turn * weight) / 16.0;
+            assert!((f64::from(*count) - share).abs() < 2.0, "{counts:?} after {turn}");
+        }
+    }
+    assert_eq!(counts, [100, 200, 300, 1000]);
+}

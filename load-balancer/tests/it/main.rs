@@ -3,6 +3,7 @@
 mod discovery;
 mod drained;
 mod fairness;
+mod keyed;
 mod model;
 mod pools;
 mod threads;

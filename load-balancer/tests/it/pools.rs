@@ -96,7 +96,7 @@ fn a_backend_that_moves_is_a_new_one_and_its_requests_end_at_the_old_place() {
 
 #[test]
 fn weights_up_to_the_largest_do_not_overflow() {
-    for policy in [Policy::RoundRobin, Policy::Random, Policy::P2c, Policy::LeastRequest] {
+    for policy in Policy::all() {
         let balancer: Balancer = Balancer::builder().policy(policy).seed(1).build().unwrap();
         balancer.replace((0..50).map(|number| backend(number).with_weight(u32::MAX)).collect::<Vec<_>>()).unwrap();
         assert!(reached(&balancer).len() > 40);

@@ -1,0 +1,167 @@
+//! The policies by name, and what can be set about them.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// How a backend is chosen.
+///
+/// | policy | looks at | weights | cost |
+/// |---|---|---|---|
+/// | [`RoundRobin`](Self::RoundRobin) | nothing | no | O(1) |
+/// | [`WeightedRoundRobin`](Self::WeightedRoundRobin) | nothing | yes | O(1) |
+/// | [`Random`](Self::Random) | nothing | yes | O(1) |
+/// | [`P2c`](Self::P2c) | requests in flight of two | yes | O(1) |
+/// | [`PeakEwma`](Self::PeakEwma) | those, and latency | yes | O(1) |
+/// | [`Prequal`](Self::Prequal) | those of three, or what they report | no | O(1) |
+/// | [`LeastRequest`](Self::LeastRequest) | requests in flight of all | yes | O(n) |
+/// | [`RingHash`](Self::RingHash) | the key | yes | O(1) |
+/// | [`Maglev`](Self::Maglev) | the key | yes | O(1) |
+/// | [`CappedRendezvous`](Self::CappedRendezvous) | the key | yes | O(1) |
+/// | [`Rendezvous`](Self::Rendezvous) | the key | yes | O(n) |
+///
+/// Which one: `P2c` where requests differ in cost, which is nearly always; `PeakEwma` where backends differ in speed or
+/// distance; a hash where a backend has something of a key's, a cache or a session; `RoundRobin` where requests are
+/// alike and counts must be equal.
+///
+/// Slow start scales weights, in every policy but those that place by key: moving keys to and fro would cost more than
+/// it saves.
+///
+/// Its text is its name: `round-robin`, `p2c`, `ring-hash` and so on; read with default settings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
+#[non_exhaustive]
+pub enum Policy {
+    /// One after the other; weights do not count. Equal numbers of requests, to within the number of pickers.
+    #[default]
+    RoundRobin,
+    /// In turn, in proportion to the weights, and without bursts: of any two consecutive turns of one backend, the
+    /// next is about its share away.
+    ///
+    /// # Source
+    /// Baruah and others, "Proportionate progress", Algorithmica 1996.
+    WeightedRoundRobin,
+    /// A random one, in proportion to the weights.
+    ///
+    /// # Source
+    /// Vose, "A Linear Algorithm for Generating Random Numbers with a Given Distribution", IEEE TSE 1991.
+    Random,
+    /// Two at random, and of these the one with fewer requests in flight for its weight.
+    ///
+    /// # Source
+    /// Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing", IEEE TPDS 2001.
+    P2c,
+    /// The one with the fewest requests in flight for its weight, of all.
+    LeastRequest,
+    /// By key, on a ring: [`hash::RingHash`](crate::hash::RingHash).
+    RingHash(HashConfig),
+    /// By key, in a flat table: [`hash::Maglev`](crate::hash::Maglev).
+    Maglev(HashConfig),
+    /// By key, in a flat table whose changes move hardly a key:
+    /// [`hash::CappedRendezvous`](crate::hash::CappedRendezvous). The first choice of the hash policies.
+    CappedRendezvous(HashConfig),
+    /// By key, without a table: [`hash::Rendezvous`](crate::hash::Rendezvous).
+    Rendezvous(HashConfig),
+}
+
+/// Settings of the policies that place by key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
+pub struct HashConfig {
+    /// How many slots a flat table has, or how many points a backend has on the ring. More is more even and takes more
+    /// memory. Default: 65,537 slots, 160 points.
+    pub slots: Option<u32>,
+    /// How much more than its share of slots a backend of [`Policy::CappedRendezvous`] may hold, in percent of the
+    /// share, from 100. More lets fewer keys move and is less even. Default: 102.
+    pub cap_percent: Option<u32>,
+    /// How much more than its share of the requests in flight a backend may have, in percent of the share, from 100;
+    /// beyond it requests go to their key's next choice. Less is more even and keeps fewer keys at home. 125 is usual.
+    /// Default: no bound.
+    ///
+    /// # Source
+    /// Mirrokni, Thorup, Zadimoghaddam, "Consistent Hashing with Bounded Loads", SODA 2018.
+    pub load_bound_percent: Option<u32>,
+}
+
+/// A text that names no policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no policy has this name; there are {}", NAMES.map(|(name, _)| name).join(", "))]
+#[non_exhaustive]
+pub struct ParsePolicyError;
+
+const HASH: HashConfig = HashConfig { slots: None, cap_percent: None, load_bound_percent: None };
+
+const NAMES: [(&str, Policy); 9] = [
+    ("round-robin", Policy::RoundRobin),
+    ("weighted-round-robin", Policy::WeightedRoundRobin),
+    ("random", Policy::Random),
+    ("p2c", Policy::P2c),
+    ("least-request", Policy::LeastRequest),
+    ("ring-hash", Policy::RingHash(HASH)),
+    ("maglev", Policy::Maglev(HASH)),
+    ("capped-rendezvous", Policy::CappedRendezvous(HASH)),
+    ("rendezvous", Policy::Rendezvous(HASH)),
+];
+
+impl FromStr for Policy {
+    type Err = ParsePolicyError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        NAMES.into_iter().find(|(name, _)| *name == text).map(|(_, policy)| policy).ok_or(ParsePolicyError)
+    }
+}
+
+impl fmt::Display for Policy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let is_same = |other: &Self| std::mem::discriminant(self) == std::mem::discriminant(other);
+        let name = NAMES.into_iter().find(|(_, policy)| is_same(policy)).map(|(name, _)| name);
+        f.write_str(name.expect("every policy has a name"))
+    }
+}
+
+impl Policy {
+    /// All of them, with default settings.
+    pub fn all() -> impl Iterator<Item = Self> {
+        NAMES.into_iter().map(|(_, policy)| policy)
+    }
+
+    pub(crate) fn hash_config(&self) -> Option<&HashConfig> {
+        match self {
+            Self::RingHash(config)
+            | Self::Maglev(config)
+            | Self::CappedRendezvous(config)
+            | Self::Rendezvous(config) => Some(config),
+            _ => None,
+        }
+    }
+
+    /// Whether weights count at all.
+    pub(crate) fn has_weights(&self) -> bool {
+        !matches!(self, Self::RoundRobin)
+    }
+
+    /// Whether a backend that is ejected keeps its place, so that only its requests go elsewhere meanwhile.
+    pub(crate) fn keeps_its_table(&self) -> bool {
+        self.hash_config().is_some()
+    }
+
+    /// By how much a backend's load may exceed the mean, if that is bounded.
+    pub(crate) fn load_bound_percent(&self) -> Option<u32> {
+        self.hash_config()?.load_bound_percent
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_policy_is_read_by_its_name() {
+        for policy in Policy::all() {
+            assert_eq!(policy.to_string().parse(), Ok(policy));
+        }
+        let error = "round robin".parse::<Policy>().unwrap_err().to_string();
+        assert!(error.contains("weighted-round-robin, random"), "{error}");
+    }
+}

@@ -1,0 +1,92 @@
+//! A policy for one set of backends: built off the hot path, read by every pick, never changed.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::random::Alias;
+use super::smooth::Smooth;
+use super::{CappedRendezvous, Maglev, Policy, Rendezvous, RingHash, Seat, least_request, p2c};
+use crate::BackendId;
+use crate::cursor::Cursor;
+use crate::endpoint::Slot;
+use crate::request::Key;
+
+/// One backend that a table may choose, and how much it takes.
+pub(crate) struct Place<T> {
+    pub(crate) slot: crate::sync::Arc<Slot<T>>,
+    /// At least 1.
+    pub(crate) weight: u32,
+    /// Copies of what most callers ask for: the places lie side by side, endpoints all over the memory.
+    pub(crate) id: BackendId,
+    pub(crate) address: SocketAddr,
+}
+
+impl<T> Place<T> {
+    pub(crate) fn new(slot: crate::sync::Arc<Slot<T>>, weight: u32) -> Self {
+        let (id, address) = (slot.endpoint().id(), slot.endpoint().address());
+        Self { slot, weight, id, address }
+    }
+}
+
+/// What a policy becomes for some places. Clones share the big parts.
+#[derive(Clone, Debug)]
+pub(crate) enum Table {
+    RoundRobin,
+    /// Round robin, too, while backends are ramped up.
+    Smooth(Arc<Smooth>),
+    Random(Arc<Alias>),
+    P2c,
+    LeastRequest,
+    Ring(Arc<RingHash>),
+    Maglev(Arc<Maglev>),
+    Capped(Arc<CappedRendezvous>),
+    Rendezvous(Arc<Rendezvous>),
+}
+
+impl Table {
+    /// The table of these seats, in their order.
+    pub(crate) fn build(policy: &Policy, seats: &[Seat]) -> Self {
+        // Without a seat nothing is chosen, and no table can be built.
+        let Some(first) = seats.first() else { return Self::RoundRobin };
+        let are_equal = seats.iter().all(|seat| seat.weight == first.weight);
+        match policy {
+            Policy::RoundRobin | Policy::WeightedRoundRobin if are_equal => Self::RoundRobin,
+            Policy::RoundRobin | Policy::WeightedRoundRobin => Self::Smooth(Arc::new(Smooth::build(seats))),
+            Policy::Random => Self::Random(Arc::new(Alias::build(seats.iter().map(|seat| seat.weight)))),
+            Policy::P2c => Self::P2c,
+            Policy::LeastRequest => Self::LeastRequest,
+            Policy::RingHash(config) => {
+                let points = config.slots.unwrap_or(RingHash::DEFAULT_POINTS);
+                Self::Ring(Arc::new(RingHash::build(seats, points)))
+            }
+            Policy::Maglev(config) => {
+                Self::Maglev(Arc::new(Maglev::build(seats, config.slots.unwrap_or(Maglev::DEFAULT_SLOTS))))
+            }
+            Policy::CappedRendezvous(config) => {
+                let slots = config.slots.unwrap_or(CappedRendezvous::DEFAULT_SLOTS);
+                let cap = config.cap_percent.unwrap_or(CappedRendezvous::DEFAULT_CAP_PERCENT);
+                Self::Capped(Arc::new(CappedRendezvous::build(seats, slots, cap)))
+            }
+            Policy::Rendezvous(_) => Self::Rendezvous(Arc::new(Rendezvous::build(seats))),
+        }
+    }
+
+    /// The place of the backend for a request. `attempt` counts the choices that were refused before for this one.
+    ///
+    /// There is at least one place.
+    #[inline]
+    pub(crate) fn choose<T>(&self, places: &[Place<T>], cursor: &mut Cursor, key: Option<Key>, attempt: u32) -> usize {
+        let mut key = || key.unwrap_or_else(|| Key::from_hash(cursor.bits()));
+        match self {
+            Self::RoundRobin => cursor.next(places.len()),
+            Self::Smooth(round) => round.seat(cursor.next(round.len())) as usize,
+            Self::Random(alias) => alias.choose(cursor),
+            Self::P2c => p2c::choose(places, cursor),
+            Self::LeastRequest => least_request::choose(places, cursor),
+            Self::Ring(ring) => ring.find(key(), attempt) as usize,
+            Self::Maglev(table) => table.find(key(), attempt) as usize,
+            Self::Capped(table) => table.find(key(), attempt) as usize,
+            Self::Rendezvous(all) => all.find(key(), attempt) as usize,
+        }
+    }
+}
