@@ -1,4 +1,4 @@
-//! What the three binaries share in reading their command lines.
+//! What the binaries share in reading their command lines.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -6,6 +6,9 @@ use std::process::ExitCode;
 use std::str::FromStr;
 
 use crate::catalogue::{Candidate, UnknownName};
+use crate::proxy_faults::contest::ContestError;
+use crate::proxy_faults::proxy::UnknownProxy;
+use crate::proxy_faults::scenario::UnknownScenario;
 use crate::race::RaceError;
 use crate::workload::UnknownWorkload;
 
@@ -22,6 +25,12 @@ pub enum Failure {
     /// A workload that does not exist.
     #[error(transparent)]
     Workload(#[from] UnknownWorkload),
+    /// A proxy name that does not exist.
+    #[error(transparent)]
+    Proxy(#[from] UnknownProxy),
+    /// A scenario that does not exist.
+    #[error(transparent)]
+    Scenario(#[from] UnknownScenario),
     /// A number that has to lie in a range.
     #[error("{option} takes a number from {min} to {max}, not {given}")]
     Range {
@@ -48,6 +57,9 @@ pub enum Failure {
     /// The race could not be held, or a cache answered wrongly in it.
     #[error(transparent)]
     Race(#[from] RaceError),
+    /// The proxies could not be run, or a run contradicted itself.
+    #[error(transparent)]
+    Contest(#[from] ContestError),
     /// A cache gave a value that does not belong to the key.
     #[error("{cache} gave {count} wrong values")]
     WrongValues {
@@ -68,10 +80,12 @@ impl Failure {
             Self::Usage(_)
             | Self::Name(_)
             | Self::Workload(_)
+            | Self::Proxy(_)
+            | Self::Scenario(_)
             | Self::Range { .. }
             | Self::NoFile
             | Self::BadFiles { .. } => 2,
-            Self::Race(_) | Self::WrongValues { .. } | Self::Write(_) => 1,
+            Self::Race(_) | Self::Contest(_) | Self::WrongValues { .. } | Self::Write(_) => 1,
         }
     }
 }

@@ -2,6 +2,14 @@
 
 use std::time::{Duration, Instant};
 
+use nix::time::{ClockId, clock_gettime};
+
+/// The time since the machine was started. Unlike an `Instant` it may be told to other processes, whose clock is the same.
+#[must_use]
+pub fn uptime() -> Duration {
+    clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from).unwrap_or_default()
+}
+
 /// Measures the time since it was started.
 #[derive(Clone, Copy, Debug)]
 pub struct Stopwatch {

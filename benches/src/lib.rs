@@ -1,12 +1,16 @@
-//! Time, hit ratio and memory of the tenfold caches, beside their peers in the same run.
+//! Time, hit ratio and memory of the tenfold caches, and the load balancer's proxy under faults, beside their peers in the
+//! same run.
 //!
-//! Three kinds of measurement are kept apart, each with its own binary: `hit-ratio` replays recorded accesses, `throughput`
+//! Of the caches three kinds of measurement are kept apart, each with its own binary: `hit-ratio` replays recorded accesses, `throughput`
 //! races all caches in interleaved rounds, and `memory` counts bytes an entry. The criterion benches time single operations.
 //! All of them drive every cache through the same two traits of [`cache`], and check what the cache answers while they time
 //! it: a value that does not belong to its key, or a miss where every key is resident, ends the run.
 //!
 //! The [`catalogue`] lists the caches: [`ours`], the [`peers`], and the plain simulators of [`mod@reference`] that ours have to
 //! equal on any sequence.
+//!
+//! [`proxy_faults`] is apart: a binary of that name puts reverse proxies between a load and three backends, and breaks the
+//! backends.
 
 #![deny(unsafe_code)]
 
@@ -17,6 +21,7 @@ pub mod clock;
 pub mod counting_alloc;
 pub mod ours;
 pub mod peers;
+pub mod proxy_faults;
 pub mod race;
 pub mod reference;
 pub mod report;
