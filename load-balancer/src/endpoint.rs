@@ -142,7 +142,7 @@ impl Waiters {
     }
 }
 
-#[cfg(all(test, loom))]
+#[cfg(all(test, tenfold_loom))]
 mod loom_tests {
     use std::time::Instant;
 

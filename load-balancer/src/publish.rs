@@ -78,7 +78,7 @@ impl<V> Clone for Reader<V> {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(tenfold_loom)))]
 mod tests {
     use super::*;
 
@@ -94,7 +94,7 @@ mod tests {
     }
 }
 
-#[cfg(all(test, loom))]
+#[cfg(all(test, tenfold_loom))]
 mod loom_tests {
     use super::*;
 

@@ -1,6 +1,6 @@
-//! The primitives that threads meet at, swapped for the model checker's under `cfg(loom)`.
+//! The primitives that threads meet at, swapped for the model checker's under `cfg(tenfold_loom)`.
 
-#[cfg(not(all(test, loom)))]
+#[cfg(not(all(test, tenfold_loom)))]
 mod real {
     pub(crate) use std::sync::Arc;
     pub(crate) use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,7 +8,7 @@ mod real {
     pub(crate) use parking_lot::Mutex;
 }
 
-#[cfg(all(test, loom))]
+#[cfg(all(test, tenfold_loom))]
 mod real {
     pub(crate) use loom::sync::Arc;
     pub(crate) use loom::sync::atomic::{AtomicU64, Ordering};
