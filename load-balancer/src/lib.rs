@@ -44,6 +44,8 @@ pub use discover::{
     EmptyAnswer, FileConfig, FileSource, ParseBackendsError, ParseBackendsErrorKind, SendError, Sending, StaticSource,
     TrySendError, channel, parse_backends,
 };
+#[cfg(feature = "dns")]
+pub use discover::{DnsConfig, DnsNameError, DnsSource};
 pub use endpoint::Endpoint;
 pub use exchange::{Action, Attempt, Exchange, ExchangeError};
 pub use hedge::HedgeConfig;

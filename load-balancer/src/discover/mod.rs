@@ -18,6 +18,8 @@ use std::pin::Pin;
 use crate::Change;
 
 mod channel;
+#[cfg(feature = "dns")]
+mod dns;
 mod drive;
 mod error;
 mod file;
@@ -30,6 +32,8 @@ mod testing;
 mod timer;
 
 pub use channel::{ChangeReceiver, ChangeSender, SendError, Sending, TrySendError, channel};
+#[cfg(feature = "dns")]
+pub use dns::{DnsConfig, DnsNameError, DnsSource};
 pub use drive::{Drive, DriveConfig, DriveCounters, DriveStats};
 pub use error::DiscoverError;
 pub use file::{FileConfig, FileSource};

@@ -17,6 +17,11 @@ impl Timer {
         self.0 = Some(Box::pin(tokio::time::sleep(wait)));
     }
 
+    #[cfg(all(test, feature = "dns"))]
+    pub(crate) fn deadline(&self) -> Option<tokio::time::Instant> {
+        self.0.as_ref().map(|sleep| sleep.deadline())
+    }
+
     /// Until the deadline; not at all if there is none.
     pub(crate) async fn wait(&mut self) {
         if let Some(sleep) = &mut self.0 {
