@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use lexopt::prelude::*;
@@ -16,14 +17,15 @@ use tenfold_benches::proxy_faults::{backend, tenfold};
 use tenfold_benches::report::write_row;
 
 const HELP: &str = "\
-usage: proxy-faults [--proxy NAME]... [--scenario NAME]... [--rounds N] [--quick] [--explain N]
+usage: proxy-faults [--proxy NAME]... [--scenario NAME]... [--rounds N] [--quick] [--explain N] [--binary FILE]
        proxy-faults --list
 
 All proxies take turns, round after round; a figure is the median of the rounds. --proxy takes a name of --list or the first
 word of several (tenfold, haproxy, nginx, direct); --scenario one of throughput, calm, kill, hang, grey, errors, rolling,
 all-failing. Both may be given more than once; without them all take part. --quick takes one short round instead of 5, and
 its figures mean little. --explain tells on stderr, of each run, when backends left and joined and the first N requests that
-failed or were slow. A proxy that is not installed, or cannot be built, is left out and said to be.";
+failed or were slow. A proxy that is not installed, or cannot be built, is left out and said to be. --binary takes ours from
+a file, another build say, instead of building it.";
 
 const MAX_ROUNDS: u64 = 1_000;
 const MAX_EXPLAINED: u64 = 100_000;
@@ -34,6 +36,7 @@ struct Options {
     rounds: usize,
     pace: Pace,
     explained: usize,
+    binary: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -62,8 +65,8 @@ fn run() -> Result<(), Failure> {
     let Some(options) = options()? else {
         return Ok(());
     };
-    let programs = find_programs(&options.candidates);
-    let Options { candidates, scenarios, rounds, pace, explained } = options;
+    let Options { candidates, scenarios, rounds, pace, explained, binary } = options;
+    let programs = find_programs(&candidates, binary);
     let contest = Contest { candidates, programs, rounds, pace, explained };
     let mut out = io::stdout().lock();
     for scenario in scenarios {
@@ -77,7 +80,7 @@ fn run() -> Result<(), Failure> {
 }
 
 /// Looks for the programs that the candidates need, and says which are not there.
-fn find_programs(candidates: &[Candidate]) -> Programs {
+fn find_programs(candidates: &[Candidate], binary: Option<PathBuf>) -> Programs {
     let needs = |wanted: fn(&Engine) -> bool| candidates.iter().any(|candidate| wanted(&candidate.engine));
     let installed = |name: &str| {
         let found = program(name);
@@ -86,14 +89,14 @@ fn find_programs(candidates: &[Candidate]) -> Programs {
         }
         found
     };
-    let mut programs = Programs::default();
+    let mut programs = Programs { tenfold: binary, ..Programs::default() };
     if needs(|engine| matches!(engine, Engine::Haproxy(_))) {
         programs.haproxy = installed("haproxy");
     }
     if needs(|engine| matches!(engine, Engine::Nginx(_))) {
         programs.nginx = installed("nginx");
     }
-    if needs(|engine| matches!(engine, Engine::Tenfold(_))) {
+    if programs.tenfold.is_none() && needs(|engine| matches!(engine, Engine::Tenfold(_))) {
         match tenfold::build() {
             Ok(path) => programs.tenfold = Some(path),
             Err(error) => cli::remark(format_args!("left out: tenfold, as {error}")),
@@ -105,13 +108,15 @@ fn find_programs(candidates: &[Candidate]) -> Programs {
 /// Reads the command line; `None` if it asked for text only.
 fn options() -> Result<Option<Options>, Failure> {
     let mut parser = lexopt::Parser::from_env();
-    let (mut names, mut scenarios, mut rounds, mut quick, mut explained) = (Vec::new(), Vec::new(), None, false, 0);
+    let (mut names, mut scenarios, mut rounds, mut quick) = (Vec::new(), Vec::new(), None, false);
+    let (mut explained, mut binary) = (0, None);
     while let Some(argument) = parser.next()? {
         match argument {
             Long("proxy") => names.push(parser.value()?.to_string_lossy().into_owned()),
             Long("scenario") => scenarios.push(parser.value()?.to_string_lossy().parse::<Scenario>()?),
             Long("rounds") => rounds = Some(cli::number(&mut parser, "--rounds", 1, MAX_ROUNDS)?),
             Long("explain") => explained = cli::number(&mut parser, "--explain", 1, MAX_EXPLAINED)?,
+            Long("binary") => binary = Some(PathBuf::from(parser.value()?)),
             Long("quick") => quick = true,
             Long("list") => {
                 proxy::CANDIDATES.iter().try_for_each(|candidate| cli::print(candidate.name))?;
@@ -129,5 +134,6 @@ fn options() -> Result<Option<Options>, Failure> {
     }
     let (default_rounds, pace) = if quick { (1, Pace::QUICK) } else { (5, Pace::FULL) };
     let candidates = proxy::select(&names)?;
-    Ok(Some(Options { candidates, scenarios, rounds: rounds.unwrap_or(default_rounds), pace, explained }))
+    let rounds = rounds.unwrap_or(default_rounds);
+    Ok(Some(Options { candidates, scenarios, rounds, pace, explained, binary }))
 }

@@ -10,9 +10,8 @@ use serde::Deserialize;
 use super::fleet::ask;
 use super::proxy::{Control, State};
 
-/// The arguments for one thread in front of the backends; `policy` as the proxy names it, or its default.
-///
-/// Time-outs are those of the other proxies: 200 ms to connect, 500 ms to answer.
+/// The arguments for one thread in front of the backends; `policy` as the proxy names it, or its default. All else is as the
+/// proxy comes: it needs no settings for faults.
 #[must_use]
 pub fn arguments(policy: Option<&str>, listen: SocketAddr, admin: SocketAddr, backends: &[SocketAddr]) -> Vec<String> {
     let mut arguments = Vec::new();
@@ -21,8 +20,6 @@ pub fn arguments(policy: Option<&str>, listen: SocketAddr, admin: SocketAddr, ba
     add("--admin", admin.to_string());
     add("--threads", "1".to_owned());
     add("--health-path", "/health".to_owned());
-    add("--connect-timeout", "200ms".to_owned());
-    add("--response-timeout", "500ms".to_owned());
     backends.iter().for_each(|backend| add("--backend", backend.to_string()));
     if let Some(policy) = policy {
         add("--policy", policy.to_owned());
@@ -158,8 +155,8 @@ mod tests {
         let text = arguments(Some("p2c"), address(9), address(8), &[address(1), address(2)]).join(" ");
         assert_eq!(
             text,
-            "--listen 127.0.0.1:9 --admin 127.0.0.1:8 --threads 1 --health-path /health --connect-timeout 200ms \
-             --response-timeout 500ms --backend 127.0.0.1:1 --backend 127.0.0.1:2 --policy p2c"
+            "--listen 127.0.0.1:9 --admin 127.0.0.1:8 --threads 1 --health-path /health --backend 127.0.0.1:1 \
+             --backend 127.0.0.1:2 --policy p2c"
         );
     }
 
