@@ -12,6 +12,7 @@ pub mod arrivals;
 pub mod backend;
 mod connection;
 pub mod contest;
+pub mod cost;
 pub mod fleet;
 pub mod haproxy;
 pub mod http;

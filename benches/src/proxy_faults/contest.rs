@@ -3,6 +3,7 @@
 use std::io;
 use std::time::Duration;
 
+use super::cost::Cost;
 use super::fleet::{Fleet, Ports};
 use super::load;
 use super::proxy::{Candidate, Engine, Programs, Proxy};
@@ -11,7 +12,6 @@ use super::sample::{Latencies, Sample};
 use super::scenario::Scenario;
 use super::schedule::Timeline;
 use super::trial;
-use super::usage;
 use super::verdict::{Figures, Unsound, explain};
 use crate::cli;
 
@@ -118,13 +118,7 @@ impl Contest {
 
     fn closed(&self, connections: u32, fleet: &Fleet, proxy: Option<&Proxy>) -> Result<Lap, Stop> {
         let target = proxy.map_or(fleet.addresses()[0], Proxy::address);
-        let count = || -> io::Result<Counts> {
-            let own = usage::of_group(nix::unistd::getpgrp())?.cpu;
-            let backends: Duration =
-                fleet.groups().map(|group| usage::of_group(group).map(|usage| usage.cpu)).sum::<io::Result<_>>()?;
-            let proxy = proxy.map(|proxy| usage::of_group(proxy.group())).transpose()?.unwrap_or_default();
-            Ok(Counts { machine: usage::of_machine()?, bench: own + backends, proxy })
-        };
+        let count = || Cost::so_far(fleet, proxy);
         let (mut before, mut after) = (None, None);
         let Pace { warm_up, span, .. } = self.pace;
         let closed =
@@ -136,15 +130,12 @@ impl Contest {
         if let Some(first) = failed.first() {
             return Err(Stop::Unsound(Unsound::FailedBefore { count: failed.len(), outcome: first.outcome }));
         }
-        let proxy_cpu = after.proxy.cpu.saturating_sub(before.proxy.cpu);
-        let bench_cpu = after.bench.saturating_sub(before.bench);
+        let cost = after.since(&before);
         Ok(Lap {
             requests: closed.samples.len(),
             elapsed: closed.elapsed,
             latencies: Latencies::of(&closed.samples),
-            proxy_cpu,
-            others_cpu: after.machine.saturating_sub(before.machine).saturating_sub(bench_cpu + proxy_cpu),
-            resident_bytes: after.proxy.resident_bytes,
+            cost,
         })
     }
 
@@ -189,18 +180,8 @@ pub struct Lap {
     pub elapsed: Duration,
     /// Of the answers.
     pub latencies: Latencies,
-    /// Processor time of the proxy.
-    pub proxy_cpu: Duration,
-    /// Processor time of everybody on the machine but the proxy, the backends and the load.
-    pub others_cpu: Duration,
-    /// The proxy's memory at the end.
-    pub resident_bytes: u64,
-}
-
-struct Counts {
-    machine: Duration,
-    bench: Duration,
-    proxy: usage::Usage,
+    /// What it cost whom.
+    pub cost: Cost,
 }
 
 enum Stop {

@@ -135,7 +135,7 @@ pub fn keep(command: &OsStr, arguments: &[std::ffi::OsString]) -> io::Result<()>
     Ok(())
 }
 
-/// A folder that is gone when its handle is.
+/// A folder that is gone when its handle is, or, if its process was killed, when another process makes one.
 #[derive(Debug)]
 pub struct Folder {
     path: PathBuf,
@@ -148,8 +148,16 @@ impl Folder {
     ///
     /// What creating it gave.
     pub fn new(name: &str) -> io::Result<Self> {
-        let path = std::env::temp_dir().join(format!("tenfold-{name}-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&path);
+        let prefix = format!("tenfold-{name}-");
+        let path = std::env::temp_dir().join(format!("{prefix}{}", std::process::id()));
+        for entry in std::fs::read_dir(std::env::temp_dir())?.flatten() {
+            let file = entry.file_name();
+            let owner = file.to_str().and_then(|file| file.strip_prefix(&prefix)?.parse::<i32>().ok());
+            // Left behind by one that is gone, or by one of this process's id.
+            if owner.is_some_and(|owner| kill(Pid::from_raw(owner), None).is_err()) || entry.path() == path {
+                let _ = std::fs::remove_dir_all(entry.path());
+            }
+        }
         std::fs::create_dir(&path)?;
         Ok(Self { path })
     }

@@ -49,6 +49,8 @@ pub struct FaultRow {
     pub recovered_ms: f64,
     /// Requests that the backends got during the fault over those offered; null where backends were killed.
     pub amplification: Option<f64>,
+    /// Processors that were busy with something else meanwhile. Above some tenths, latencies mean little.
+    pub busy_elsewhere: f64,
 }
 
 impl FaultRow {
@@ -76,6 +78,7 @@ impl FaultRow {
             returned_ms: most(|run| run.returned.map(ms)),
             recovered_ms: middle(|run| ms(run.recovered)),
             amplification: most(|run| run.amplification),
+            busy_elsewhere: middle(|run| run.busy_elsewhere),
         }
     }
 }
@@ -118,12 +121,14 @@ impl ThroughputRow {
             rounds: laps.len(),
             requests_per_s: rounded(middle(|lap| lap.requests as f64 / lap.elapsed.as_secs_f64()), 0),
             cpu_s_per_1000: most(|lap| {
-                (lap.resident_bytes > 0).then(|| lap.proxy_cpu.as_secs_f64() * 1e3 / lap.requests as f64)
+                (lap.cost.resident_bytes > 0).then(|| lap.cost.proxy_cpu.as_secs_f64() * 1e3 / lap.requests as f64)
             }),
             p50_ms: middle(|lap| ms(lap.latencies.percentile(50.0))),
             p99_ms: middle(|lap| ms(lap.latencies.percentile(99.0))),
-            resident_mib: most(|lap| (lap.resident_bytes > 0).then(|| lap.resident_bytes as f64 / 1_048_576.0)),
-            busy_elsewhere: middle(|lap| lap.others_cpu.as_secs_f64() / lap.elapsed.as_secs_f64()),
+            resident_mib: most(|lap| {
+                (lap.cost.resident_bytes > 0).then(|| lap.cost.resident_bytes as f64 / 1_048_576.0)
+            }),
+            busy_elsewhere: middle(|lap| lap.cost.others_cpu.as_secs_f64() / lap.elapsed.as_secs_f64()),
         }
     }
 }
@@ -149,6 +154,7 @@ fn of_most<T>(runs: &[T], figure: fn(&T) -> Option<f64>) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proxy_faults::cost::Cost;
 
     const MS: Duration = Duration::from_millis(1);
 
@@ -167,9 +173,7 @@ mod tests {
             requests,
             elapsed: 2_000 * MS,
             latencies: [MS, 3 * MS].into_iter().collect(),
-            proxy_cpu: 1_000 * MS,
-            others_cpu: 500 * MS,
-            resident_bytes: 3 << 20,
+            cost: Cost { proxy_cpu: 1_000 * MS, others_cpu: 500 * MS, resident_bytes: 3 << 20, ..Cost::default() },
         };
         let row = ThroughputRow::new("some", 32, &[lap(50_000), lap(10_000), lap(100_000)]);
         assert_eq!((row.requests_per_s, row.cpu_s_per_1000), (25_000.0, Some(0.02)));

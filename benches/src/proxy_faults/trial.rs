@@ -5,6 +5,7 @@ use std::io;
 use std::thread;
 use std::time::Duration;
 
+use super::cost::Cost;
 use super::fleet::{COUNT, Fleet};
 use super::load::{self, Epoch};
 use super::proxy::Proxy;
@@ -32,6 +33,8 @@ pub struct Record {
     pub arrivals: [Vec<Duration>; COUNT],
     /// When the proxy was seen to have changed which backends it sends requests to.
     pub rotations: Vec<(Duration, [bool; COUNT])>,
+    /// What it cost whom.
+    pub cost: Cost,
 }
 
 /// Runs a scenario with an open load. Without a proxy the load goes to the first backend.
@@ -42,6 +45,7 @@ pub struct Record {
 pub fn run(scenario: Scenario, timeline: Timeline, fleet: &mut Fleet, proxy: Option<&mut Proxy>) -> io::Result<Record> {
     let target = proxy.as_ref().map_or(fleet.addresses()[0], |proxy| proxy.address());
     let epoch = Epoch::default();
+    let before = Cost::so_far(fleet, proxy.as_deref())?;
     let mut director = Director { fleet, proxy, rotations: Vec::new() };
     let (samples, directed) = thread::scope(|scope| {
         let load = scope.spawn(|| load::open(target, RATE_PER_S, timeline.end, &epoch));
@@ -50,6 +54,7 @@ pub fn run(scenario: Scenario, timeline: Timeline, fleet: &mut Fleet, proxy: Opt
     });
     let samples = samples.map_err(|_| io::Error::other("the load panicked"))??;
     directed?;
+    let cost = Cost::so_far(director.fleet, director.proxy.as_deref())?.since(&before);
     let begin = epoch.get().unwrap_or_default();
     let mut arrivals = [const { Vec::new() }; COUNT];
     for (index, arrivals) in arrivals.iter_mut().enumerate() {
@@ -57,7 +62,7 @@ pub fn run(scenario: Scenario, timeline: Timeline, fleet: &mut Fleet, proxy: Opt
         *arrivals = director.fleet.arrivals(index)?.iter().filter_map(|at| at.checked_sub(begin)).collect();
     }
     let rotations = director.rotations.iter().map(|(at, rotation)| (at.saturating_sub(begin), *rotation)).collect();
-    Ok(Record { scenario, timeline, samples, arrivals, rotations })
+    Ok(Record { scenario, timeline, samples, arrivals, rotations, cost })
 }
 
 struct Director<'a> {

@@ -47,6 +47,8 @@ pub struct Figures {
     pub recovered: Duration,
     /// Requests that the backends got during the fault over those that were offered.
     pub amplification: Option<f64>,
+    /// Processors that were busy with something else meanwhile.
+    pub busy_elsewhere: f64,
 }
 
 /// Why a run proves nothing.
@@ -106,6 +108,7 @@ impl Figures {
             returned: returned(record, ejected.is_some() || silent.is_some()),
             recovered: recovered.unwrap_or_default(),
             amplification: amplification(record),
+            busy_elsewhere: record.cost.others_cpu.as_secs_f64() / timeline.end.as_secs_f64(),
         })
     }
 }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::proxy_faults::cost::Cost;
 use crate::proxy_faults::schedule::Timeline;
 
 const MS: Duration = Duration::from_millis(1);
@@ -13,7 +14,8 @@ fn well(scenario: Scenario) -> Record {
         samples.iter().filter(is_its).map(|sample| sample.intended).collect()
     });
     let rotations = vec![(Duration::ZERO, [true; COUNT])];
-    Record { scenario, timeline: Timeline::FULL, samples, arrivals, rotations }
+    let cost = Cost { others_cpu: 6_500 * MS, ..Cost::default() };
+    Record { scenario, timeline: Timeline::FULL, samples, arrivals, rotations, cost }
 }
 
 #[test]
@@ -33,6 +35,7 @@ fn a_run_without_trouble() {
         returned: None,
         recovered: Duration::ZERO,
         amplification: Some(1.0),
+        busy_elsewhere: 0.5,
     };
     assert_eq!(figures, expected);
 }
