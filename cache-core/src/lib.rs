@@ -6,7 +6,7 @@
 //!
 //! ```
 //! use tenfold_cache_core::list::{Links, List};
-//! use tenfold_cache_core::{Cache, Hit, Policy, Slot};
+//! use tenfold_cache_core::{Cache, Hit, Newcomer, Policy, Slot};
 //!
 //! /// Evicts what came last.
 //! #[derive(Clone, Default)]
@@ -14,7 +14,7 @@
 //!
 //! impl Policy for Lifo {
 //!     const HIT: Hit = Hit::Ignored;
-//!     fn insert(&mut self, slot: Slot, _hash: u64) { self.order.push_front(&mut self.links, slot) }
+//!     fn insert(&mut self, slot: Slot, _: Newcomer) { self.order.push_front(&mut self.links, slot) }
 //!     fn remove(&mut self, slot: Slot) { self.order.remove(&mut self.links, slot) }
 //!     fn victim(&mut self) -> Option<Slot> { self.order.front() }
 //!     fn len(&self) -> usize { self.order.len() }
@@ -93,7 +93,7 @@ pub use insert::InsertError;
 pub use iter::Iter;
 pub use lease::{FillError, LeaseId, Lookup};
 pub use load::LoadError;
-pub use policy::{Hit, Policy};
+pub use policy::{Hit, Newcomer, Policy};
 pub use read_through::{AsyncLoader, AsyncReadThrough, Loader, ReadThrough, RefreshJob, RefreshTask};
 pub use removal::RemovalCause;
 pub use slot::Slot;

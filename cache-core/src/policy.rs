@@ -22,13 +22,22 @@ pub enum Hit {
     Ignored,
 }
 
+/// What a policy learns of an entry that comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Newcomer {
+    /// Of the key; the same for one key as long as the cache lives.
+    pub hash: u64,
+    /// In the weigher's units, at least 1; 1 without a weigher.
+    pub weight: u64,
+}
+
 /// An eviction policy: the order in which entries of one shard leave when room is needed.
 ///
 /// # Laws
 /// The engine relies on these; the conformance kit (`testing` feature) checks them for any policy.
 ///
-/// - **L1** The policy *tracks* a slot from `insert` to `remove`. The engine inserts only untracked slots, and hits
-///   and removes only tracked ones.
+/// - **L1** The policy *tracks* a slot from `insert` to `remove`. The engine inserts only untracked slots, and hits,
+///   weighs and removes only tracked ones.
 /// - **L2** `len` is the number of tracked slots.
 /// - **L3** `victim` returns a tracked slot if any is tracked, else `None`.
 /// - **L4** `victim` changes nothing a caller can see: asked twice in a row it names the same slot. (It may do work
@@ -43,8 +52,8 @@ pub trait Policy: Clone + Send + Sync + 'static {
     /// What access a hit needs.
     const HIT: Hit;
 
-    /// Starts to track `slot`, just filled with an entry whose key has this hash.
-    fn insert(&mut self, slot: Slot, hash: u64);
+    /// Starts to track `slot`, just filled with this entry.
+    fn insert(&mut self, slot: Slot, newcomer: Newcomer);
 
     /// Notes a hit on `slot`, with exclusive access. Called when [`Policy::HIT`] is [`Hit::Exclusive`].
     fn hit(&mut self, slot: Slot) {
@@ -66,15 +75,21 @@ pub trait Policy: Clone + Send + Sync + 'static {
         }
     }
 
+    /// Notes that the entry in `slot` has another weight than when it came, or was last weighed: its value has changed. The
+    /// change itself is told by [`replace`](Self::replace), or by a hit if it was made in place.
+    fn reweigh(&mut self, slot: Slot, weight: u64) {
+        let _ = (slot, weight);
+    }
+
     /// Stops tracking `slot`: its entry has left, or may not be evicted any more (it was pinned).
     fn remove(&mut self, slot: Slot);
 
     /// The slot to evict next, if one is tracked. It stays tracked until removed.
     fn victim(&mut self) -> Option<Slot>;
 
-    /// Whether a newcomer with this hash deserves the place of `victim`. Asked only when room is needed.
-    fn admit(&mut self, hash: u64, victim: Slot) -> bool {
-        let _ = (hash, victim);
+    /// Whether a newcomer deserves the place of `victim`. Asked only when room is needed.
+    fn admit(&mut self, newcomer: Newcomer, victim: Slot) -> bool {
+        let _ = (newcomer, victim);
         true
     }
 

@@ -17,7 +17,7 @@ use crate::expire::Times;
 use crate::negative::Negative;
 use crate::order::Order;
 use crate::pending::{Pending, PendingTable};
-use crate::policy::Policy;
+use crate::policy::{Newcomer, Policy};
 use crate::rng::Rng;
 use crate::rules::Rules;
 use crate::slab::Slab;
@@ -240,7 +240,8 @@ impl<K: Hash + Eq, V, P: Policy> Shard<K, V, P> {
         if pinned {
             self.order.policy().remove(slot);
         } else {
-            self.order.policy().insert(slot, hash);
+            let weight = self.weight_of(slot);
+            self.order.policy().insert(slot, Newcomer { hash, weight });
         }
     }
 
@@ -264,6 +265,19 @@ impl<K: Hash + Eq, V, P: Policy> Shard<K, V, P> {
             self.weights.resize(slot.index() + 1, 1);
         }
         self.weights[slot.index()] = weight;
+    }
+
+    /// Weighs an entry again whose value has changed.
+    fn change_weight<S>(&mut self, slot: Slot, weight: u64, rules: &Rules<K, V, S>) {
+        let old_weight = self.weight_of(slot);
+        if weight == old_weight {
+            return;
+        }
+        self.weight -= old_weight;
+        self.set_weight(slot, weight, rules);
+        if !self.is_pinned(slot) {
+            self.order.policy().reweigh(slot, weight);
+        }
     }
 
     #[inline]

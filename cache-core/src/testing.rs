@@ -8,14 +8,14 @@
 //! # Examples
 //! ```
 //! use tenfold_cache_core::list::{Links, List};
-//! use tenfold_cache_core::{Hit, Policy, Slot, testing};
+//! use tenfold_cache_core::{Hit, Newcomer, Policy, Slot, testing};
 //!
 //! #[derive(Clone, Default)]
 //! struct NewestFirst(List, Links);
 //!
 //! impl Policy for NewestFirst {
 //!     const HIT: Hit = Hit::Ignored;
-//!     fn insert(&mut self, slot: Slot, _hash: u64) { self.0.push_front(&mut self.1, slot) }
+//!     fn insert(&mut self, slot: Slot, _: Newcomer) { self.0.push_front(&mut self.1, slot) }
 //!     fn remove(&mut self, slot: Slot) { self.0.remove(&mut self.1, slot) }
 //!     fn victim(&mut self) -> Option<Slot> { self.0.front() }
 //!     fn len(&self) -> usize { self.0.len() }
@@ -31,7 +31,7 @@ use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
 
 pub use crate::rng::Rng;
-use crate::{Hit, Policy, Slot};
+use crate::{Hit, Newcomer, Policy, Slot};
 
 #[cfg(test)]
 mod tests;
@@ -96,6 +96,10 @@ pub trait Oracle {
     fn replace(&mut self, slot: Slot) {
         self.hit(slot);
     }
+    /// An entry has another weight; nothing unless said otherwise.
+    fn reweigh(&mut self, slot: Slot, weight: u64) {
+        let _ = (slot, weight);
+    }
     /// An entry left.
     fn remove(&mut self, slot: Slot);
     /// All entries left.
@@ -157,11 +161,11 @@ fn check_admission<P: Policy>(policy: &mut P, twin: &mut P, rng: &mut Rng) {
     let (Some(victim), Some(_)) = (policy.victim(), twin.victim()) else {
         return;
     };
-    let hash = hash_of(rng.below(128));
-    policy.miss(hash);
-    twin.miss(hash);
-    let admitted = policy.admit(hash, victim);
-    assert_eq!(admitted, twin.admit(hash, victim), "L6: admission by two policies after the same calls");
+    let newcomer = newcomer(hash_of(rng.below(128)));
+    policy.miss(newcomer.hash);
+    twin.miss(newcomer.hash);
+    let admitted = policy.admit(newcomer, victim);
+    assert_eq!(admitted, twin.admit(newcomer, victim), "L6: admission by two policies after the same calls");
     policy.check_invariants();
 }
 
@@ -202,7 +206,7 @@ fn check_clear<P: Policy>(policy: &mut P, mut tracked: Tracked) {
     policy.check_invariants();
     check_state(policy, &tracked);
     for index in 0..tracked.slots.len() {
-        policy.insert(Slot::new(index as u32), hash_of(index as u64));
+        policy.insert(Slot::new(index as u32), newcomer(hash_of(index as u64)));
         tracked.slots[index] = true;
         policy.check_invariants();
         check_state(policy, &tracked);
@@ -224,6 +228,7 @@ pub fn check_against_oracle<P: Policy>(mut policy: P, mut oracle: impl Oracle, s
             Step::Insert(slot, hash) => oracle.insert(slot, hash),
             Step::Hit(slot) => oracle.hit(slot),
             Step::Replace(slot) => oracle.replace(slot),
+            Step::Reweigh(slot, weight) => oracle.reweigh(slot, weight),
             Step::Remove(slot) => oracle.remove(slot),
             Step::Clear => oracle.clear(),
         }
@@ -246,21 +251,21 @@ pub fn check_cost<P: Policy>(make: impl Fn() -> P, seed: u64) {
     let mut policy = make();
     policy.resize(u64::from(slots));
     for index in 0..slots {
-        policy.insert(Slot::new(index), rng.next_u64());
+        policy.insert(Slot::new(index), newcomer(rng.next_u64()));
     }
     for _ in 0..operations {
         let slot = Slot::new(skewed(&mut rng, u64::from(slots)) as u32);
         if rng.chance(1, 4) {
             // As the engine does on an insertion into a full shard.
-            let hash = rng.next_u64();
-            policy.miss(hash);
+            let newcomer = newcomer(rng.next_u64());
+            policy.miss(newcomer.hash);
             let victim = policy.victim().expect("all slots are tracked");
-            let _ = policy.admit(hash, victim);
+            let _ = policy.admit(newcomer, victim);
             policy.remove(victim);
-            policy.insert(victim, hash);
+            policy.insert(victim, newcomer);
         } else if rng.chance(1, 16) {
             policy.remove(slot);
-            policy.insert(slot, rng.next_u64());
+            policy.insert(slot, newcomer(rng.next_u64()));
         } else {
             apply(&mut policy, Step::Hit(slot));
         }
@@ -275,19 +280,21 @@ enum Step {
     Insert(Slot, u64),
     Hit(Slot),
     Replace(Slot),
+    Reweigh(Slot, u64),
     Remove(Slot),
     Clear,
 }
 
 fn apply<P: Policy>(policy: &mut P, step: Step) {
     match step {
-        Step::Insert(slot, hash) => policy.insert(slot, hash),
+        Step::Insert(slot, hash) => policy.insert(slot, newcomer(hash)),
         Step::Hit(slot) => match P::HIT {
             Hit::Exclusive => policy.hit(slot),
             Hit::Shared => policy.hit_shared(slot),
             Hit::Ignored => {}
         },
         Step::Replace(slot) => policy.replace(slot),
+        Step::Reweigh(slot, weight) => policy.reweigh(slot, weight),
         Step::Remove(slot) => policy.remove(slot),
         Step::Clear => policy.clear(),
     }
@@ -321,7 +328,11 @@ impl Tracked {
             return Step::Insert(slot, hash_of(rng.below(128)));
         }
         if rng.chance(self.hits, 16) {
-            return if rng.chance(1, 8) { Step::Replace(slot) } else { Step::Hit(slot) };
+            return match rng.below(16) {
+                0 => Step::Reweigh(slot, 1 + rng.below(9)),
+                1 | 2 => Step::Replace(slot),
+                _ => Step::Hit(slot),
+            };
         }
         // Evictions are far more common than other removals.
         let leaving = victim.filter(|_| rng.chance(3, 4)).unwrap_or(slot);
@@ -342,6 +353,11 @@ impl Tracked {
 fn skewed(rng: &mut Rng, n: u64) -> u64 {
     let bound = rng.below(n) + 1;
     rng.below(bound)
+}
+
+/// An entry of a key with this hash, of some weight.
+fn newcomer(hash: u64) -> Newcomer {
+    Newcomer { hash, weight: 1 + hash % 9 }
 }
 
 /// Spreads a small number over 64 bits, as the engine's hasher would.

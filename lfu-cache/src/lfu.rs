@@ -19,7 +19,7 @@
 //! how we differ.
 
 use tenfold_cache_core::list::{Links, List};
-use tenfold_cache_core::{Hit, Policy, Slot};
+use tenfold_cache_core::{Hit, Newcomer, Policy, Slot};
 
 use crate::Ageing;
 
@@ -163,7 +163,7 @@ impl Lfu {
 impl Policy for Lfu {
     const HIT: Hit = Hit::Exclusive;
 
-    fn insert(&mut self, slot: Slot, _hash: u64) {
+    fn insert(&mut self, slot: Slot, _: Newcomer) {
         // No count is below the age, so at most two buckets are looked at.
         let bucket = self.bucket(self.age.saturating_add(1), None);
         self.link(slot, bucket);

@@ -1,7 +1,7 @@
 //! Insertion order.
 
 use tenfold_cache_core::list::{Links, List};
-use tenfold_cache_core::{Hit, Policy, Slot};
+use tenfold_cache_core::{Hit, Newcomer, Policy, Slot};
 
 #[cfg(test)]
 mod tests;
@@ -31,7 +31,7 @@ impl Policy for Fifo {
     const HIT: Hit = Hit::Ignored;
 
     #[inline]
-    fn insert(&mut self, slot: Slot, _hash: u64) {
+    fn insert(&mut self, slot: Slot, _: Newcomer) {
         self.order.push_front(&mut self.links, slot);
     }
 

@@ -173,7 +173,7 @@ pub mod policy {
     #[cfg(feature = "testing")]
     #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
     pub use tenfold_cache_core::testing;
-    pub use tenfold_cache_core::{Hit, Policy, Slot, list};
+    pub use tenfold_cache_core::{Hit, Newcomer, Policy, Slot, list};
 }
 
 #[cfg(doctest)]

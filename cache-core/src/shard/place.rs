@@ -7,7 +7,7 @@ use super::Shard;
 use super::leave::MOVES_PER_WRITE;
 use crate::Slot;
 use crate::clock::saturating_nanos;
-use crate::policy::Policy;
+use crate::policy::{Newcomer, Policy};
 use crate::removal::{RemovalCause, Removals};
 use crate::rules::{Incoming, Rules};
 
@@ -68,7 +68,8 @@ impl<K: Hash + Eq, V, P: Policy> Shard<K, V, P> {
         rules: &Rules<K, V, S>,
         out: &mut Removals<K, V>,
     ) -> Placed<K, V> {
-        match self.make_room(incoming.weight, (incoming.hash, incoming.now), None, rules, out) {
+        let newcomer = Newcomer { hash: incoming.hash, weight: incoming.weight };
+        match self.make_room(incoming.weight, (newcomer, incoming.now), None, rules, out) {
             Room::Made => {}
             Room::Rejected => return Placed::Rejected(incoming),
             Room::None => return Placed::NoRoom(incoming),
@@ -79,7 +80,7 @@ impl<K: Hash + Eq, V, P: Policy> Shard<K, V, P> {
         self.index.insert_unique(hash, slot.get(), |&index| rules.hash(slab.key(Slot::from_stored(index))));
         self.set_weight(slot, weight, rules);
         self.set_times(slot, time_to_live, now, rules);
-        self.order.policy().insert(slot, hash);
+        self.order.policy().insert(slot, newcomer);
         self.counters.insertions += 1;
         if !self.pending.is_empty() || !self.absent.is_empty() {
             let key = self.slab.key(slot);
@@ -104,15 +105,14 @@ impl<K: Hash + Eq, V, P: Policy> Shard<K, V, P> {
         }
         if incoming.weight > old_weight {
             let more = incoming.weight - old_weight;
-            let at = (incoming.hash, incoming.now);
+            let at = (Newcomer { hash: incoming.hash, weight: old_weight }, incoming.now);
             if !matches!(self.make_room(more, at, Some(slot), rules, out), Room::Made) {
                 return Placed::NoRoom(incoming);
             }
         } else {
             rules.budget.release(old_weight - incoming.weight);
         }
-        self.weight -= old_weight;
-        self.set_weight(slot, incoming.weight, rules);
+        self.change_weight(slot, incoming.weight, rules);
         self.set_times(slot, incoming.time_to_live, incoming.now, rules);
         let old = self.slab.replace(slot, incoming.value);
         out.voided = self.void(incoming.hash, &incoming.key);
@@ -125,7 +125,7 @@ impl<K: Hash + Eq, V, P: Policy> Shard<K, V, P> {
     fn make_room<S: BuildHasher>(
         &mut self,
         need: u64,
-        (hash, now): (u64, u64),
+        (newcomer, now): (Newcomer, u64),
         keep: Option<Slot>,
         rules: &Rules<K, V, S>,
         out: &mut Removals<K, V>,
@@ -159,7 +159,7 @@ impl<K: Hash + Eq, V, P: Policy> Shard<K, V, P> {
                 Some(slot) => (slot, RemovalCause::Size),
             };
             if cause == RemovalCause::Size && !admitted {
-                if !self.order.policy().admit(hash, slot) {
+                if !self.order.policy().admit(newcomer, slot) {
                     rules.budget.release(in_hand);
                     break Room::Rejected;
                 }
@@ -173,7 +173,7 @@ impl<K: Hash + Eq, V, P: Policy> Shard<K, V, P> {
             in_hand -= overdrawn;
         };
         if let Some(slot) = aside {
-            self.order.policy().insert(slot, hash);
+            self.order.policy().insert(slot, newcomer);
         }
         room
     }
@@ -255,14 +255,14 @@ impl<K: Hash + Eq, V, P: Policy> Shard<K, V, P> {
         if weight > old_weight {
             let fits = weight <= rules.budget.capacity();
             let more = weight - old_weight;
-            if !fits || !matches!(self.make_room(more, (hash, now), Some(slot), rules, out), Room::Made) {
+            let at = (Newcomer { hash, weight: old_weight }, now);
+            if !fits || !matches!(self.make_room(more, at, Some(slot), rules, out), Room::Made) {
                 self.counters.rejections += 1;
                 return Some(self.detach(slot, rules));
             }
         }
         rules.budget.release(old_weight.saturating_sub(weight));
-        self.weight -= old_weight;
-        self.set_weight(slot, weight, rules);
+        self.change_weight(slot, weight, rules);
         let own = rules.expiry.as_ref();
         let own = own.and_then(|expiry| expiry(self.slab.key(slot), self.slab.value(slot)));
         self.set_times(slot, own.map(saturating_nanos), now, rules);

@@ -36,7 +36,7 @@ impl Plain {
 impl Policy for Plain {
     const HIT: Hit = Hit::Exclusive;
 
-    fn insert(&mut self, slot: Slot, _hash: u64) {
+    fn insert(&mut self, slot: Slot, _: Newcomer) {
         self.order.push(slot);
     }
 

@@ -20,3 +20,4 @@ mod staged;
 mod stand_in;
 mod subject;
 mod sync_send;
+mod told;

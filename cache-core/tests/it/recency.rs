@@ -4,7 +4,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tenfold_cache_core::{Hit, Policy, Slot};
+use tenfold_cache_core::{Hit, Newcomer, Policy, Slot};
 
 /// Evicts the entry that was used longest ago.
 #[derive(Clone, Debug, Default)]
@@ -30,7 +30,7 @@ fn check_distinct(mut slots: Vec<Slot>) {
 impl Policy for VecLru {
     const HIT: Hit = Hit::Exclusive;
 
-    fn insert(&mut self, slot: Slot, _hash: u64) {
+    fn insert(&mut self, slot: Slot, _: Newcomer) {
         assert!(!self.0.contains(&slot), "L1: {slot:?} is tracked already");
         self.0.push(slot);
     }
@@ -73,7 +73,7 @@ impl Policy for VecLru {
 impl Policy for VecFifo {
     const HIT: Hit = Hit::Ignored;
 
-    fn insert(&mut self, slot: Slot, _hash: u64) {
+    fn insert(&mut self, slot: Slot, _: Newcomer) {
         assert!(!self.0.contains(&slot), "L1: {slot:?} is tracked already");
         self.0.push(slot);
     }
@@ -122,7 +122,7 @@ impl Clone for VecCounts {
 impl Policy for VecCounts {
     const HIT: Hit = Hit::Shared;
 
-    fn insert(&mut self, slot: Slot, _hash: u64) {
+    fn insert(&mut self, slot: Slot, _: Newcomer) {
         assert!(self.0.iter().all(|&(tracked, _)| tracked != slot), "L1: {slot:?} is tracked already");
         self.0.push((slot, AtomicU64::new(0)));
     }

@@ -1,8 +1,10 @@
 use tenfold_cache_core::testing::{Oracle, check_against_oracle, check_cost, check_policy, for_each_seed};
-use tenfold_cache_core::{Policy, Slot};
+use tenfold_cache_core::{Newcomer, Policy, Slot};
 
 use super::Lfu;
 use crate::Ageing;
+
+const ANY: Newcomer = Newcomer { hash: 0, weight: 1 };
 
 /// LFU as its documentation has it: a count and a time of last use for each entry, sorted when asked.
 #[derive(Default)]
@@ -145,14 +147,14 @@ fn a_large_instance_takes_no_longer_a_call() {
 fn exact_lfu_never_forgets_and_aged_lfu_does() {
     let survives = |mut lfu: Lfu| {
         let favourite = Slot::new(0);
-        lfu.insert(favourite, 0);
+        lfu.insert(favourite, ANY);
         (0..1_000).for_each(|_| lfu.hit(favourite));
-        (1..4).for_each(|index| lfu.insert(Slot::new(index), 0));
+        (1..4).for_each(|index| lfu.insert(Slot::new(index), ANY));
         // A hundred newcomers, none of them used again.
         for _ in 0..100 {
             let victim = lfu.victim().unwrap();
             lfu.remove(victim);
-            lfu.insert(victim, 0);
+            lfu.insert(victim, ANY);
             lfu.check_invariants();
             if victim == favourite {
                 return false;
@@ -168,7 +170,7 @@ fn exact_lfu_never_forgets_and_aged_lfu_does() {
 fn ageing_bounds_the_number_of_buckets() {
     let lead = 16;
     let mut lfu = Lfu::aged(Ageing::default().hit_worth(1).max_lead(lead));
-    (0..200).for_each(|index| lfu.insert(Slot::new(index), 0));
+    (0..200).for_each(|index| lfu.insert(Slot::new(index), ANY));
     for index in 0..200 {
         (0..index).for_each(|_| lfu.hit(Slot::new(index)));
     }
@@ -179,8 +181,8 @@ fn ageing_bounds_the_number_of_buckets() {
 #[test]
 fn buckets_are_used_again() {
     let mut lfu = Lfu::new();
-    lfu.insert(Slot::new(0), 0);
-    lfu.insert(Slot::new(1), 0);
+    lfu.insert(Slot::new(0), ANY);
+    lfu.insert(Slot::new(1), ANY);
     for _ in 0..1_000 {
         lfu.hit(Slot::new(0));
         lfu.hit(Slot::new(1));
@@ -191,8 +193,8 @@ fn buckets_are_used_again() {
 #[test]
 fn counts_saturate() {
     let mut lfu = Lfu::new();
-    lfu.insert(Slot::new(0), 0);
-    lfu.insert(Slot::new(1), 0);
+    lfu.insert(Slot::new(0), ANY);
+    lfu.insert(Slot::new(1), ANY);
     lfu.hit(Slot::new(0));
     let bucket = lfu.bucket_of(Slot::new(0));
     lfu.buckets.data_mut(bucket).count = u64::MAX;
