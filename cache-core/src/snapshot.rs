@@ -6,10 +6,12 @@
 use std::hash::{BuildHasher, Hash};
 use std::time::Duration;
 
+use crate::Slot;
 use crate::cache::Cache;
 use crate::insert::Insertion;
 use crate::policy::Policy;
 use crate::shard::Shard;
+use crate::unsync;
 
 /// The live entries of a cache, the first to be evicted first.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,11 +35,61 @@ pub struct SnapshotEntry<K, V> {
     pub time_left: Option<Duration>,
 }
 
+impl<K, V> SnapshotEntry<K, V> {
+    fn of<P: Policy>(shard: &Shard<K, V, P>, slot: Slot, now: u64) -> Self
+    where
+        K: Hash + Eq + Clone,
+        V: Clone,
+    {
+        Self {
+            key: shard.key(slot).clone(),
+            value: shard.value(slot).clone(),
+            time_left: shard.time_to_live_left(slot, now).map(Duration::from_nanos),
+        }
+    }
+
+    /// What is left of the time to live where entries live no longer than this.
+    fn time_left(&self, longest: Option<Duration>) -> Option<Duration> {
+        self.time_left.map(|left| longest.map_or(left, |longest| left.min(longest)))
+    }
+}
+
+impl<K: Hash + Eq + Clone, V: Clone, P: Policy, S: BuildHasher> unsync::Cache<K, V, P, S> {
+    /// Clones the live entries in eviction order, pinned ones last. Counts as no use.
+    ///
+    /// # Complexity
+    /// O(n log n) at most.
+    pub fn snapshot(&self) -> Snapshot<K, V> {
+        let now = self.rules.now();
+        let shard = &self.shard;
+        let order = shard.eviction_order().into_iter().filter(|&slot| shard.is_fresh(slot, now));
+        let pinned = shard.fresh_slots(0, now).filter(|&slot| shard.is_pinned(slot));
+        Snapshot { entries: order.chain(pinned).map(|slot| SnapshotEntry::of(shard, slot, now)).collect() }
+    }
+
+    /// Inserts the entries of a snapshot, the first to be evicted first, so that the order is as it was; use counts start
+    /// anew, and nothing is pinned. Keys that are there already are left alone, being newer. No entry lives longer than this
+    /// cache's time to live; one without an end takes it. Returns how many entries were stored, those included that later
+    /// ones evicted again.
+    pub fn restore(&mut self, snapshot: Snapshot<K, V>) -> usize {
+        let longest = self.rules.config.time_to_live;
+        let mut stored = 0;
+        for entry in snapshot.entries {
+            let time_left = entry.time_left(longest);
+            if !self.contains(&entry.key) {
+                let incoming = self.incoming(entry.key, entry.value, time_left);
+                stored += usize::from(self.place(incoming).is_ok());
+            }
+        }
+        stored
+    }
+}
+
 impl<K: Hash + Eq + Clone, V: Clone, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
     /// Clones the live entries in eviction order, the shards' orders interleaved, pinned ones last. Counts as no use.
     ///
     /// # Complexity
-    /// O(n log n) at most; each shard's read lock is held while its entries are cloned.
+    /// O(n log n) at most; each shard's lock is held while its entries are cloned.
     pub fn snapshot(&self) -> Snapshot<K, V> {
         let now = self.rules.now();
         let mut ranked = Vec::with_capacity(self.len());
@@ -50,12 +102,7 @@ impl<K: Hash + Eq + Clone, V: Clone, P: Policy, S: BuildHasher> Cache<K, V, P, S
             // Shards interleaved by how far an entry is from its shard's end: the best guess at one order of all.
             let order = order.into_iter().zip(0_u64..).map(|(slot, rank)| ((rank << 32) / count, slot));
             for (rank, slot) in order.filter(|&(_, slot)| shard.is_fresh(slot, now)).chain(pinned) {
-                let entry = SnapshotEntry {
-                    key: shard.key(slot).clone(),
-                    value: shard.value(slot).clone(),
-                    time_left: shard.time_to_live_left(slot, now).map(Duration::from_nanos),
-                };
-                ranked.push((rank, entry));
+                ranked.push((rank, SnapshotEntry::of(&shard, slot, now)));
             }
         }
         ranked.sort_by_key(|&(rank, _)| rank);
@@ -70,8 +117,9 @@ impl<K: Hash + Eq + Clone, V: Clone, P: Policy, S: BuildHasher> Cache<K, V, P, S
     pub fn restore(&self, snapshot: Snapshot<K, V>) -> usize {
         let longest = self.rules.config.time_to_live;
         let mut stored = 0;
-        for SnapshotEntry { key, value, time_left } in snapshot.entries {
-            let time_left = time_left.map(|left| longest.map_or(left, |longest| left.min(longest)));
+        for entry in snapshot.entries {
+            let time_left = entry.time_left(longest);
+            let SnapshotEntry { key, value, .. } = entry;
             let hash = self.hash(&key);
             let own = key.clone();
             let incoming = self.incoming(hash, key, value, time_left);

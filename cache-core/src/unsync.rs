@@ -1,5 +1,7 @@
 //! The cache for one thread: no locks, references instead of clones.
 
+mod load;
+
 use std::borrow::Borrow;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
@@ -18,11 +20,12 @@ use crate::{Change, DefaultHashBuilder};
 /// A bounded map for one thread that evicts by the policy `P`.
 ///
 /// The same engine as the concurrent [`Cache`](crate::Cache) with one shard, so the eviction order is the policy's own
-/// to the letter. Look-ups that count as a use take `&mut self`. There is no loading here, so what the configuration says of
-/// loads, leases, refreshes and absences has no effect; `stale_if_error` keeps expired entries that nothing can serve.
+/// to the letter. Look-ups that count as a use take `&mut self`. A load is waited for by nobody else, and nobody can write
+/// meanwhile: so there are no leases and no refresh-ahead, and what the configuration says of these, and of `load_timeout`,
+/// has no effect.
 pub struct Cache<K, V, P, S = DefaultHashBuilder> {
-    shard: Shard<K, V, P>,
-    rules: Rules<K, V, S>,
+    pub(crate) shard: Shard<K, V, P>,
+    pub(crate) rules: Rules<K, V, S>,
 }
 
 impl<K: Hash + Eq, V, P: Policy + Default> Cache<K, V, P> {
@@ -134,7 +137,7 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
         self.place(incoming)
     }
 
-    fn incoming(&self, key: K, value: V, time_to_live: Option<Duration>) -> Incoming<K, V> {
+    pub(crate) fn incoming(&self, key: K, value: V, time_to_live: Option<Duration>) -> Incoming<K, V> {
         if time_to_live.is_some() {
             self.rules.set_timed();
         }
@@ -147,7 +150,7 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
         incoming
     }
 
-    fn place(&mut self, incoming: Incoming<K, V>) -> Result<Option<V>, InsertError<K, V>> {
+    pub(crate) fn place(&mut self, incoming: Incoming<K, V>) -> Result<Option<V>, InsertError<K, V>> {
         let mut out = Removals::new();
         let result = self.place_or_refuse(incoming, &mut out);
         if let Ok(Some((key, old))) = &result {
@@ -295,6 +298,7 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
         K: Borrow<Q>,
     {
         let hash = self.rules.hash(key);
+        drop(self.shard.void(hash, key));
         let (key, value, cause) = self.shard.remove(hash, key, self.rules.now(), &self.rules)?;
         self.rules.tell(&key, &value, cause);
         (cause == RemovalCause::Explicit).then_some(value)

@@ -21,3 +21,4 @@ mod stand_in;
 mod subject;
 mod sync_send;
 mod told;
+mod unsync_load;
