@@ -64,6 +64,21 @@ pub trait AsyncLoader<K, V>: Send + Sync + 'static {
 
     /// Loads one value; `Ok(None)` says that there is no such thing. The future is polled by whoever waits.
     fn load(&self, key: K) -> impl Future<Output = Result<Option<V>, Self::Error>> + Send;
+
+    /// Loads many values, in any order; what is missing from the result does not exist. By default one after the other.
+    fn load_all(&self, keys: Vec<K>) -> impl Future<Output = Result<Vec<(K, V)>, Self::Error>> + Send
+    where
+        K: Clone + Send,
+        V: Send,
+    {
+        async move {
+            let mut found = Vec::with_capacity(keys.len());
+            for key in keys {
+                found.extend(self.load(key.clone()).await?.map(|value| (key, value)));
+            }
+            Ok(found)
+        }
+    }
 }
 
 impl<K, V, E, F, Fut> AsyncLoader<K, V> for F
@@ -270,6 +285,22 @@ where
             return Ok(Some(value));
         }
         self.run(hash, key, Want::Answer).await
+    }
+
+    /// The values of many keys, the missing ones loaded by one call of [`AsyncLoader::load_all`]; keys without a value
+    /// are left out.
+    ///
+    /// # Errors
+    /// As [`Cache::get_or_load_all_async`].
+    ///
+    /// # Cancel safety
+    /// Cancel safe: a load goes on for the others.
+    pub async fn get_all(&self, keys: impl IntoIterator<Item = K>) -> Result<Vec<(K, V)>, LoadError<L::Error>> {
+        let load_all = |missing| {
+            let loader = Arc::clone(&self.loader);
+            async move { loader.load_all(missing).await }
+        };
+        self.cache.get_or_load_all_async(keys, load_all).await
     }
 
     /// Loads the key anew, now; the present value keeps being served meanwhile.

@@ -1,11 +1,11 @@
 //! Loading many keys at once, on threads and in tasks.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Barrier, Mutex, mpsc};
+use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::task::Poll;
 use std::time::Duration;
 
-use tenfold_cache_core::{Builder, LoadError};
+use tenfold_cache_core::{AsyncLoader, AsyncReadThrough, Builder, LoadError};
 
 use crate::recency::VecLru;
 use crate::staged::{Gate, INTENDED, must_end, must_panic, poll_once, ready};
@@ -212,4 +212,48 @@ fn a_bulk_load_that_waits_for_one_of_its_keys_is_told_so() {
         assert_eq!(ready(cache.get_or_load_async(2, |_| async { Ok::<_, &str>(2) })).unwrap(), 2);
         cache.check_invariants();
     });
+}
+
+/// Has the even keys, and writes down what it is asked for.
+#[derive(Clone, Default)]
+struct Evens(Arc<Mutex<Vec<Vec<u64>>>>);
+
+impl AsyncLoader<u64, u64> for Evens {
+    type Error = ();
+
+    async fn load(&self, key: u64) -> Result<Option<u64>, ()> {
+        self.0.lock().unwrap().push(vec![key]);
+        Ok((key % 2 == 0).then_some(key * 10))
+    }
+
+    async fn load_all(&self, keys: Vec<u64>) -> Result<Vec<(u64, u64)>, ()> {
+        self.0.lock().unwrap().push(keys.clone());
+        if keys.contains(&13) { Err(()) } else { Ok(keys.into_iter().map(|key| (key, key * 10)).collect()) }
+    }
+}
+
+#[test]
+fn a_read_through_for_tasks_loads_in_bulk() {
+    let asked = Evens::default();
+    let through = AsyncReadThrough::new(builder().build().unwrap(), asked.clone());
+    assert_eq!(ready(through.get(&2)), Ok(Some(20)));
+    assert_eq!(ready(through.get_all([4, 2, 6])), Ok(vec![(4, 40), (2, 20), (6, 60)]));
+    assert!(matches!(ready(through.get_all([2, 13])), Err(LoadError::Failed(_))));
+    assert_eq!(*asked.0.lock().unwrap(), [vec![2], vec![4, 6], vec![13]]);
+    assert_eq!(through.cache().stats().loads, 3);
+}
+
+#[test]
+fn a_loader_for_tasks_without_bulk_is_asked_one_by_one() {
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let noted = Arc::clone(&asked);
+    let load = move |key: u64| {
+        noted.lock().unwrap().push(key);
+        async move { if key == 13 { Err(()) } else { Ok((key % 2 == 0).then_some(key * 10)) } }
+    };
+    let through = AsyncReadThrough::new(builder().build().unwrap(), load);
+    assert_eq!(ready(through.get_all([4, 5, 6])), Ok(vec![(4, 40), (6, 60)]), "5 does not exist");
+    assert!(ready(through.get_all([8, 13, 10])).is_err());
+    assert_eq!(*asked.lock().unwrap(), [4, 5, 6, 8, 13], "the first failure ends it");
+    assert_eq!(through.cache().get(&8), None, "one load, one outcome");
 }

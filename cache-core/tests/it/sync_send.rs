@@ -49,6 +49,7 @@ fn futures_may_be_spawned() {
     drop(send(cache.get_or_load_all_async([1, 2], |_| async { Ok::<_, std::fmt::Error>(Vec::new()) })));
     let through = AsyncReadThrough::new(cache, |_: u64| async { Ok::<_, std::fmt::Error>(None) });
     drop(send(through.get(&1)));
+    drop(send(through.get_all([1, 2])));
     drop(send(through.refresh(&1)));
     let through = send(through);
     is_same(&through, &through.clone());
