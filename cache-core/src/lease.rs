@@ -50,6 +50,8 @@ pub enum Lookup<V> {
     Hit(V),
     /// Nothing: read the source and call `fill` with this lease.
     Granted(LeaseId),
+    /// Nothing, and a reader found lately that there is nothing (`negative_time_to_live`).
+    Absent,
     /// Nothing, and somebody else is reading the source already: wait a little and look again, or read the source
     /// without filling.
     Busy,
@@ -103,6 +105,10 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
         if let Some((_, value)) = shard.hit(hash, key, now) {
             return Lookup::Hit(value.clone());
         }
+        if shard.absent.contains(hash, key, lease_now) {
+            shard.counters.negative_hits += 1;
+            return Lookup::Absent;
+        }
         let void = shard.pending.void(hash, key);
         let id = LeaseId(shard.next_lease());
         let span = (lease_now, self.rules.lease_expiry(lease_now));
@@ -129,10 +135,7 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
         let lease_now = self.rules.timeline.now();
         let holder = key.clone();
         let incoming = self.rules.incoming(hash, key, value, now);
-        let is_current = |shard: &Shard<K, V, P>| match shard.pending.get(hash, &holder) {
-            Some(&Pending::Lease { id, expires_at }) => id == lease && lease_now < expires_at,
-            _ => false,
-        };
+        let is_current = |shard: &Shard<K, V, P>| is_current(shard, hash, &holder, (lease, lease_now));
         match self.place_if(incoming, is_current) {
             Insertion::Stored(_) => Ok(()),
             Insertion::Refused(refused) => Err(FillError::Refused(refused.into_parts().1)),
@@ -141,6 +144,50 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
                 Err(FillError::Void(value))
             }
         }
+    }
+
+    /// Notes, under the lease it was granted, that a reader found nothing in the source. For `negative_time_to_live` look-ups
+    /// under the protocol then answer [`Lookup::Absent`] and read-through loads nothing; without that setting the lease is
+    /// given back and no more. An expired value that `stale_if_error` keeps is gone.
+    ///
+    /// # Errors
+    /// [`FillError::Void`] as [`fill`](Self::fill) has it.
+    ///
+    /// # Examples
+    /// ```
+    /// # use std::time::Duration;
+    /// # use tenfold_cache_core::{Builder, Lookup, Policy};
+    /// # fn look<P: Policy>(builder: Builder<u64, String, P>) -> Result<(), Box<dyn std::error::Error>> {
+    /// let cache = builder.negative_time_to_live(Duration::from_secs(10)).build()?;
+    /// if let Lookup::Granted(lease) = cache.lease(&7) {
+    ///     // The database has no row 7.
+    ///     cache.fill_absent(7, lease)?;
+    /// }
+    /// assert_eq!(cache.lease(&7), Lookup::Absent);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn fill_absent(&self, key: K, lease: LeaseId) -> Result<(), FillError<()>>
+    where
+        K: Clone,
+    {
+        let hash = self.hash(&key);
+        let now = self.rules.now();
+        let lease_now = self.rules.timeline.now();
+        let mut shard = self.lock(hash);
+        if !is_current(&shard, hash, &key, (lease, lease_now)) {
+            shard.counters.stale_fills += 1;
+            return Err(FillError::Void(()));
+        }
+        let voided = shard.pending.void(hash, &key);
+        let old = shard.remove(hash, &key, now, &self.rules);
+        let forgotten = self.note_absence(&mut shard, hash, &key, lease_now);
+        drop(shard);
+        drop((voided, forgotten));
+        if let Some((key, value, cause)) = old {
+            self.rules.tell(&key, &value, cause);
+        }
+        Ok(())
     }
 
     /// Gives a lease back unused, so that the next reader need not wait for its timeout. True if it was current.
@@ -155,5 +202,18 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
         drop(shard);
         drop(voided);
         true
+    }
+}
+
+/// Whether a lease is the one that the key has, and its time is not over.
+fn is_current<K: Hash + Eq, V, P: Policy>(
+    shard: &Shard<K, V, P>,
+    hash: u64,
+    key: &K,
+    (lease, now): (LeaseId, u64),
+) -> bool {
+    match shard.pending.get(hash, key) {
+        Some(&Pending::Lease { id, expires_at }) => id == lease && now < expires_at,
+        _ => false,
     }
 }

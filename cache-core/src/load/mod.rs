@@ -215,15 +215,6 @@ impl<K: Hash + Eq + Clone, V: Clone, P: Policy, S: BuildHasher> Cache<K, V, P, S
         }
     }
 
-    /// Remembers that there is no such thing, if asked to; returns the absences forgotten for it.
-    fn note_absence(&self, shard: &mut Shard<K, V, P>, hash: u64, key: &K, now: u64) -> Vec<K> {
-        let Some(time_to_live) = self.rules.config.negative_time_to_live else {
-            return Vec::new();
-        };
-        let expires_at = now.saturating_add(saturating_nanos(time_to_live));
-        shard.absent.insert(hash, key.clone(), now, expires_at)
-    }
-
     /// Ends a flight's claim to its key, so that the next caller starts anew.
     pub(crate) fn give_up_on(&self, hash: u64, key: &K, flight: &Flight<V>) {
         let mut shard = self.lock(hash);
@@ -285,6 +276,17 @@ impl<K: Hash + Eq + Clone, V: Clone, P: Policy, S: BuildHasher> Cache<K, V, P, S
         let absent = shard.absent.contains(hash, key, now);
         shard.counters.negative_hits += u64::from(absent);
         absent
+    }
+}
+
+impl<K: Hash + Eq + Clone, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
+    /// Remembers that there is no such thing, if asked to; returns the absences forgotten for it.
+    pub(crate) fn note_absence(&self, shard: &mut Shard<K, V, P>, hash: u64, key: &K, now: u64) -> Vec<K> {
+        let Some(time_to_live) = self.rules.config.negative_time_to_live else {
+            return Vec::new();
+        };
+        let expires_at = now.saturating_add(saturating_nanos(time_to_live));
+        shard.absent.insert(hash, key.clone(), now, expires_at)
     }
 }
 

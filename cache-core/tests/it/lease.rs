@@ -209,3 +209,42 @@ fn an_expired_value_kept_for_failing_loads_is_a_miss_to_the_protocol() {
     assert_eq!(cache.lease(&7), Lookup::Hit(2));
     cache.check_invariants();
 }
+
+#[test]
+fn a_reader_that_finds_nothing_says_so_under_its_lease() {
+    let clock = ManualClock::new();
+    let cache = builder().negative_time_to_live(Duration::from_secs(10)).clock(clock.clone()).build().unwrap();
+    let lease = granted(&cache, 7);
+    assert_eq!(cache.fill_absent(7, lease), Ok(()));
+    assert_eq!(cache.lease(&7), Lookup::Absent);
+    assert_eq!(cache.get_or_load_optional(7, |_| Err::<Option<u64>, _>("asked")), Ok(None));
+    assert_eq!((cache.stats().negative_hits, cache.stats().misses), (2, 3));
+    assert_eq!(cache.fill_absent(7, lease), Err(FillError::Void(())), "a lease is good for one fill");
+    clock.advance(Duration::from_secs(10));
+    let lease = granted(&cache, 7);
+    cache.insert(7, 1);
+    assert_eq!(cache.fill_absent(7, lease), Err(FillError::Void(())), "a write came in between");
+    assert_eq!((cache.lease(&7), cache.stats().stale_fills), (Lookup::Hit(1), 2));
+    cache.remove(&7);
+    let lease = granted(&cache, 7);
+    assert_eq!(cache.fill_absent(7, lease), Ok(()));
+    cache.remove(&7);
+    let _ = granted(&cache, 7);
+    cache.check_invariants();
+}
+
+#[test]
+fn absence_ends_what_had_expired_and_is_forgotten_without_the_setting() {
+    let clock = ManualClock::new();
+    let builder = builder().time_to_live(Duration::from_secs(1)).stale_if_error(Duration::from_secs(9));
+    let cache = builder.clock(clock.clone()).build().unwrap();
+    cache.insert(7, 1);
+    clock.advance(Duration::from_secs(1));
+    let lease = granted(&cache, 7);
+    assert_eq!(cache.fill_absent(7, lease), Ok(()));
+    assert_eq!(cache.len(), 0);
+    assert!(cache.get_or_load(7, |_| Err::<u64, _>("down")).is_err(), "nothing stands in any more");
+    let lease = granted(&cache, 7);
+    assert_eq!(cache.fill(7, lease, 2), Ok(()), "the next reader reads");
+    cache.check_invariants();
+}

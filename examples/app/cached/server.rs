@@ -119,6 +119,7 @@ async fn lease(State(server): Shared, Path(id): Path<UserId>) -> Response {
     match server.cache.lease(id) {
         Lookup::Hit(found) => Json(found).into_response(),
         Lookup::Granted(lease) => (StatusCode::CREATED, Json(Lease { lease: lease.to_u64() })).into_response(),
+        Lookup::Absent => StatusCode::NO_CONTENT.into_response(),
         Lookup::Busy => StatusCode::LOCKED.into_response(),
     }
 }
