@@ -135,6 +135,7 @@ pub struct Exchange {
     tried: Tried,
     stage: Stage,
     is_idempotent: bool,
+    max_tries: u8,
     hedges: u8,
     backoffs: u8,
     has_paused: bool,
@@ -189,6 +190,7 @@ impl Exchange {
             tried: Tried::NOBODY,
             stage: Stage::Pick(Purpose::First),
             is_idempotent,
+            max_tries: policy.config().max_tries,
             hedges: 0,
             backoffs: 0,
             has_paused: false,
@@ -215,6 +217,20 @@ impl Exchange {
             Stage::Done(Err(error)) => Action::Fail(error),
             Stage::Waiting | Stage::Pausing(_) => Action::Wait(self.start + Duration::from_nanos(self.wake_at())),
         }
+    }
+
+    /// No further try can be made, because the host has no copy of the request to send.
+    #[inline]
+    pub fn no_more_tries(&mut self) {
+        self.max_tries = self.tried.ids().len() as u8;
+        self.expired = u8::MAX;
+    }
+
+    /// Whether what comes next is the end.
+    #[cfg(feature = "tower")]
+    #[inline]
+    pub(crate) fn is_done(&self) -> bool {
+        matches!(self.stage, Stage::Done(_))
     }
 
     /// The backends that the request was sent to, in the order of the attempts.
@@ -301,7 +317,7 @@ impl Exchange {
         if let Purpose::Replace(late) = purpose {
             self.stop(policy, late, now);
         }
-        if self.tried.ids().len() == usize::from(policy.config().max_tries) {
+        if !self.has_copy_left() {
             // Nothing can take the place of those in flight.
             self.expired = u8::MAX;
         }
@@ -445,9 +461,12 @@ impl Exchange {
     }
 
     fn has_try_left(&self, policy: &RequestPolicy, at: u64) -> bool {
-        let config = policy.config();
-        let ends = at.saturating_add(nanos(config.min_try_time));
-        self.tried.ids().len() < usize::from(config.max_tries) && ends < self.deadline
+        self.has_copy_left() && at.saturating_add(nanos(policy.config().min_try_time)) < self.deadline
+    }
+
+    #[inline]
+    fn has_copy_left(&self) -> bool {
+        self.tried.ids().len() < usize::from(self.max_tries)
     }
 
     /// When the timer is due.

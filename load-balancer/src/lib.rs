@@ -28,6 +28,8 @@ mod request;
 mod request_config;
 mod retry;
 mod rng;
+#[cfg(feature = "tower")]
+mod service;
 mod snapshot;
 mod stripes;
 mod sync;
@@ -59,4 +61,10 @@ pub use request::{Key, Request};
 pub use request_config::{RequestConfig, RequestConfigError, RequestPolicy};
 pub use retry::{BudgetConfig, RetryBudget};
 pub use rng::Rng;
+#[cfg(all(feature = "tower", feature = "tokio"))]
+#[cfg_attr(docsrs, doc(cfg(all(feature = "tower", feature = "tokio"))))]
+pub use service::TokioTimer;
+#[cfg(feature = "tower")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tower")))]
+pub use service::{Balance, BalanceError, BalanceLayer, Protocol, ResponseFuture, Timer, Traits};
 pub use snapshot::Choice;

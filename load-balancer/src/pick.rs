@@ -67,6 +67,12 @@ impl<T> Pick<T> {
         self.started
     }
 
+    /// Says that the request has taken longer than most do; it goes on. A sign that the backend may hang, long before
+    /// anything times out.
+    pub fn overdue(&self, now: Instant) {
+        let _ = now;
+    }
+
     /// Ends the request and says how it went.
     pub fn finish(self, outcome: Outcome, now: Instant) {
         let _ = (outcome, now);

@@ -378,6 +378,19 @@ fn without_a_backend_it_fails_at_once_and_later_with_the_answer_there_is() {
 }
 
 #[test]
+fn without_a_copy_of_the_request_there_is_one_try() {
+    let (policy, now) = policy(RequestConfig::default());
+    let mut exchange = Exchange::new(&policy, true, None, now);
+    let first = send(&mut exchange, &policy, 1, now);
+    exchange.no_more_tries();
+    exchange.timer(&policy, now + ms(1_500));
+    assert_eq!(exchange.action(), Action::Overdue(first));
+    assert_eq!(exchange.action(), Action::Wait(now + Duration::from_secs(15)));
+    exchange.ended(&policy, first, failed(Failure::Refused), now + ms(1_500));
+    assert_eq!(exchange.action(), Action::Return(first));
+}
+
+#[test]
 fn a_failed_try_waits_for_its_hedge() {
     let (policy, start) = policy(RequestConfig::default());
     let mut exchange = Exchange::new(&policy, true, None, start);

@@ -1,0 +1,321 @@
+//! The answer to a request, and all that is done until it comes.
+//!
+//! Written by hand: the first try lies in the future itself, so a request that needs no other costs no allocation and no
+//! task, and dropping the future drops whatever is in flight.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use pin_project_lite::pin_project;
+use tower_service::Service;
+
+use super::attempt::{End, Try};
+use super::{BalanceError, Pool, Protocol, Shared, Timer, Traits};
+use crate::exchange::{Action, Attempt, Exchange, ExchangeError};
+use crate::limit::{ConcurrencyLimit, Permit};
+use crate::picker::{PickError, Picker};
+use crate::{BackendId, Failure, Key, Outcome, Request};
+
+pin_project! {
+    /// The answer to a request that was given to a [`Balance`](super::Balance).
+    ///
+    /// # Cancel safety
+    /// Dropping it cancels the request: the futures of all its tries are dropped, and the tries count as cancelled, which
+    /// says nothing about their backends. Whether work that was begun goes on there is the services' matter.
+    #[must_use = "futures do nothing unless polled"]
+    pub struct ResponseFuture<S, P, T, R>
+    where
+        S: Service<R>,
+        T: Timer,
+    {
+        #[pin]
+        state: State<S, P, T, R>,
+    }
+}
+
+pin_project! {
+    #[project = StateProjection]
+    enum State<S, P, T, R>
+    where
+        S: Service<R>,
+        T: Timer,
+    {
+        Running { #[pin] run: Run<S, P, T, R> },
+        Refused { error: Option<BalanceError<S::Error>> },
+    }
+}
+
+pin_project! {
+    struct Run<S, P, T, R>
+    where
+        S: Service<R>,
+        T: Timer,
+    {
+        shared: Arc<Shared<S, P, T>>,
+        exchange: Exchange,
+        key: Option<Key>,
+        // What further tries send.
+        copy: Option<R>,
+        // What the last try that ended brought, and from whom.
+        last: Option<(Result<S::Response, S::Error>, BackendId)>,
+        permit: Option<Permit<Arc<ConcurrencyLimit>>>,
+        #[pin]
+        first: Try<S, R>,
+        others: Vec<Pin<Box<Try<S, R>>>>,
+        #[pin]
+        sleep: Option<T::Sleep>,
+        // What `sleep` waits for.
+        wakes_at: Option<Instant>,
+    }
+}
+
+impl<S, P, T, R> ResponseFuture<S, P, T, R>
+where
+    S: Service<R> + Clone,
+    P: Protocol<R, S::Response, S::Error>,
+    T: Timer,
+{
+    #[inline]
+    pub(super) fn new(shared: &Arc<Shared<S, P, T>>, picker: &mut Picker<S>, request: R) -> Self {
+        let state = match Run::new(shared, picker, request) {
+            Ok(run) => State::Running { run },
+            Err(error) => State::Refused { error: Some(error) },
+        };
+        Self { state }
+    }
+}
+
+impl<S, P, T, R> Future for ResponseFuture<S, P, T, R>
+where
+    S: Service<R> + Clone,
+    P: Protocol<R, S::Response, S::Error>,
+    T: Timer,
+{
+    type Output = Result<S::Response, BalanceError<S::Error>>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.project().state.project() {
+            StateProjection::Running { run } => run.poll(cx),
+            StateProjection::Refused { error } => error.take().map_or(Poll::Pending, |error| Poll::Ready(Err(error))),
+        }
+    }
+}
+
+impl<S, P, T, R> fmt::Debug for ResponseFuture<S, P, T, R>
+where
+    S: Service<R>,
+    T: Timer,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture").finish_non_exhaustive()
+    }
+}
+
+impl<S, P, T, R> Run<S, P, T, R>
+where
+    S: Service<R> + Clone,
+    P: Protocol<R, S::Response, S::Error>,
+    T: Timer,
+{
+    #[inline]
+    fn new(shared: &Arc<Shared<S, P, T>>, picker: &mut Picker<S>, request: R) -> Result<Self, BalanceError<S::Error>> {
+        let Pool { policy, protocol, timer, .. } = &*shared.pool;
+        let now = timer.now();
+        let traits = protocol.describe(&request);
+        let permit = policy.limit().map(|limit| Permit::of(Arc::clone(limit), traits.priority));
+        let permit = permit.transpose().map_err(BalanceError::Overloaded)?;
+        let Traits { key, sticky, is_idempotent, deadline, .. } = traits;
+        let pick = picker.pick(&Request { key, sticky, avoid: &[] }, now).map_err(BalanceError::NoBackend)?;
+
+        let mut exchange = Exchange::new(policy, is_idempotent, deadline, now);
+        let attempt = exchange.picked(policy, pick.id(), now).expect("the first pick is always taken");
+        let copy = if policy.config().max_tries > 1 { protocol.copy(&request) } else { None };
+        if copy.is_none() {
+            exchange.no_more_tries();
+        }
+        Ok(Self {
+            shared: Arc::clone(shared),
+            exchange,
+            key,
+            copy,
+            last: None,
+            permit,
+            first: Try::new(attempt, pick, request),
+            others: Vec::new(),
+            sleep: None,
+            wakes_at: None,
+        })
+    }
+
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<S::Response, BalanceError<S::Error>>> {
+        loop {
+            self.as_mut().poll_tries(cx);
+            if let Action::Return(_) = self.as_mut().project().exchange.action() {
+                return Poll::Ready(self.answer());
+            }
+            match self.as_mut().act(cx) {
+                Next::Poll => {}
+                Next::Wait => return Poll::Pending,
+                Next::Return => return Poll::Ready(self.answer()),
+                Next::Fail(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+
+    /// Polls what is in flight, until there is an answer.
+    #[inline]
+    fn poll_tries(self: Pin<&mut Self>, cx: &mut Context<'_>) {
+        let this = self.project();
+        let pool = &this.shared.pool;
+        if let Poll::Ready(end) = this.first.poll(cx) {
+            *this.last = Some(pool.ended(this.exchange, end));
+        }
+        let mut index = 0;
+        while index < this.others.len() && !this.exchange.is_done() {
+            if let Poll::Ready(end) = this.others[index].as_mut().poll(cx) {
+                this.others.swap_remove(index);
+                *this.last = Some(pool.ended(this.exchange, end));
+            } else {
+                index += 1;
+            }
+        }
+    }
+
+    /// Does what the exchange asks for.
+    #[cold]
+    fn act(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Next<S::Error> {
+        let mut has_new = false;
+        loop {
+            let action = self.as_mut().project().exchange.action();
+            match action {
+                Action::Pick => has_new |= self.as_mut().send(),
+                Action::Overdue(attempt) => self.as_mut().overdue(attempt),
+                Action::TimedOut(attempt) => self.as_mut().timed_out(attempt),
+                // What was just sent is polled before anything is waited for.
+                Action::Wait(_) if has_new => return Next::Poll,
+                Action::Wait(until) => {
+                    if self.as_mut().poll_sleep(until, cx).is_pending() {
+                        return Next::Wait;
+                    }
+                }
+                Action::Return(_) => return Next::Return,
+                Action::Fail(ExchangeError::NoBackend) => {
+                    return Next::Fail(BalanceError::NoBackend(PickError::NoneAvailable));
+                }
+                Action::Fail(ExchangeError::DeadlineExceeded) => return Next::Fail(BalanceError::DeadlineExceeded),
+            }
+        }
+    }
+
+    /// Waits, and tells the exchange when the time has come.
+    fn poll_sleep(self: Pin<&mut Self>, until: Instant, cx: &mut Context<'_>) -> Poll<()> {
+        let mut this = self.project();
+        let Pool { policy, timer, .. } = &*this.shared.pool;
+        if *this.wakes_at != Some(until) {
+            *this.wakes_at = Some(until);
+            this.sleep.set(Some(timer.sleep_until(until)));
+        }
+        if let Some(sleep) = this.sleep.as_mut().as_pin_mut() {
+            std::task::ready!(sleep.poll(cx));
+        }
+        *this.wakes_at = None;
+        // A timer may be a little early; the time it stands for has come all the same.
+        this.exchange.timer(policy, timer.now().max(until));
+        Poll::Ready(())
+    }
+
+    /// Begins another try, if there is a backend that the exchange agrees to. Says whether it did.
+    fn send(self: Pin<&mut Self>) -> bool {
+        let this = self.project();
+        let Pool { balancer, policy, protocol, timer } = &*this.shared.pool;
+        let now = timer.now();
+        // The client's own backend was tried first.
+        let request = Request { key: *this.key, sticky: None, avoid: this.exchange.tried() };
+        let (Some(copy), Ok(pick)) = (this.copy.as_ref(), balancer.pick(&request, now)) else {
+            this.exchange.not_picked();
+            return false;
+        };
+        let Some(attempt) = this.exchange.picked(policy, pick.id(), now) else { return false };
+        let copy = protocol.copy(copy);
+        let Some(request) = std::mem::replace(this.copy, copy) else { return false };
+        if this.copy.is_none() {
+            this.exchange.no_more_tries();
+        }
+        this.others.push(Box::pin(Try::new(attempt, pick, request)));
+        true
+    }
+
+    fn overdue(self: Pin<&mut Self>, attempt: Attempt) {
+        let this = self.project();
+        let first = (this.first.attempt() == attempt).then(|| this.first.pick());
+        let pick = first.unwrap_or_else(|| this.others.iter().find(|try_| try_.attempt() == attempt)?.pick());
+        if let Some(pick) = pick {
+            pick.overdue(this.shared.pool.timer.now());
+        }
+    }
+
+    fn timed_out(self: Pin<&mut Self>, attempt: Attempt) {
+        let this = self.project();
+        let mut pick = None;
+        if this.first.attempt() == attempt {
+            pick = this.first.stop();
+        } else if let Some(index) = this.others.iter().position(|try_| try_.attempt() == attempt) {
+            pick = this.others.swap_remove(index).as_mut().stop();
+        }
+        if let Some(pick) = pick {
+            pick.finish(Outcome::Failure(Failure::TimedOut), this.shared.pool.timer.now());
+        }
+    }
+
+    /// What the last try that ended brought. Everything else is stopped, even if the future is not dropped yet.
+    #[inline]
+    fn answer(self: Pin<&mut Self>) -> Result<S::Response, BalanceError<S::Error>> {
+        let this = self.project();
+        this.others.clear();
+        *this.permit = None;
+        let (result, by) = this.last.take().expect("an exchange returns what it was told of");
+        match result {
+            Ok(mut response) => {
+                this.shared.pool.protocol.answered(&mut response, by);
+                Ok(response)
+            }
+            Err(error) => Err(BalanceError::Backend(error)),
+        }
+    }
+}
+
+/// What the future does after it did what the exchange asked for.
+enum Next<E> {
+    Poll,
+    Wait,
+    Return,
+    Fail(BalanceError<E>),
+}
+
+impl<S, P, T> Pool<S, P, T> {
+    /// Tells everybody how a try ended, and keeps what it brought.
+    #[inline]
+    fn ended<V, E, R>(&self, exchange: &mut Exchange, end: End<S, V, E>) -> (Result<V, E>, BackendId)
+    where
+        P: Protocol<R, V, E>,
+        T: Timer,
+    {
+        let End { attempt, pick, result, was_sent } = end;
+        let outcome = match self.protocol.classify(&result) {
+            Outcome::Failure(failure) if was_sent || failure.had_no_effect() => Outcome::Failure(failure),
+            Outcome::Success if was_sent => Outcome::Success,
+            _ => Outcome::Failure(Failure::NotSent),
+        };
+        let now = self.timer.now();
+        let id = pick.id();
+        pick.finish(outcome, now);
+        exchange.ended(&self.policy, attempt, outcome, now);
+        (result, id)
+    }
+}
