@@ -4,8 +4,8 @@
 //! mutex takes one atomic read-modify-write to lock and another to unlock, because it keeps "locked" and "somebody waits"
 //! in one word that both sides change. Each of the two also waits until every store before it has reached the cache: after
 //! a hit those are the policy's. Here the two facts stand in two words, so that unlocking is a plain store that waits for
-//! nothing, and a look at a word of the same cache line. In the `hits` race of `benches/` that is worth a seventh to a
-//! quarter of a hit.
+//! nothing, and a look at a word of the same cache line. In the `hits` race of `benches/` that is worth about a third of a
+//! hit.
 //!
 //! # Protocol
 //! ```text
