@@ -1,0 +1,159 @@
+//! What a client gets: the body of an answer, whole or as it comes, or the proxy's own word.
+
+use std::fmt;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, header};
+use http_body::{Frame, SizeHint};
+use tenfold_load_balancer::{Failure, Outcome};
+
+use crate::alarm::Alarm;
+use crate::attempt::{self, Lease};
+use crate::clock;
+use crate::forward::Active;
+use crate::link::{Framing, Piece, Upload, UploadError};
+use crate::worker::Worker;
+
+/// The body of an answer.
+pub(crate) enum Body {
+    /// All of it, not yet taken.
+    Whole(Bytes),
+    /// On its way.
+    Download(Box<Download>),
+}
+
+impl Body {
+    /// A body of no bytes.
+    pub(crate) const EMPTY: Self = Self::Whole(Bytes::new());
+}
+
+/// An answer of the proxy itself.
+pub(crate) fn own(status: StatusCode) -> Response<Body> {
+    let text = format!("{} {}\n", status.as_u16(), status.canonical_reason().unwrap_or_default());
+    let mut response = Response::new(Body::Whole(text.into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    response
+}
+
+/// A body that is passed on as it comes, while the rest of the request may still be on its way.
+pub(crate) struct Download {
+    /// Gone once the answer is complete.
+    pub(crate) lease: Option<Lease>,
+    pub(crate) framing: Framing,
+    pub(crate) keep_alive: bool,
+    /// What the head says of the backend.
+    pub(crate) outcome: Outcome,
+    pub(crate) upload: Option<Upload>,
+    pub(crate) worker: Rc<Worker>,
+    pub(crate) alarm: Alarm,
+    pub(crate) last_read: Instant,
+    /// The client has a request until this is dropped.
+    pub(crate) _active: Active,
+}
+
+/// The backend broke off its answer, or the client its request.
+#[derive(Debug)]
+pub(crate) struct Cut;
+
+impl fmt::Display for Cut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the answer broke off")
+    }
+}
+
+impl std::error::Error for Cut {}
+
+impl Download {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        let Some(lease) = &mut self.lease else { return Poll::Ready(None) };
+        if let Some(upload) = &mut self.upload {
+            match lease.link.poll_upload(cx, upload) {
+                Poll::Ready(Ok(())) => self.upload = None,
+                // It wants no more of the request, which is its right; the connection ends with this answer.
+                Poll::Ready(Err(UploadError::Backend)) => {
+                    self.upload = None;
+                    self.keep_alive = false;
+                }
+                Poll::Ready(Err(UploadError::Client(_))) => {
+                    self.lease = None;
+                    return Poll::Ready(Some(Err(Cut)));
+                }
+                Poll::Pending => {}
+            }
+        }
+        let piece = match lease.link.poll_piece(cx, &mut self.framing) {
+            Poll::Ready(piece) => piece,
+            Poll::Pending => {
+                ready!(self.alarm.poll(cx, self.last_read + self.worker.options.limits.response_timeout));
+                return Poll::Ready(Some(self.fail(Failure::TimedOut)));
+            }
+        };
+        match piece {
+            Ok(Piece::Data(data)) => {
+                self.last_read = clock::now();
+                if self.framing.is_done() {
+                    self.complete();
+                }
+                Poll::Ready(Some(Ok(Frame::data(data))))
+            }
+            Ok(Piece::Trailers(trailers)) => {
+                self.complete();
+                Poll::Ready(Some(Ok(Frame::trailers(trailers))))
+            }
+            Ok(Piece::End | Piece::Short) => {
+                self.complete();
+                Poll::Ready(None)
+            }
+            Err(_) => Poll::Ready(Some(self.fail(Failure::Broken))),
+        }
+    }
+
+    fn complete(&mut self) {
+        let keep_alive = self.keep_alive && self.upload.is_none();
+        if let Some(lease) = self.lease.take() {
+            lease.complete(&self.worker, keep_alive, self.outcome, clock::now());
+        }
+    }
+
+    fn fail(&mut self, failure: Failure) -> Result<Frame<Bytes>, Cut> {
+        if let Some(lease) = self.lease.take() {
+            attempt::finish(lease.pick, Outcome::Failure(failure), clock::now());
+        }
+        Err(Cut)
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = Cut;
+
+    #[inline]
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        match self.get_mut() {
+            Self::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Self::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Self::Download(download) => download.poll(cx),
+        }
+    }
+
+    #[inline]
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Whole(bytes) => bytes.is_empty(),
+            Self::Download(download) => download.lease.is_none(),
+        }
+    }
+
+    #[inline]
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Self::Download(download) => download.framing.known_len().map_or_else(SizeHint::new, SizeHint::with_exact),
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! One try of a request at one backend: a connection, the request on it, the head of the answer and, if it is short, its
+//! body.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, StatusCode};
+use tenfold_load_balancer::{Failure, Outcome, Pick};
+
+use crate::link::{Framing, Head, Link, LinkError, Upload};
+use crate::traffic::Traffic;
+use crate::worker::Worker;
+
+/// Answers of known length up to this are read whole before the client sees any of it: one write for head and body,
+/// and another try if the backend dies in the middle. Larger ones are passed on as they come.
+const WHOLE_BYTES: u64 = 16 << 10;
+
+/// A connection in use and the pick it is used for.
+pub(crate) struct Lease {
+    pub(crate) link: Link,
+    pub(crate) pick: Pick<Traffic>,
+}
+
+impl Lease {
+    /// The answer is complete.
+    #[inline]
+    pub(crate) fn complete(self, worker: &Worker, keep_alive: bool, outcome: Outcome, now: Instant) {
+        if keep_alive {
+            worker.pool.borrow_mut().put(self.pick.id(), self.link, now);
+        }
+        finish(self.pick, outcome, now);
+    }
+}
+
+/// Ends a pick, and counts it where it failed.
+#[inline]
+pub(crate) fn finish(pick: Pick<Traffic>, outcome: Outcome, now: Instant) {
+    if !outcome.is_success() {
+        pick.data().failure();
+    }
+    pick.finish(outcome, now);
+}
+
+/// A try on its way.
+pub(crate) struct Try {
+    pick: Pick<Traffic>,
+    way: Way,
+    pub(crate) upload: Upload,
+    head: Option<Head>,
+    /// An empty map with room, for the answer's fields.
+    headers: HeaderMap,
+}
+
+enum Way {
+    Connecting(Pin<Box<dyn Future<Output = Result<Link, Failure>>>>),
+    Open(Link),
+}
+
+/// Why a try failed.
+pub(crate) enum Fault {
+    /// The backend did not do it, and this is known of it.
+    Backend(Failure),
+    /// The client is to blame; it gets this status.
+    Client(StatusCode),
+}
+
+/// What a try brought.
+pub(crate) struct Arrival {
+    pub(crate) lease: Lease,
+    pub(crate) head: Head,
+    /// The body, if it was short.
+    pub(crate) whole: Option<Bytes>,
+    pub(crate) upload: Upload,
+    pub(crate) outcome: Outcome,
+}
+
+impl Try {
+    /// Begins, on a kept connection if there is one.
+    #[inline]
+    pub(crate) fn begin(
+        worker: &Worker,
+        pick: Pick<Traffic>,
+        upload: Upload,
+        headers: HeaderMap,
+        now: Instant,
+    ) -> Self {
+        pick.data().attempt();
+        let kept = worker.pool.borrow_mut().take(pick.id(), now);
+        let way = kept.map_or_else(|| connect(worker, &pick), Way::Open);
+        Self { pick, way, upload, head: None, headers }
+    }
+
+    /// Goes on. Ready with the body if it is short, and with nothing if it is not; then [`arrive`](Self::arrive) gives
+    /// all of the answer.
+    #[inline]
+    pub(crate) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        worker: &Worker,
+        method: &Method,
+    ) -> Poll<Result<Option<Bytes>, Fault>> {
+        loop {
+            let link = match &mut self.way {
+                Way::Open(link) => link,
+                Way::Connecting(connect) => {
+                    let link = ready!(connect.as_mut().poll(cx)).map_err(Fault::Backend)?;
+                    self.way = Way::Open(link);
+                    continue;
+                }
+            };
+            let max_bytes = worker.options.limits.max_header_bytes;
+            let polled = poll_answer(cx, link, &mut self.upload, &mut self.head, &mut self.headers, method, max_bytes);
+            let error = match ready!(polled) {
+                Ok(whole) => return Poll::Ready(Ok(whole)),
+                Err(error) => error,
+            };
+            let is_repeatable = method.is_idempotent() || !self.upload.is_sent();
+            if error == LinkError::Closed && link.is_stale() && is_repeatable && self.upload.can_restart() {
+                // The backend closed a connection that was idle, just now: no failure of anybody, and no try.
+                self.upload.restart();
+                self.way = connect(worker, &self.pick);
+                continue;
+            }
+            return Poll::Ready(Err(match error {
+                LinkError::Client(status) => Fault::Client(status),
+                LinkError::Closed if !self.upload.is_sent() => Fault::Backend(Failure::NotSent),
+                LinkError::Closed => Fault::Backend(Failure::Broken),
+                LinkError::Garbage => Fault::Backend(Failure::Answered),
+            }));
+        }
+    }
+
+    /// The answer, after [`poll`](Self::poll) was ready with it.
+    #[inline]
+    pub(crate) fn arrive(self, whole: Option<Bytes>) -> Option<Arrival> {
+        let (Way::Open(link), Some(head)) = (self.way, self.head) else { return None };
+        let outcome = outcome(head.status);
+        Some(Arrival { lease: Lease { link, pick: self.pick }, head, whole, upload: self.upload, outcome })
+    }
+
+    /// Ends it without an answer; gives the request back.
+    pub(crate) fn fail(self, failure: Failure, now: Instant) -> Upload {
+        finish(self.pick, Outcome::Failure(failure), now);
+        self.upload
+    }
+}
+
+impl Arrival {
+    /// Whether the backend has the whole request.
+    pub(crate) fn is_sent(&self) -> bool {
+        self.upload.is_done()
+    }
+
+    /// Lets an answer go that the client does not get; gives the request back.
+    pub(crate) fn discard(self, worker: &Worker, now: Instant) -> Upload {
+        let keep_alive = self.head.keep_alive && self.whole.is_some() && self.is_sent();
+        self.lease.complete(worker, keep_alive, self.outcome, now);
+        self.upload
+    }
+}
+
+fn connect(worker: &Worker, pick: &Pick<Traffic>) -> Way {
+    let (address, timeout) = (pick.address(), worker.options.limits.connect_timeout);
+    Way::Connecting(Box::pin(async move {
+        match tokio::time::timeout(timeout, Link::connect(address)).await {
+            Ok(Ok(link)) => Ok(link),
+            Ok(Err(_)) => Err(Failure::Refused),
+            Err(_) => Err(Failure::NotSent),
+        }
+    }))
+}
+
+#[inline]
+fn poll_answer(
+    cx: &mut Context<'_>,
+    link: &mut Link,
+    upload: &mut Upload,
+    head: &mut Option<Head>,
+    headers: &mut HeaderMap,
+    method: &Method,
+    max_bytes: usize,
+) -> Poll<Result<Option<Bytes>, LinkError>> {
+    let framing = match head {
+        Some(head) => head.framing,
+        None => head.insert(ready!(link.poll_head(cx, upload, method, headers, max_bytes))?).framing,
+    };
+    match framing {
+        // A 101 is followed by whatever, and none of it is a body.
+        Framing::Length(len) if len <= WHOLE_BYTES => link.poll_whole(cx, len as usize).map_ok(Some),
+        _ => Poll::Ready(Ok(None)),
+    }
+}
+
+/// What a status says of the backend (as [`Failure`] documents).
+#[inline]
+fn outcome(status: StatusCode) -> Outcome {
+    match status.as_u16() {
+        429 | 503 => Outcome::Failure(Failure::Rejected),
+        500 | 502 | 504 => Outcome::Failure(Failure::Answered),
+        _ => Outcome::Success,
+    }
+}

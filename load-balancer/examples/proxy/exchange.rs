@@ -1,0 +1,283 @@
+//! All tries of one request. What is tried when is the [`Exchange`]'s to say; this carries it out on sockets.
+
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use http::{HeaderMap, Method, StatusCode};
+use tenfold_load_balancer::{Action, Attempt, Exchange, ExchangeError, Failure, Key, Outcome, Request};
+
+use crate::alarm::Alarm;
+use crate::attempt::{Arrival, Fault, Try};
+use crate::clock;
+use crate::link::Upload;
+use crate::worker::Worker;
+
+/// How long a body is held back for a "100 Continue" that some backends do not know (RFC 9110 section 10.1.1).
+const CONTINUE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A request under way.
+pub(crate) struct Errand<'a> {
+    worker: &'a Worker,
+    method: &'a Method,
+    key: Key,
+    exchange: Exchange,
+    tries: Tries,
+    /// The request, while no try has it.
+    upload: Option<Upload>,
+    /// Room for the fields of an answer.
+    headers: HeaderMap,
+    /// What the try that ended last brought.
+    last: Option<Result<Arrival, Failure>>,
+    started: Instant,
+    /// How long the client took to send its body; none while it still does. The exchange's clock stands still
+    /// meanwhile: its deadlines are the backends', not the client's.
+    paused: Option<Duration>,
+}
+
+/// What ends a wait.
+enum Due {
+    /// The exchange wants to know.
+    Exchange,
+    /// The backend does not say "100 Continue".
+    Continue,
+    /// The client does not go on with the body.
+    Client,
+    /// The backend does not go on reading it.
+    Backend,
+}
+
+impl<'a> Errand<'a> {
+    /// A request that came at this time; `headers` is empty.
+    #[inline]
+    pub(crate) fn new(
+        worker: &'a Worker,
+        method: &'a Method,
+        key: Key,
+        upload: Upload,
+        headers: HeaderMap,
+        started: Instant,
+    ) -> Self {
+        // A body is gone once it was sent, so only what was surely not begun can be repeated.
+        let is_repeatable = method.is_idempotent() && !upload.has_body();
+        let exchange = Exchange::new(&worker.policy, is_repeatable, None, started);
+        let paused = (!upload.has_body()).then_some(Duration::ZERO);
+        let (tries, upload) = (Tries::default(), Some(upload));
+        Self { worker, method, key, exchange, tries, upload, headers, last: None, started, paused }
+    }
+
+    /// Goes on; ready with the answer, or with the status that says why there is none.
+    #[inline]
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, alarm: &mut Alarm) -> Poll<Result<Arrival, StatusCode>> {
+        loop {
+            match self.exchange.action() {
+                Action::Pick => self.pick(),
+                Action::TimedOut(attempt) => self.stop(attempt),
+                Action::Wait(until) => match ready!(self.poll_tries(cx, alarm, until)) {
+                    Ok(()) => {}
+                    Err(status) => return Poll::Ready(Err(status)),
+                },
+                Action::Return(_) => {
+                    let last = self.last.take().unwrap_or(Err(Failure::Broken));
+                    return Poll::Ready(last.map_err(|failure| match failure {
+                        Failure::TimedOut => StatusCode::GATEWAY_TIMEOUT,
+                        _ => StatusCode::BAD_GATEWAY,
+                    }));
+                }
+                Action::Fail(ExchangeError::DeadlineExceeded) => return Poll::Ready(Err(StatusCode::GATEWAY_TIMEOUT)),
+                Action::Fail(_) => return Poll::Ready(Err(StatusCode::SERVICE_UNAVAILABLE)),
+                _ => {}
+            }
+        }
+    }
+
+    /// The exchange's time.
+    fn now(&self) -> Instant {
+        let now = clock::now();
+        now.checked_sub(self.paused.unwrap_or_else(|| now.saturating_duration_since(self.started))).unwrap_or(now)
+    }
+
+    #[inline]
+    fn pick(&mut self) {
+        let is_first = self.exchange.tried().is_empty();
+        let now = if is_first { self.started } else { self.now() };
+        let Some(upload) = self.upload.take().or_else(|| self.tries.copy_of_request()) else {
+            return self.exchange.not_picked();
+        };
+        let request = Request { key: Some(self.key), avoid: self.exchange.tried(), ..Request::default() };
+        let picked = self.worker.picker.borrow_mut().pick(&request, now);
+        let Ok(pick) = picked else {
+            self.upload = Some(upload);
+            return self.exchange.not_picked();
+        };
+        let Some(attempt) = self.exchange.picked(&self.worker.policy, pick.id(), now) else {
+            self.upload = Some(upload);
+            return;
+        };
+        if !is_first {
+            self.worker.metrics.retried();
+            self.discard_last(now);
+        }
+        let headers = std::mem::take(&mut self.headers);
+        self.tries.push(attempt, Try::begin(self.worker, pick, upload, headers, now));
+    }
+
+    /// The exchange gave a try up.
+    #[cold]
+    fn stop(&mut self, attempt: Attempt) {
+        if let Some(late) = self.tries.take(attempt) {
+            late.fail(Failure::TimedOut, clock::now());
+        }
+    }
+
+    /// Waits until a try ends or something is due.
+    #[inline]
+    fn poll_tries(&mut self, cx: &mut Context<'_>, alarm: &mut Alarm, until: Instant) -> Poll<Result<(), StatusCode>> {
+        loop {
+            let (worker, method) = (self.worker, self.method);
+            if let Some((attempt, ended)) = self.tries.poll(|this| this.poll(cx, worker, method)) {
+                return Poll::Ready(match ended {
+                    Ok(arrival) => self.arrived(attempt, arrival),
+                    Err((Fault::Backend(failure), failed)) => self.failed(attempt, failed, failure),
+                    Err((Fault::Client(status), _)) => Err(status),
+                });
+            }
+            if self.paused.is_none() && self.tries.has_sent_body() {
+                self.paused = Some(clock::now().saturating_duration_since(self.started));
+            }
+            let (deadline, due) = self.due(until);
+            ready!(alarm.poll(cx, deadline));
+            match due {
+                Due::Exchange => {
+                    let now = self.now();
+                    self.exchange.timer(&self.worker.policy, now);
+                    return Poll::Ready(Ok(()));
+                }
+                Due::Continue => self.tries.release(),
+                Due::Client => return Poll::Ready(Err(StatusCode::REQUEST_TIMEOUT)),
+                Due::Backend => return Poll::Ready(Err(StatusCode::GATEWAY_TIMEOUT)),
+            }
+        }
+    }
+
+    /// What is due next, and when.
+    #[inline]
+    fn due(&self, until: Instant) -> (Instant, Due) {
+        let limits = &self.worker.options.limits;
+        match (self.paused, self.tries.upload()) {
+            (Some(paused), _) => (until + paused, Due::Exchange),
+            (None, Some(upload)) if upload.is_held() => (self.started + CONTINUE_TIMEOUT, Due::Continue),
+            (None, Some(upload)) => match upload.waiting_since() {
+                Some(since) => (since + limits.client_timeout, Due::Client),
+                None => (upload.moved_at() + limits.response_timeout, Due::Backend),
+            },
+            // Between two tries of a request that has not left yet.
+            (None, None) => (until, Due::Exchange),
+        }
+    }
+
+    #[inline]
+    fn arrived(&mut self, attempt: Attempt, mut arrival: Arrival) -> Result<(), StatusCode> {
+        let now = self.now();
+        if !arrival.outcome.is_success() && arrival.upload.can_restart() {
+            self.upload = arrival.upload.take_again();
+        }
+        let outcome = arrival.outcome;
+        self.discard_last(now);
+        self.last = Some(Ok(arrival));
+        self.exchange.ended(&self.worker.policy, attempt, outcome, now);
+        Ok(())
+    }
+
+    #[cold]
+    fn failed(&mut self, attempt: Attempt, failed: Try, failure: Failure) -> Result<(), StatusCode> {
+        let now = self.now();
+        let mut upload = failed.fail(failure, clock::now());
+        if upload.can_restart() {
+            upload.restart();
+            self.upload = Some(upload);
+        }
+        self.discard_last(now);
+        self.last = Some(Err(failure));
+        self.exchange.ended(&self.worker.policy, attempt, Outcome::Failure(failure), now);
+        Ok(())
+    }
+
+    fn discard_last(&mut self, now: Instant) {
+        if let Some(Ok(last)) = self.last.take() {
+            last.discard(self.worker, now);
+        }
+    }
+}
+
+/// Tries in flight: nearly always one, which needs no memory of its own.
+#[derive(Default)]
+struct Tries {
+    first: Option<(Attempt, Try)>,
+    others: Vec<(Attempt, Try)>,
+}
+
+type Ended = (Attempt, Result<Arrival, (Fault, Try)>);
+
+impl Tries {
+    #[inline]
+    fn push(&mut self, attempt: Attempt, new: Try) {
+        if self.first.is_none() && self.others.is_empty() {
+            self.first = Some((attempt, new));
+        } else {
+            self.others.push((attempt, new));
+        }
+    }
+
+    #[cold]
+    fn take(&mut self, attempt: Attempt) -> Option<Try> {
+        if self.first.as_ref().is_some_and(|(own, _)| *own == attempt) {
+            return self.first.take().map(|(_, this)| this);
+        }
+        let index = self.others.iter().position(|(own, _)| *own == attempt)?;
+        Some(self.others.swap_remove(index).1)
+    }
+
+    /// Polls each; takes out the first that has ended.
+    #[inline]
+    fn poll(&mut self, mut poll: impl FnMut(&mut Try) -> Poll<Result<Option<bytes::Bytes>, Fault>>) -> Option<Ended> {
+        let mut ended = |(attempt, this): &mut (Attempt, Try)| match poll(this) {
+            Poll::Ready(result) => Some((*attempt, result)),
+            Poll::Pending => None,
+        };
+        let (attempt, result) =
+            self.first.as_mut().and_then(&mut ended).or_else(|| self.others.iter_mut().find_map(ended))?;
+        let this = match self.first.take_if(|(own, _)| *own == attempt) {
+            Some((_, this)) => this,
+            None => self.take(attempt)?,
+        };
+        Some((
+            attempt,
+            match result {
+                Ok(whole) => Ok(this.arrive(whole)?),
+                Err(fault) => Err((fault, this)),
+            },
+        ))
+    }
+
+    /// The request for a hedge, if it has no body.
+    #[cold]
+    fn copy_of_request(&self) -> Option<Upload> {
+        let mut all = self.first.iter().chain(&self.others);
+        all.find_map(|(_, this)| this.upload.copy())
+    }
+
+    /// The request with a body, which only one try has.
+    fn upload(&self) -> Option<&Upload> {
+        self.first.as_ref().or(self.others.first()).map(|(_, this)| &this.upload)
+    }
+
+    fn has_sent_body(&self) -> bool {
+        self.upload().is_some_and(Upload::is_done)
+    }
+
+    fn release(&mut self) {
+        if let Some((_, this)) = self.first.as_mut().or(self.others.first_mut()) {
+            this.upload.release();
+        }
+    }
+}

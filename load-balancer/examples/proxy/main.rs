@@ -1,0 +1,148 @@
+//! A reverse proxy over the balancer: HTTP/1.1, HTTP/2 and TCP.
+//!
+//! ```text
+//! cargo run --release -p tenfold-load-balancer --features proxy --example proxy -- \
+//!     --listen 127.0.0.1:8080 --admin 127.0.0.1:8081 --backend 127.0.0.1:9001 --backend 127.0.0.1:9002,3
+//! ```
+//!
+//! One thread for each core, each with a runtime, a listening socket, a picker and connections to backends of its own
+//! ([`worker`]); a request stays on the thread it came to. This thread starts the others and then is the control plane:
+//! signals and the admin address.
+//!
+//! ```text
+//! client ──> client.rs ──> forward.rs ──> exchange.rs ──> attempt.rs ──> link/ ──> backend
+//!                 └──────> tunnel.rs (TCP mode, and after a 101) ──────────────────> backend
+//! operator ──> admin.rs ──> roster.rs ──> Balancer
+//! ```
+//!
+//! | signal           | does                                                                                    |
+//! |------------------|-----------------------------------------------------------------------------------------|
+//! | SIGHUP           | reads `--config` again; a file with a mistake changes nothing                           |
+//! | SIGTERM, SIGINT  | takes no more clients, lets requests in flight end (`--drain-timeout`), and stops       |
+
+mod admin;
+mod alarm;
+mod answer;
+mod attempt;
+mod client;
+mod client_io;
+mod clock;
+mod exchange;
+mod forward;
+mod link;
+mod metrics;
+mod options;
+mod pool;
+mod roster;
+mod traffic;
+mod tunnel;
+mod watch;
+mod worker;
+
+use std::process::ExitCode;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use admin::Admin;
+use metrics::Metrics;
+use options::Options;
+use roster::Roster;
+use tenfold_load_balancer::{Balancer, RequestPolicy};
+use tokio::net::TcpListener;
+use tokio::runtime::{LocalOptions, LocalRuntime};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Semaphore, mpsc, watch as flag};
+use worker::Seat;
+
+type Thread = JoinHandle<std::io::Result<()>>;
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+fn main() -> ExitCode {
+    match Options::parse(lexopt::Parser::from_env()) {
+        Ok(Some(options)) => match run(options) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("proxy: {error}");
+                ExitCode::FAILURE
+            }
+        },
+        Ok(None) => {
+            print!("{}", options::USAGE);
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("proxy: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(options: Options) -> Result<()> {
+    runtime()?.block_on(control(Arc::new(options)))
+}
+
+fn runtime() -> std::io::Result<LocalRuntime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default())
+}
+
+/// Starts everything, then waits for signals until every thread is done.
+async fn control(options: Arc<Options>) -> Result<()> {
+    // Before anything says that it is there: a signal must not find nobody at home.
+    let mut hangup = signal(SignalKind::hangup())?;
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let roster = Roster::new(Balancer::builder().policy(options.policy).build()?);
+    roster.load(&options)?;
+    let (stop, stopping) = flag::channel(false);
+    let (alive, mut all_done) = mpsc::channel(1);
+    let (threads, metrics) = start(&options, &roster, &stopping, alive)?;
+    if let Some(address) = options.admin {
+        let listener = TcpListener::bind(address).await?;
+        eprintln!("proxy: admin on {}", listener.local_addr()?);
+        tokio::task::spawn_local(admin::serve(Rc::new(Admin { roster: roster.clone(), metrics, stopping }), listener));
+    }
+    let stop_all = || _ = stop.send_replace(true);
+    loop {
+        tokio::select! {
+            _ = hangup.recv() => reload(&roster, &options),
+            _ = terminate.recv() => stop_all(),
+            _ = interrupt.recv() => stop_all(),
+            _ = all_done.recv() => break,
+        }
+    }
+    // Each has said that it is done, or has panicked and said so.
+    threads.into_iter().try_for_each(|thread| thread.join().map_err(|_| "a thread panicked")?.map_err(Into::into))
+}
+
+/// Starts the threads that serve clients.
+fn start(
+    options: &Arc<Options>,
+    roster: &Roster,
+    stopping: &flag::Receiver<bool>,
+    alive: mpsc::Sender<()>,
+) -> Result<(Vec<Thread>, Vec<Arc<Metrics>>)> {
+    let policy = Arc::new(RequestPolicy::new(options.request_config(), clock::now())?);
+    let room = Arc::new(Semaphore::new(options.limits.max_connections));
+    let metrics: Vec<_> = (0..options.threads).map(|_| Arc::default()).collect();
+    // All sockets before any thread: an address that is taken is found out before a client is served.
+    let mut listen = options.listen;
+    let mut seats = vec![];
+    for metrics in &metrics {
+        let listener = worker::listen(listen)?;
+        listen = listener.local_addr()?;
+        let (options, balancer, policy) = (Arc::clone(options), roster.balancer().clone(), Arc::clone(&policy));
+        let (metrics, room, stopping) = (Arc::clone(metrics), Arc::clone(&room), stopping.clone());
+        seats.push(Seat { options, balancer, policy, metrics, room, listener, stopping, _alive: alive.clone() });
+    }
+    eprintln!("proxy: listening on {listen}");
+    let work = |seat| runtime()?.block_on(worker::run(seat));
+    let start = |seat| std::thread::Builder::new().name("proxy".into()).spawn(move || work(seat));
+    Ok((seats.into_iter().map(start).collect::<std::io::Result<_>>()?, metrics))
+}
+
+fn reload(roster: &Roster, options: &Options) {
+    match roster.load(options) {
+        Ok(count) => eprintln!("proxy: {count} backends"),
+        Err(error) => eprintln!("proxy: nothing changed: {error}"),
+    }
+}

@@ -1,0 +1,278 @@
+//! The command line: what the proxy listens on, where it sends, and every limit with its default.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use tenfold_load_balancer::{HedgeConfig, Policy, RequestConfig};
+
+/// Shown by `--help`.
+pub(crate) const USAGE: &str = "\
+A reverse proxy for HTTP/1.1, HTTP/2 (prior knowledge) and TCP.
+
+  --listen ADDR             where clients connect (required)
+  --backend ADDR[,WEIGHT]   a backend; once for each
+  --config FILE             more backends, one ADDR[,WEIGHT] a line; read again on SIGHUP
+  --mode http|tcp           default http
+  --policy NAME             weighted-round-robin (default), round-robin, random, p2c, least-request, and by the client's
+                            address: ring-hash, maglev, capped-rendezvous, rendezvous
+  --health-path PATH        asked for by active probes; default: none are sent
+  --admin ADDR              where to ask for /backends, /metrics and /healthz; default nowhere
+  --threads N               default: one for each core
+
+Limits, each with its default:
+  --max-connections 10000   clients at a time; more wait in the listener's queue
+  --max-idle 256            connections kept open to one backend by one thread
+  --max-header-bytes 65536  head of a request (431) or of an answer (502)
+  --max-headers 100         fields in a head
+  --max-body-bytes 0        body of a request (413); 0 is no limit
+  --connect-timeout 200ms   to a backend
+  --max-tries 3             of one request, hedges included, 1 to 8; what they add together is held to a fifth
+  --try-timeout 1s          before an idempotent request goes to another backend as well
+  --response-timeout 30s    from the whole request to the head of the answer, and between two parts of it (504)
+  --header-timeout 10s      from the first byte of a request's head to its last (408)
+  --client-timeout 30s      without a byte of the request's body (408), or while none of the answer is taken
+  --idle-timeout 60s        a client without a request
+  --pool-timeout 30s        a kept connection to a backend without a request; shorter than the backends' own
+  --tunnel-timeout 10m      a TCP connection, or one after a 101, on which nothing comes either way
+  --drain-timeout 30s       how long requests in flight may take at shutdown
+  --no-hedge                sends no second copy of an idempotent request that takes longer than most
+  --no-forwarded            adds no X-Forwarded-For
+  --no-via                  adds no Via
+";
+
+/// Everything the command line says.
+#[derive(Clone, Debug)]
+pub(crate) struct Options {
+    pub(crate) listen: SocketAddr,
+    pub(crate) admin: Option<SocketAddr>,
+    pub(crate) health_path: Option<String>,
+    pub(crate) backends: Vec<BackendOption>,
+    pub(crate) config: Option<PathBuf>,
+    pub(crate) mode: Mode,
+    pub(crate) policy: Policy,
+    pub(crate) threads: usize,
+    pub(crate) hedge: bool,
+    pub(crate) forwarded: bool,
+    pub(crate) via: bool,
+    pub(crate) limits: Limits,
+}
+
+/// How much, how many and how long.
+#[derive(Clone, Debug)]
+pub(crate) struct Limits {
+    pub(crate) max_connections: usize,
+    pub(crate) max_idle: usize,
+    pub(crate) max_header_bytes: usize,
+    pub(crate) max_headers: usize,
+    pub(crate) max_body_bytes: u64,
+    pub(crate) max_tries: u8,
+    pub(crate) try_timeout: Duration,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) response_timeout: Duration,
+    pub(crate) header_timeout: Duration,
+    pub(crate) client_timeout: Duration,
+    pub(crate) idle_timeout: Duration,
+    pub(crate) pool_timeout: Duration,
+    pub(crate) tunnel_timeout: Duration,
+    pub(crate) drain_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_connections: 10_000,
+            max_idle: 256,
+            max_header_bytes: 64 << 10,
+            max_headers: 100,
+            max_body_bytes: u64::MAX,
+            max_tries: 3,
+            try_timeout: Duration::from_secs(1),
+            connect_timeout: Duration::from_millis(200),
+            response_timeout: Duration::from_secs(30),
+            header_timeout: Duration::from_secs(10),
+            client_timeout: Duration::from_secs(30),
+            idle_timeout: Duration::from_secs(60),
+            pool_timeout: Duration::from_secs(30),
+            tunnel_timeout: Duration::from_secs(600),
+            drain_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+/// What is spoken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    Http,
+    Tcp,
+}
+
+/// `ADDR[,WEIGHT]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct BackendOption {
+    pub(crate) address: SocketAddr,
+    pub(crate) weight: u32,
+}
+
+impl FromStr for BackendOption {
+    type Err = OptionsError;
+
+    fn from_str(text: &str) -> Result<Self, OptionsError> {
+        let (address, weight) = text.split_once(',').unwrap_or((text, "1"));
+        let (Ok(address), Ok(weight)) = (address.trim().parse(), weight.trim().parse()) else {
+            return Err(OptionsError(format!("`{text}` is not ADDR[,WEIGHT]")));
+        };
+        Ok(Self { address, weight })
+    }
+}
+
+/// What is wrong with the command line or the file.
+#[derive(Debug)]
+pub(crate) struct OptionsError(pub String);
+
+impl fmt::Display for OptionsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for OptionsError {}
+
+impl From<lexopt::Error> for OptionsError {
+    fn from(error: lexopt::Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
+impl Options {
+    /// The options of a command line; `None` if it asks for help.
+    pub(crate) fn parse(mut arguments: lexopt::Parser) -> Result<Option<Self>, OptionsError> {
+        use lexopt::prelude::*;
+        let mut listen = None;
+        let mut options = Self {
+            listen: SocketAddr::from(([0, 0, 0, 0], 0)),
+            admin: None,
+            health_path: None,
+            backends: vec![],
+            config: None,
+            mode: Mode::Http,
+            policy: Policy::WeightedRoundRobin,
+            threads: std::thread::available_parallelism().map_or(1, usize::from),
+            hedge: true,
+            forwarded: true,
+            via: true,
+            limits: Limits::default(),
+        };
+        while let Some(argument) = arguments.next()? {
+            match argument {
+                Short('h') | Long("help") => return Ok(None),
+                Long("listen") => listen = Some(arguments.value()?.parse()?),
+                Long("admin") => options.admin = Some(arguments.value()?.parse()?),
+                Long("health-path") => options.health_path = Some(arguments.value()?.string()?),
+                Long("backend") => options.backends.push(arguments.value()?.parse()?),
+                Long("config") => options.config = Some(arguments.value()?.into()),
+                Long("mode") => options.mode = arguments.value()?.parse_with(mode)?,
+                Long("policy") => options.policy = arguments.value()?.parse()?,
+                Long("threads") => options.threads = arguments.value()?.parse_with(at_least_one)?,
+                Long("no-hedge") => options.hedge = false,
+                Long("no-forwarded") => options.forwarded = false,
+                Long("no-via") => options.via = false,
+                Long(name) => {
+                    let name = name.to_owned();
+                    let value = arguments.value()?.string()?;
+                    options.limits.set(&name, &value)?;
+                }
+                other => return Err(other.unexpected().into()),
+            }
+        }
+        options.listen = listen.ok_or_else(|| OptionsError("--listen is missing".into()))?;
+        if options.backends.is_empty() && options.config.is_none() && options.admin.is_none() {
+            return Err(OptionsError("no --backend, and no --config or --admin to add one".into()));
+        }
+        Ok(Some(options))
+    }
+
+    /// How one request is tried.
+    pub(crate) fn request_config(&self) -> RequestConfig {
+        RequestConfig {
+            max_tries: self.limits.max_tries,
+            try_timeout: self.limits.try_timeout,
+            deadline: self.limits.response_timeout,
+            hedge: self.hedge.then(HedgeConfig::default),
+            ..RequestConfig::default()
+        }
+    }
+
+    /// The backends of the command line and of the file, as it is now.
+    pub(crate) fn read_backends(&self) -> Result<Vec<BackendOption>, OptionsError> {
+        let mut backends = self.backends.clone();
+        if let Some(path) = &self.config {
+            let text =
+                std::fs::read_to_string(path).map_err(|error| OptionsError(format!("{}: {error}", path.display())))?;
+            let lines = text.lines().map(|line| line.split('#').next().unwrap_or_default().trim());
+            for line in lines.filter(|line| !line.is_empty()) {
+                backends.push(line.parse()?);
+            }
+        }
+        Ok(backends)
+    }
+}
+
+impl Limits {
+    fn set(&mut self, name: &str, value: &str) -> Result<(), OptionsError> {
+        let wrong = || OptionsError(format!("`{value}` is no value for --{name}"));
+        let count = || value.parse::<usize>().ok().filter(|count| *count > 0).ok_or_else(wrong);
+        let time = || duration(value).ok_or_else(wrong);
+        match name {
+            "max-connections" => self.max_connections = count()?,
+            "max-idle" => self.max_idle = value.parse().map_err(|_| wrong())?,
+            // Less than this and hyper has no room for a head.
+            "max-header-bytes" => self.max_header_bytes = count()?.max(8 << 10),
+            "max-headers" => self.max_headers = count()?,
+            "max-body-bytes" => {
+                let bytes = value.parse().map_err(|_| wrong())?;
+                self.max_body_bytes = if bytes == 0 { u64::MAX } else { bytes };
+            }
+            "max-tries" => self.max_tries = value.parse().map_err(|_| wrong())?,
+            "try-timeout" => self.try_timeout = time()?,
+            "connect-timeout" => self.connect_timeout = time()?,
+            "response-timeout" => self.response_timeout = time()?,
+            "header-timeout" => self.header_timeout = time()?,
+            "client-timeout" => self.client_timeout = time()?,
+            "idle-timeout" => self.idle_timeout = time()?,
+            "pool-timeout" => self.pool_timeout = time()?,
+            "tunnel-timeout" => self.tunnel_timeout = time()?,
+            "drain-timeout" => self.drain_timeout = time()?,
+            _ => return Err(OptionsError(format!("there is no option --{name}"))),
+        }
+        Ok(())
+    }
+}
+
+/// `250ms`, `3s` or `2m`; at most a day, so that no deadline overflows.
+fn duration(text: &str) -> Option<Duration> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().ok()?;
+    let millis = match unit {
+        "ms" => number,
+        "s" => number.checked_mul(1000)?,
+        "m" => number.checked_mul(60_000)?,
+        _ => return None,
+    };
+    (1..=86_400_000).contains(&millis).then(|| Duration::from_millis(millis))
+}
+
+fn mode(text: &str) -> Result<Mode, OptionsError> {
+    match text {
+        "http" => Ok(Mode::Http),
+        "tcp" => Ok(Mode::Tcp),
+        _ => Err(OptionsError(format!("there is no mode `{text}`"))),
+    }
+}
+
+fn at_least_one(text: &str) -> Result<usize, OptionsError> {
+    text.parse().ok().filter(|count| *count > 0).ok_or_else(|| OptionsError(format!("`{text}` threads")))
+}

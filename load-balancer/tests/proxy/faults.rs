@@ -1,0 +1,109 @@
+//! Backends that die, hang or close at the worst moment, and clients that must not notice.
+
+use std::net::TcpListener;
+use std::time::Duration;
+
+use crate::admin::Load;
+use crate::rig::{BackendProcess, Conn, Fake, Proxy, eventually, get, ok};
+
+#[test]
+fn a_killed_backend_costs_no_request() {
+    let mut backends: Vec<_> = ["a", "b", "c"].map(BackendProcess::start).into();
+    let proxy = Proxy::start(&backends.iter().map(|backend| backend.address).collect::<Vec<_>>(), &[]);
+    let load = Load::on(&proxy);
+    load.go_on(200);
+    let victim = backends.remove(0);
+    victim.signal("KILL");
+    load.go_on(50);
+    load.finish();
+}
+
+#[test]
+fn a_backend_that_hangs_costs_no_request() {
+    let backends: Vec<_> = ["a", "b", "c"].map(BackendProcess::start).into();
+    let addresses: Vec<_> = backends.iter().map(|backend| backend.address).collect();
+    let proxy = Proxy::start(&addresses, &["--try-timeout", "200ms"]);
+    let load = Load::on(&proxy);
+    load.go_on(200);
+    backends[0].signal("STOP");
+    load.go_on(200);
+    backends[0].signal("CONT");
+    load.go_on(200);
+    load.finish();
+}
+
+#[test]
+fn a_refused_connection_is_tried_elsewhere_whatever_the_method() {
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let a = Fake::named("a");
+    let proxy = Proxy::start(&[nobody, a.address], &["--threads", "1"]);
+    let mut client = proxy.client();
+    for index in 0..6 {
+        client.send("POST / HTTP/1.1\r\nhost: t\r\ncontent-length: 5\r\n\r\nhello");
+        assert_eq!(client.answer().text(), "hello", "{index}");
+    }
+    assert_eq!(a.received().len(), 6);
+}
+
+/// Each connection serves one request and then closes without a word, just as the next request comes.
+#[test]
+fn a_connection_that_went_stale_costs_no_request() {
+    let backend = Fake::new(|conn: &mut Conn| {
+        let Some(_) = conn.request() else { return };
+        conn.send(&ok(b"a"));
+        // The second request is read and dropped: nothing is worse for a client without retries.
+        let _ = conn.head();
+    });
+    let proxy = Proxy::start(&[backend.address], &["--threads", "1"]);
+    let mut client = proxy.client();
+    for index in 0..20 {
+        assert_eq!(client.get("/").text(), "a", "{index}");
+    }
+}
+
+#[test]
+fn a_post_that_may_have_been_done_is_not_sent_twice() {
+    let script = |conn: &mut Conn| {
+        let _ = conn.request();
+    };
+    let (a, b) = (Fake::new(script), Fake::new(script));
+    let proxy = Proxy::start(&[a.address, b.address], &["--threads", "1"]);
+    let mut client = proxy.client();
+    client.send("POST / HTTP/1.1\r\nhost: t\r\ncontent-length: 5\r\n\r\nhello");
+    assert_eq!(client.answer().status, 502);
+    assert_eq!(a.received().len() + b.received().len(), 1);
+    let mut client = proxy.client();
+    client.send("POST / HTTP/1.1\r\nhost: t\r\ncontent-length: 0\r\n\r\n");
+    assert_eq!(client.answer().status, 502);
+    assert_eq!(a.received().len() + b.received().len(), 2);
+}
+
+#[test]
+fn half_a_short_answer_is_asked_for_again() {
+    let bad = Fake::new(|conn: &mut Conn| {
+        let _ = conn.request();
+        conn.send(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf");
+    });
+    let good = Fake::named("whole");
+    let proxy = Proxy::start(&[bad.address, good.address], &["--threads", "1"]);
+    for _ in 0..4 {
+        assert_eq!(get(proxy.address, "/").text(), "whole");
+    }
+}
+
+#[test]
+fn a_client_that_leaves_frees_the_backend() {
+    let backend = Fake::new(|conn: &mut Conn| {
+        let _ = conn.request();
+        conn.send(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n");
+        while conn.send(b"1\r\na\r\n") {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    });
+    let proxy = Proxy::start(&[backend.address], &[]);
+    let mut client = proxy.client();
+    client.send("GET / HTTP/1.1\r\nhost: t\r\n\r\n");
+    assert!(client.line().is_some());
+    drop(client);
+    eventually("nothing is in flight", || proxy.ask("GET", "/backends").text().contains("\"in_flight\":0"));
+}

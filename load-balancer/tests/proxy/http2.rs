@@ -1,0 +1,149 @@
+//! Clients that speak HTTP/2 from the first byte.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Version};
+use http_body::{Body, Frame};
+use hyper::body::Incoming;
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::net::TcpStream;
+
+use crate::rig::{Client, Conn, Fake, Proxy, ok};
+
+/// A body in chunks, with trailers behind them.
+struct Chunks(Vec<Frame<Bytes>>);
+
+impl Body for Chunks {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        std::task::Poll::Ready(self.0.pop().map(Ok))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+type Sender = http2::SendRequest<Chunks>;
+
+fn run<R>(address: SocketAddr, work: impl AsyncFnOnce(Sender) -> R) -> R {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let stream = TcpStream::connect(address).await.unwrap();
+        let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(connection);
+        work(sender).await
+    })
+}
+
+fn request(method: Method, path: &str, chunks: Vec<Frame<Bytes>>) -> Request<Chunks> {
+    let uri = format!("http://h2.test{path}");
+    let mut request = Request::new(Chunks(chunks.into_iter().rev().collect()));
+    *request.method_mut() = method;
+    *request.uri_mut() = uri.parse().unwrap();
+    *request.version_mut() = Version::HTTP_2;
+    request
+}
+
+async fn read(mut body: Incoming) -> Result<String, hyper::Error> {
+    let mut text = vec![];
+    while let Some(frame) = std::future::poll_fn(|cx| std::pin::Pin::new(&mut body).poll_frame(cx)).await {
+        if let Ok(data) = frame?.into_data() {
+            text.extend_from_slice(&data);
+        }
+    }
+    Ok(String::from_utf8(text).expect("the tests send text"))
+}
+
+async fn text(body: Incoming) -> String {
+    read(body).await.expect("the answer is whole")
+}
+
+#[test]
+fn many_requests_share_a_connection() {
+    let backend = Fake::named("a");
+    let proxy = Proxy::start(&[backend.address], &[]);
+    run(proxy.address, async |sender| {
+        let answers = (0..50).map(|index| {
+            let mut sender = sender.clone();
+            tokio::spawn(async move {
+                let answer = sender.send_request(request(Method::GET, &format!("/{index}"), vec![])).await.unwrap();
+                assert_eq!(answer.status(), StatusCode::OK);
+                text(answer.into_body()).await
+            })
+        });
+        for answer in answers.collect::<Vec<_>>() {
+            assert_eq!(answer.await.unwrap(), "a");
+        }
+    });
+    let received = backend.received();
+    assert_eq!(received.len(), 50);
+    assert!(received[0].head.contains("host: h2.test\n"), "{}", received[0].head);
+    assert_eq!(received[0].field("via"), Some("2 tenfold"));
+}
+
+#[test]
+fn bodies_trailers_and_crumbs_of_cookies_become_those_of_http_1() {
+    let backend = Fake::named("a");
+    let proxy = Proxy::start(&[backend.address], &[]);
+    run(proxy.address, async |mut sender| {
+        let mut trailers = HeaderMap::new();
+        trailers.insert("x-sum", HeaderValue::from_static("1"));
+        let chunks = vec![Frame::data("hel".into()), Frame::data("lo".into()), Frame::trailers(trailers)];
+        let mut request = request(Method::POST, "/", chunks);
+        for crumb in ["a=1", "b=2"] {
+            request.headers_mut().append(http::header::COOKIE, HeaderValue::from_static(crumb));
+        }
+        let answer = sender.send_request(request).await.unwrap();
+        assert_eq!(text(answer.into_body()).await, "hello");
+    });
+    let received = &backend.received()[0];
+    assert_eq!(received.field("cookie"), Some("a=1; b=2"));
+    assert_eq!(received.trailers.to_lowercase(), "x-sum: 1");
+}
+
+#[test]
+fn a_broken_answer_ends_its_stream_and_no_other() {
+    let backend = Fake::new(|conn: &mut Conn| {
+        while let Some(request) = conn.request() {
+            if request.head.contains("/half") {
+                conn.send(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhe");
+                return;
+            }
+            conn.send(&ok(b"whole"));
+        }
+    });
+    let proxy = Proxy::start(&[backend.address], &[]);
+    run(proxy.address, async |mut sender| {
+        // The reset may come before the head was looked at.
+        if let Ok(answer) = sender.send_request(request(Method::GET, "/half", vec![])).await {
+            assert!(read(answer.into_body()).await.is_err());
+        }
+        let answer = sender.send_request(request(Method::GET, "/", vec![])).await.unwrap();
+        assert_eq!(text(answer.into_body()).await, "whole");
+    });
+}
+
+#[test]
+fn a_preface_in_pieces_is_known_and_one_that_turns_out_wrong_is_refused() {
+    let backend = Fake::named("a");
+    let proxy = Proxy::start(&[backend.address], &[]);
+    let mut client = proxy.client();
+    for piece in ["PRI * HT", "TP/2.0\r\n\r\nSM", "\r\n\r\n"] {
+        client.send(piece);
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    client.send_bytes(&[0, 0, 0, 4, 0, 0, 0, 0, 0]);
+    let settings = client.take(9).expect("the proxy speaks HTTP/2");
+    assert_eq!(settings[3], 4, "its first frame is SETTINGS: {settings:?}");
+    let mut client = Client::connect(proxy.address);
+    client.send("PRI * HTTP/2.0\r\n\r\nno\r\n\r\n");
+    assert_eq!(client.answer().status, 400);
+}

@@ -1,0 +1,187 @@
+//! Every limit, at its edge: a documented status or a closed connection, and the proxy goes on.
+
+use std::time::{Duration, Instant};
+
+use crate::rig::{Conn, Fake, Proxy, eventually, get};
+
+#[test]
+fn heads_up_to_the_limit_pass_and_longer_ones_do_not() {
+    let backend = Fake::named("a");
+    let proxy = Proxy::start(&[backend.address], &["--max-header-bytes", "16384"]);
+    let request = |len: usize| format!("GET / HTTP/1.1\r\nhost: t\r\nx: {}\r\n\r\n", "a".repeat(len));
+    let mut client = proxy.client();
+    client.send(&request(15_000));
+    assert_eq!(client.answer().status, 200);
+    for len in [17_000, 100_000, 1_000_000] {
+        let mut client = proxy.client();
+        client.send(&request(len));
+        assert_eq!(client.answer().status, 431, "{len}");
+        assert!(client.is_closed());
+    }
+    let fields: String = (0..150).map(|index| format!("x-{index}: 1\r\n")).collect();
+    let mut client = proxy.client();
+    client.send(&format!("GET / HTTP/1.1\r\nhost: t\r\n{fields}\r\n"));
+    assert_eq!(client.answer().status, 431);
+    assert_eq!(backend.received().len(), 1);
+}
+
+#[test]
+fn bodies_up_to_the_limit_pass_and_longer_ones_do_not() {
+    let backend = Fake::named("a");
+    let proxy = Proxy::start(&[backend.address], &["--max-body-bytes", "1000"]);
+    let mut client = proxy.client();
+    client.send(&format!("POST / HTTP/1.1\r\nhost: t\r\ncontent-length: 1000\r\n\r\n{}", "a".repeat(1000)));
+    assert_eq!(client.answer().body.len(), 1000);
+    client.send("POST / HTTP/1.1\r\nhost: t\r\ncontent-length: 1001\r\n\r\n");
+    assert_eq!(client.answer().status, 413);
+    let mut client = proxy.client();
+    client.send("POST / HTTP/1.1\r\nhost: t\r\ntransfer-encoding: chunked\r\n\r\n");
+    for _ in 0..11 {
+        client.send(&format!("64\r\n{}\r\n", "a".repeat(100)));
+    }
+    assert_eq!(client.answer().status, 413);
+    assert_eq!(backend.received().len(), 1, "none of the long ones was complete");
+}
+
+#[test]
+fn a_head_that_does_not_end_gets_a_408() {
+    let backend = Fake::named("a");
+    let proxy = Proxy::start(&[backend.address], &["--header-timeout", "300ms"]);
+    let mut client = proxy.client();
+    assert_eq!(client.get("/").status, 200);
+    client.send("GET / HTTP/1.1\r\nhost: t\r\n");
+    assert_eq!(client.answer().status, 408);
+    assert!(client.is_closed());
+    // A byte now and then does not help.
+    let mut client = proxy.client();
+    let start = Instant::now();
+    for byte in "GET / HTTP/1.1\r\nhost: t\r\nx: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa".chars() {
+        if start.elapsed() > Duration::from_millis(600) {
+            break;
+        }
+        client.send(&byte.to_string());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(client.answer().status, 408);
+}
+
+#[test]
+fn a_body_that_does_not_come_gets_a_408() {
+    let backend = Fake::named("a");
+    let proxy = Proxy::start(&[backend.address], &["--client-timeout", "300ms"]);
+    let mut client = proxy.client();
+    client.send("POST / HTTP/1.1\r\nhost: t\r\ncontent-length: 10\r\n\r\nhalf");
+    assert_eq!(client.answer().status, 408);
+    assert!(client.is_closed());
+}
+
+#[test]
+fn a_client_that_asks_for_nothing_is_let_go() {
+    let backend = Fake::named("a");
+    let proxy = Proxy::start(&[backend.address], &["--idle-timeout", "200ms", "--header-timeout", "200ms"]);
+    let mut silent = proxy.client();
+    assert!(silent.is_closed());
+    let mut client = proxy.client();
+    assert_eq!(client.get("/").status, 200);
+    assert!(client.is_closed());
+}
+
+#[test]
+fn a_client_that_takes_nothing_is_cut_off() {
+    let backend = Fake::new(|conn: &mut Conn| {
+        let _ = conn.request();
+        conn.send(b"HTTP/1.1 200 OK\r\n\r\n");
+        while conn.send(&[b'a'; 65_536]) {}
+    });
+    let proxy = Proxy::start(&[backend.address], &["--client-timeout", "300ms"]);
+    let mut client = proxy.client();
+    client.send("GET / HTTP/1.1\r\nhost: t\r\n\r\n");
+    eventually("the backend is free again", || {
+        let backends = proxy.ask("GET", "/backends").text();
+        backends.contains("\"in_flight\":0") && !backends.contains("\"requests\":0")
+    });
+}
+
+#[test]
+fn a_backend_that_does_not_answer_gets_a_504() {
+    let backend = Fake::new(|conn: &mut Conn| {
+        let request = conn.request().map_or_else(String::new, |request| request.head);
+        if request.contains("/half") {
+            conn.send(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhe");
+        } else if request.contains("/long") {
+            conn.send(b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\nhe");
+        }
+        conn.wait_for_end();
+    });
+    let proxy = Proxy::start(&[backend.address], &["--response-timeout", "300ms"]);
+    assert_eq!(get(proxy.address, "/").status, 504);
+    assert_eq!(get(proxy.address, "/half").status, 504);
+    let mut client = proxy.client();
+    client.send("GET /long HTTP/1.1\r\nhost: t\r\n\r\n");
+    assert!(client.try_answer(false).is_none(), "its head was passed on, so it can only break off");
+}
+
+#[test]
+fn clients_beyond_the_limit_wait() {
+    let backend = Fake::named("a");
+    let proxy = Proxy::start(&[backend.address], &["--max-connections", "2", "--threads", "1"]);
+    let (mut first, mut second) = (proxy.client(), proxy.client());
+    assert_eq!((first.get("/").status, second.get("/").status), (200, 200));
+    let mut third = proxy.client();
+    third.send("GET / HTTP/1.1\r\nhost: t\r\n\r\n");
+    third.stream.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+    let mut byte = [0];
+    assert!(std::io::Read::read(&mut third.stream, &mut byte).is_err(), "it is not served");
+    drop(first);
+    third.stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    assert_eq!(third.answer().status, 200);
+}
+
+#[test]
+fn idle_connections_to_a_backend_are_few_and_do_not_grow_old() {
+    let backend = Fake::named("a");
+    let arguments = ["--threads", "1", "--max-idle", "1", "--pool-timeout", "300ms"];
+    let proxy = Proxy::start(&[backend.address], &arguments);
+    let idle =
+        || {
+            proxy.ask("GET", "/metrics").text().lines().find_map(|line| {
+                line.strip_prefix("proxy_idle_connections ").map(|count| count.parse::<usize>().unwrap())
+            })
+        };
+    let mut clients: Vec<_> = (0..8).map(|_| proxy.client()).collect();
+    for client in &mut clients {
+        client.send("GET / HTTP/1.1\r\nhost: t\r\n\r\n");
+    }
+    for client in &mut clients {
+        assert_eq!(client.answer().status, 200);
+    }
+    assert!(idle().unwrap() <= 1);
+    eventually("the last one is closed", || idle() == Some(0));
+}
+
+#[test]
+fn no_backend_is_a_503() {
+    let proxy = Proxy::start(&[], &[]);
+    assert_eq!(get(proxy.address, "/").status, 503);
+    assert_eq!(proxy.ask("GET", "/healthz").status, 503);
+}
+
+#[test]
+fn wrong_options_are_named_and_nothing_starts() {
+    // A proxy that listens says so; one that does not ends. Both are seen through the address it is to print.
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    for arguments in [
+        &["--backend", "nowhere"][..],
+        &["--policy", "luck"],
+        &["--mode", "udp"],
+        &["--threads", "0"],
+        &["--drain-timeout", "5"],
+        &["--surprise", "1"],
+        &["--config", "no/such/file"],
+        &["--listen", &taken],
+    ] {
+        let started = std::panic::catch_unwind(|| Proxy::start(&[], arguments));
+        assert!(started.is_err(), "{arguments:?}");
+    }
+}
