@@ -120,10 +120,10 @@ pub struct Ports {
 }
 
 impl Ports {
-    /// Ports in an order that differs from process to process.
+    /// Ports in an order that differs from time to time.
     #[must_use]
     pub fn new() -> Self {
-        Self { rng: Rng::new(u64::from(std::process::id())) }
+        Self { rng: Rng::new(u64::from(std::process::id()) << 32 | u64::from(clock::uptime().subsec_nanos())) }
     }
 
     /// An address on loopback that nobody listens at.

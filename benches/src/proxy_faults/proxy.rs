@@ -257,19 +257,21 @@ impl Proxy {
         if self.control.reloads() { self.process.signal(Signal::SIGHUP) } else { Ok(()) }
     }
 
-    /// Waits until all backends are in rotation, as far as the proxy tells.
+    /// Waits until all backends are in rotation, as far as the proxy tells. It may begin to tell after it has begun to serve.
     fn await_backends(&self) -> io::Result<()> {
         let begin = clock::uptime();
-        while let Some(states) = self.states()? {
-            if states.iter().all(|state| state.is_in_rotation) {
-                return Ok(());
+        loop {
+            let states = self.states();
+            match &states {
+                Ok(None) => return Ok(()),
+                Ok(Some(states)) if states.iter().all(|state| state.is_in_rotation) => return Ok(()),
+                _ if clock::uptime() - begin < fleet::START_LIMIT => thread::sleep(Duration::from_millis(20)),
+                Ok(_) => {
+                    return Err(io::Error::other(format!("the proxy has not all backends in rotation: {states:?}")));
+                }
+                Err(_) => return states.map(drop),
             }
-            if clock::uptime() - begin > fleet::START_LIMIT {
-                return Err(io::Error::other(format!("the proxy has not all backends in rotation: {states:?}")));
-            }
-            thread::sleep(Duration::from_millis(20));
         }
-        Ok(())
     }
 }
 
