@@ -5,11 +5,13 @@ use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::config::{Config, ConfigError};
-use crate::control::{ChangeError, Control, Member, Standing};
+use crate::control::{ChangeError, Control, Member};
 use crate::cursor::Cursor;
+use crate::endpoint::Endpoint;
+use crate::health::{Fitness, Sign, Verdict};
 use crate::pick::Pick;
 use crate::picker::{PickError, Picker};
 use crate::pool::Pool;
@@ -18,7 +20,8 @@ use crate::request::Request;
 use crate::snapshot::Snapshot;
 use crate::stripes::Stripes;
 use crate::sync::{Arc, Mutex};
-use crate::{Backend, BackendId, Change, Zone};
+use crate::time::Time;
+use crate::{Backend, BackendId, Change, HealthState, Rng, Zone};
 
 /// A pool of backends and the way to choose among them.
 ///
@@ -27,7 +30,7 @@ use crate::{Backend, BackendId, Change, Zone};
 ///
 /// # Examples
 /// ```
-/// use std::time::Instant;
+/// use std::time::{Duration, Instant};
 /// use tenfold_load_balancer::{Backend, Balancer, Outcome, Policy, Request};
 ///
 /// let balancer = Balancer::builder().policy(Policy::P2c).build()?;
@@ -39,12 +42,13 @@ use crate::{Backend, BackendId, Change, Zone};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Balancer<T = ()> {
-    shared: Arc<Shared<T>>,
+    shared: std::sync::Arc<Shared<T>>,
 }
 
 pub(crate) struct Shared<T> {
     pub(crate) published: Published<Snapshot<T>>,
     control: Mutex<Control<T>>,
+    pool: Arc<Pool<T>>,
     stripes: Stripes<T>,
     /// How many cursors were made.
     cursors: AtomicU64,
@@ -57,11 +61,30 @@ impl<T> Shared<T> {
         // Ordering: a number that differs from the others is all that is asked.
         Cursor::new(self.seed, self.cursors.fetch_add(1, Ordering::Relaxed))
     }
+
+    /// Follows a sign that a request gave.
+    pub(crate) fn judge(&self, endpoint: &Endpoint<T>, sign: Sign, now: Instant) {
+        let now = self.pool.time(now);
+        // A measure that is due is taken by whoever comes first; what is wrong with a backend must be told.
+        let control = if sign == Sign::Refresh { self.control.try_lock() } else { Some(self.control.lock()) };
+        let Some(mut control) = control else { return };
+        if control.judge(endpoint, sign, now) {
+            self.published.publish(control.snapshot());
+        }
+    }
+
+    /// Notes how the request went that a backend's trial was waiting for.
+    pub(crate) fn tried(&self, endpoint: &Endpoint<T>, verdict: Verdict, now: Instant) {
+        let mut control = self.control.lock();
+        if control.tried(endpoint, verdict, self.pool.time(now)) {
+            self.published.publish(control.snapshot());
+        }
+    }
 }
 
 impl<T> Clone for Balancer<T> {
     fn clone(&self) -> Self {
-        Self { shared: Arc::clone(&self.shared) }
+        Self { shared: std::sync::Arc::clone(&self.shared) }
     }
 }
 
@@ -88,7 +111,7 @@ impl<T> Balancer<T> {
     /// A picker of one's own, for a thread, a connection or a service.
     #[must_use]
     pub fn picker(&self) -> Picker<T> {
-        Picker::new(Arc::clone(&self.shared))
+        Picker::new(std::sync::Arc::clone(&self.shared))
     }
 
     /// The backend for a request, which is in flight there while the [`Pick`] lives. `now` is when it starts.
@@ -162,12 +185,62 @@ impl<T> Balancer<T> {
         result
     }
 
+    // ---- health ----
+
+    /// Lets time pass: ends ejections, warms backends up. Returns when to call it next.
+    ///
+    /// Not needed where requests go on, since those that end do the same; where a backend that was ejected is to be
+    /// listed as tried again on time even if no request comes.
+    pub fn tick(&self, now: Instant) -> Option<Instant> {
+        let shared = &self.shared;
+        let next = {
+            let mut control = shared.control.lock();
+            if control.tick(shared.pool.time(now)) {
+                shared.published.publish(control.snapshot());
+            }
+            control.next_tick()
+        };
+        shared.pool.wake();
+        next.and_then(|next| shared.pool.instant(next))
+    }
+
+    /// How long an answer takes in this pool before it is slow; `None` as long as nothing is known.
+    #[must_use]
+    pub fn slow_after(&self) -> Option<Duration> {
+        self.shared.pool.norm().slow_after()
+    }
+
+    /// The probes that are to be sent now, and when to ask again (`None`: there are none). For hosts that send them by
+    /// their own means; each one's result is told by [`probed`](Self::probed).
+    #[must_use = "a probe that is due is taken as begun"]
+    pub fn due_probes(&self, now: Instant) -> (Vec<Probe>, Option<Instant>) {
+        let shared = &self.shared;
+        let mut control = shared.control.lock();
+        let mut due = Vec::new();
+        let (next, publish) = control.due_probes(shared.pool.time(now), &mut due);
+        if publish {
+            shared.published.publish(control.snapshot());
+        }
+        let probes = due.into_iter().map(|(id, address)| Probe { id, address });
+        (probes.collect(), next.and_then(|next| shared.pool.instant(next)))
+    }
+
+    /// Says how a probe went. One that has timed out, or whose backend has left, changes nothing.
+    pub fn probed(&self, probe: Probe, is_good: bool, now: Instant) {
+        let found = if is_good { Verdict::Good } else { Verdict::Bad };
+        let mut control = self.shared.control.lock();
+        if control.probed(probe.id, found, self.shared.pool.time(now)) {
+            self.shared.published.publish(control.snapshot());
+        }
+    }
+
     // ---- what is known ----
 
     /// All backends, in the order of their ids.
     #[must_use]
     pub fn backends(&self) -> Vec<BackendStats> {
-        self.shared.control.lock().members().iter().map(BackendStats::of).collect()
+        let control = self.shared.control.lock();
+        control.members().iter().map(|member| BackendStats::of(member, control.now())).collect()
     }
 
     /// Completes when a backend that leaves (drained or with weight 0) has no request in flight, or is gone. Requests
@@ -196,6 +269,16 @@ impl<T> fmt::Debug for Balancer<T> {
     }
 }
 
+/// A backend to be probed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Probe {
+    /// Who.
+    pub id: BackendId,
+    /// Where.
+    pub address: SocketAddr,
+}
+
 /// What is known of one backend, at one moment.
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
@@ -213,8 +296,18 @@ pub struct BackendStats {
     pub zone: Option<Zone>,
     /// Whether it takes requests, and if not, why.
     pub state: BackendState,
+    /// What health thinks of it.
+    pub health: HealthState,
+    /// How many times it was ejected in its present spell of trouble, or in the last one.
+    pub ejections: u32,
     /// Requests in flight.
     pub in_flight: usize,
+    /// The latency to expect: the highest of late, fading; zero if nothing is known.
+    pub latency: Duration,
+    /// Requests that went well in the window ([`OutlierConfig::window`](crate::OutlierConfig::window)).
+    pub successes: u64,
+    /// Requests that failed in the window.
+    pub failures: u64,
 }
 
 /// Whether a backend takes requests.
@@ -236,14 +329,16 @@ pub enum BackendState {
 }
 
 impl BackendStats {
-    fn of<T>(member: &Member<T>) -> Self {
+    fn of<T>(member: &Member<T>, now: Time) -> Self {
         let endpoint = member.slot.endpoint();
-        let state = match member.standing {
+        let counts = endpoint.vitals().latest_counts();
+        let latency = endpoint.vitals().latency_nanos(endpoint.pool().norm(), now);
+        let state = match member.fitness {
             _ if member.draining || member.weight == 0 => BackendState::Draining,
-            Standing::Fit { percent: 100 } => BackendState::Healthy,
-            Standing::Fit { .. } => BackendState::Warming,
-            Standing::Ejected => BackendState::Ejected,
-            Standing::Down => BackendState::Down,
+            Fitness::Fit { percent: 100 } => BackendState::Healthy,
+            Fitness::Fit { .. } => BackendState::Warming,
+            Fitness::Ejected | Fitness::OnTrial { was_down: false } => BackendState::Ejected,
+            Fitness::Down | Fitness::OnTrial { was_down: true } => BackendState::Down,
         };
         Self {
             id: endpoint.id(),
@@ -252,7 +347,12 @@ impl BackendStats {
             priority: member.priority,
             zone: member.zone.clone(),
             state,
+            health: member.machine.state(),
+            ejections: member.machine.ejections(),
             in_flight: member.slot.in_flight(),
+            latency: Duration::from_nanos(latency as u64),
+            successes: counts.successes,
+            failures: counts.failures,
         }
     }
 }
@@ -306,17 +406,22 @@ impl Builder {
     pub fn build<T>(self) -> Result<Balancer<T>, ConfigError> {
         self.config.check()?;
         let origin = self.started_at.unwrap_or_else(crate::clock::now);
-        let pool = Arc::new(Pool::new(origin, self.config.policy.load_bound_percent().is_some()));
-        let mut control = Control::new(self.config, pool);
+        let bounded = self.config.policy.load_bound_percent().is_some();
+        let pool = Arc::new(Pool::new(origin, bounded, &self.config.outlier));
+        let seed = self.seed.unwrap_or_else(crate::rng::seed_from_os);
+        let mut control = Control::new(self.config, Arc::clone(&pool), Rng::new(crate::rng::mix(seed)));
         let published = Published::new(control.snapshot());
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let shared = Shared {
             published,
             control: Mutex::new(control),
+            pool,
             stripes: Stripes::new(2 * threads),
             cursors: AtomicU64::new(0),
-            seed: self.seed.unwrap_or_else(crate::rng::seed_from_os),
+            seed,
         };
-        Ok(Balancer { shared: Arc::new(shared) })
+        let shared = std::sync::Arc::new(shared);
+        shared.pool.settle(std::sync::Arc::downgrade(&shared));
+        Ok(Balancer { shared })
     }
 }

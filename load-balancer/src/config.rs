@@ -1,6 +1,6 @@
 //! What a balancer is told when it is made.
 
-use crate::{Policy, Zone};
+use crate::{HealthConfigError, OutlierConfig, Policy, ProbeConfig, SlowStartConfig, Zone};
 
 /// The settings of a balancer, all of them data.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,6 +24,13 @@ pub struct Config {
     pub when_all_down: WhenAllDown,
     /// How many backends there may be. Default: 65,536.
     pub max_backends: usize,
+    /// How backends are judged by the requests that they serve.
+    pub outlier: OutlierConfig,
+    /// When backends are asked how they are. Default: never. The host sends the probes, by `Prober` (feature `tokio`) or
+    /// by its own means; see [`Balancer::due_probes`](crate::Balancer::due_probes).
+    pub probes: Option<ProbeConfig>,
+    /// How a backend that is new or was out gets its share.
+    pub slow_start: SlowStartConfig,
 }
 
 impl Default for Config {
@@ -35,6 +42,9 @@ impl Default for Config {
             panic_threshold_percent: 50,
             when_all_down: WhenAllDown::default(),
             max_backends: 1 << 16,
+            outlier: OutlierConfig::default(),
+            probes: None,
+            slow_start: SlowStartConfig::default(),
         }
     }
 }
@@ -67,6 +77,9 @@ pub enum ConfigError {
     /// Room for no backend.
     #[error("`max_backends` is 0")]
     NoRoom,
+    /// Settings of health out of their range.
+    #[error(transparent)]
+    Health(#[from] HealthConfigError),
 }
 
 impl Config {
@@ -81,6 +94,9 @@ impl Config {
         if self.max_backends == 0 {
             return Err(ConfigError::NoRoom);
         }
+        self.outlier.check()?;
+        self.slow_start.check()?;
+        self.probes.as_ref().map_or(Ok(()), ProbeConfig::check)?;
         Ok(())
     }
 }

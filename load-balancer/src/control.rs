@@ -7,23 +7,16 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 
 use crate::config::{Config, WhenAllDown};
-use crate::endpoint::Slot;
+use crate::endpoint::{Endpoint, Slot};
+use crate::health::active::{Due, Schedule};
+use crate::health::judge::{Court, Watched};
+use crate::health::{Event, Fitness, Machine, Rules, Sign, Step, Verdict, Vitals};
 use crate::policy::{Place, Seat, Table};
 use crate::pool::Pool;
 use crate::snapshot::Snapshot;
 use crate::sync::Arc;
-use crate::{Backend, BackendId, Zone};
-
-/// What health says of a backend.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Standing {
-    /// It takes this share of its weight, from 1 to 100 percent.
-    Fit { percent: u8 },
-    /// Its answers were bad or late: a suspicion, which a panic ignores.
-    Ejected,
-    /// Nobody serves there.
-    Down,
-}
+use crate::time::Time;
+use crate::{Backend, BackendId, Rng, Zone};
 
 /// A backend in the pool.
 pub(crate) struct Member<T> {
@@ -32,7 +25,11 @@ pub(crate) struct Member<T> {
     pub(crate) priority: u8,
     pub(crate) zone: Option<Zone>,
     pub(crate) draining: bool,
-    pub(crate) standing: Standing,
+    /// As of the last snapshot.
+    pub(crate) fitness: Fitness,
+    pub(crate) machine: Machine,
+    /// Where backends are probed.
+    schedule: Option<Schedule>,
 }
 
 impl<T> Member<T> {
@@ -50,7 +47,25 @@ impl<T> Member<T> {
     }
 
     fn is_fit(&self) -> bool {
-        matches!(self.standing, Standing::Fit { .. })
+        matches!(self.fitness, Fitness::Fit { .. })
+    }
+}
+
+impl<T> Watched for Member<T> {
+    fn vitals(&self) -> &Vitals {
+        self.slot.endpoint().vitals()
+    }
+
+    fn machine(&self) -> &Machine {
+        &self.machine
+    }
+
+    fn machine_mut(&mut self) -> &mut Machine {
+        &mut self.machine
+    }
+
+    fn group(&self) -> Option<u8> {
+        self.takes_part().then_some(self.priority)
     }
 }
 
@@ -77,15 +92,28 @@ pub enum ChangeError {
 pub(crate) struct Control<T> {
     members: Vec<Member<T>>,
     by_address: HashMap<SocketAddr, BackendId>,
-    pool: Arc<Pool>,
+    pool: Arc<Pool<T>>,
     config: Config,
+    rules: Rules,
+    /// The latest time that was told.
+    now: Time,
+    /// When time must be told.
+    wake_at: Option<Time>,
+    rng: Rng,
     /// The table that was built last, and for whom.
     table: Option<(Vec<Seat>, Table)>,
 }
 
 impl<T> Control<T> {
-    pub(crate) fn new(config: Config, pool: Arc<Pool>) -> Self {
-        Self { members: Vec::new(), by_address: HashMap::new(), pool, config, table: None }
+    pub(crate) fn new(config: Config, pool: Arc<Pool<T>>, rng: Rng) -> Self {
+        let rules = Rules::new(&config.outlier, config.slow_start, config.probes.as_ref());
+        let (members, by_address) = (Vec::new(), HashMap::new());
+        Self { members, by_address, pool, config, rules, now: Time::default(), wake_at: None, rng, table: None }
+    }
+
+    /// The latest time that was told.
+    pub(crate) fn now(&self) -> Time {
+        self.now
     }
 
     pub(crate) fn members(&self) -> &[Member<T>] {
@@ -119,7 +147,7 @@ impl<T> Control<T> {
         if at.is_err() && self.members.len() >= self.config.max_backends {
             return Err(ChangeError::TooMany { max: self.config.max_backends });
         }
-        let member = self.join(backend);
+        let member = self.join(backend, self.is_at_work());
         match at {
             Ok(at) => {
                 let old = std::mem::replace(&mut self.members[at], member);
@@ -131,10 +159,21 @@ impl<T> Control<T> {
         Ok(true)
     }
 
-    fn join(&self, backend: Backend<T>) -> Member<T> {
+    /// Whether there are others that a newcomer joins, as opposed to the first list of backends.
+    fn is_at_work(&self) -> bool {
+        self.members.iter().any(|member| member.vitals().last_fast() > Time::default())
+    }
+
+    fn join(&mut self, backend: Backend<T>, is_late: bool) -> Member<T> {
         let (weight, priority, zone) = (backend.weight(), backend.priority(), backend.zone().cloned());
         let slot = Arc::new(Slot::new(backend, Arc::clone(&self.pool)));
-        Member { slot, weight, priority, zone, draining: false, standing: Standing::Fit { percent: 100 } }
+        let machine = Machine::new(is_late, self.now, &self.rules);
+        let fitness = machine.fitness(self.now, &self.rules);
+        let schedule = self.config.probes.as_ref().map(|probes| Schedule::new(self.now, probes, &mut self.rng));
+        if fitness != (Fitness::Fit { percent: 100 }) {
+            self.wake_at(Some(self.now));
+        }
+        Member { slot, weight, priority, zone, draining: false, fitness, machine, schedule }
     }
 
     pub(crate) fn remove(&mut self, id: BackendId) -> bool {
@@ -152,6 +191,7 @@ impl<T> Control<T> {
     /// Makes these the members; the state of those that stay is kept.
     pub(crate) fn replace(&mut self, backends: Vec<Backend<T>>) -> Result<(), ChangeError> {
         self.check_list(&backends)?;
+        let is_late = self.is_at_work();
         let mut before: HashMap<_, _> = self.members.drain(..).map(|member| (member.id(), member)).collect();
         let mut members = Vec::with_capacity(backends.len());
         for backend in backends {
@@ -161,7 +201,7 @@ impl<T> Control<T> {
                     (member.zone, member.draining) = (backend.zone().cloned(), false);
                     members.push(member);
                 }
-                _ => members.push(self.join(backend)),
+                _ => members.push(self.join(backend, is_late)),
             }
         }
         members.sort_unstable_by_key(Member::id);
@@ -190,20 +230,30 @@ impl<T> Control<T> {
     /// What pickers read from now on.
     pub(crate) fn snapshot(&mut self) -> Snapshot<T> {
         let keeps_closed = self.config.policy.keeps_its_table();
+        for member in &mut self.members {
+            member.fitness = member.machine.fitness(self.now, &self.rules);
+        }
         let serving = self.serving();
         for member in &self.members {
-            member.slot.endpoint().set_open(member.is_fit() || serving.ignores(member.standing));
+            member.slot.endpoint().set_open(member.is_fit() || serving.ignores(member.fitness));
         }
         // Weights in hundredths as long as one is ramped up, so that light backends have steps, too.
         let is_ramped =
-            |member: &&Member<T>| !keeps_closed && matches!(member.standing, Standing::Fit { percent: ..100 });
+            |member: &&Member<T>| !keeps_closed && matches!(member.fitness, Fitness::Fit { percent: ..100 });
         let scale = if serving.members.iter().any(is_ramped) { 100 } else { 1 };
         let places = serving.members.iter().filter(|member| keeps_closed || member.slot.endpoint().is_open());
         let places: Box<[_]> =
             places.map(|member| Place::new(Arc::clone(&member.slot), self.effective_weight(member, scale))).collect();
-        let members = self.members.iter().map(|member| Arc::clone(&member.slot)).collect();
+        // A member of a priority that is not needed now waits with its trial.
+        let last = serving.members.iter().map(|member| member.priority).max().unwrap_or(u8::MAX);
+        let is_on_trial = |member: &&Member<T>| {
+            member.takes_part() && member.priority <= last && matches!(member.fitness, Fitness::OnTrial { .. })
+        };
+        let slot_of = |member: &Member<T>| Arc::clone(&member.slot);
+        let trials = self.members.iter().filter(is_on_trial).map(slot_of).collect();
+        let members = self.members.iter().map(slot_of).collect();
         let table = self.table(&places);
-        Snapshot::new((places, table), members, keeps_closed, self.config.policy.load_bound_percent())
+        Snapshot::new((places, table), members, trials, keeps_closed, self.config.policy.load_bound_percent())
     }
 
     /// The table for these places: the last one, if they are the same. A big table takes longer to build than a change of
@@ -222,8 +272,8 @@ impl<T> Control<T> {
 
     fn effective_weight(&self, member: &Member<T>, scale: u32) -> u32 {
         let base = if self.config.policy.has_weights() { u64::from(member.weight) } else { 1 };
-        let percent = match member.standing {
-            Standing::Fit { percent } if scale > 1 => u64::from(percent),
+        let percent = match member.fitness {
+            Fitness::Fit { percent } if scale > 1 => u64::from(percent),
             _ => 100,
         };
         u32::try_from((base * u64::from(scale) * percent / 100).max(1)).unwrap_or(u32::MAX)
@@ -242,7 +292,7 @@ impl<T> Control<T> {
         if let Some(tier) = tiers.iter().find(has_share) {
             return Serving { members: self.near(tier), panic: Panic::No };
         }
-        let is_up = |member: &&Member<T>| member.standing != Standing::Down;
+        let is_up = |member: &&Member<T>| !member.fitness.is_down();
         if let Some(tier) = tiers.iter().find(|tier| tier.iter().any(is_up)) {
             return Serving { members: tier.to_vec(), panic: Panic::IgnoresSuspicion };
         }
@@ -259,6 +309,122 @@ impl<T> Control<T> {
         let fit = near.iter().filter(|member| member.is_fit()).count();
         let is_enough = fit > 0 && fit * 100 >= usize::from(self.config.zone_threshold_percent) * near.len();
         if is_enough { near } else { tier.to_vec() }
+    }
+
+    // ---- health ----
+
+    /// Follows a sign that a request to this endpoint gave. Whether the tables must be built again.
+    pub(crate) fn judge(&mut self, endpoint: &Endpoint<T>, sign: Sign, now: Time) -> bool {
+        self.tell(endpoint, now, |court, members, at| court.judge(members, at, sign))
+    }
+
+    /// Notes how a request of this endpoint's trial went.
+    pub(crate) fn tried(&mut self, endpoint: &Endpoint<T>, verdict: Verdict, now: Time) -> bool {
+        self.tell(endpoint, now, |court, members, at| court.tell(&mut members[at], Event::Canary(verdict)))
+    }
+
+    fn tell(
+        &mut self,
+        endpoint: &Endpoint<T>,
+        now: Time,
+        tell: impl FnOnce(&Court<'_>, &mut [Member<T>], usize) -> Step,
+    ) -> bool {
+        self.now = self.now.max(now);
+        let Ok(at) = self.position(endpoint.id()) else { return false };
+        if !std::ptr::eq(self.members[at].slot.endpoint(), endpoint) {
+            // It has moved: what its old address did says nothing of the new one.
+            return false;
+        }
+        let court = Court { norm: self.pool.norm(), rules: &self.rules, now: self.now };
+        let step = tell(&court, &mut self.members, at);
+        self.hurry_probes(at);
+        self.wake_at(step.wake_at);
+        let is_due = self.wake_at.is_some_and(|time| time <= self.now);
+        step.publish | (is_due && self.tick(now))
+    }
+
+    /// Lets time pass. Whether the tables must be built again.
+    pub(crate) fn tick(&mut self, now: Time) -> bool {
+        self.now = self.now.max(now);
+        let court = Court { norm: self.pool.norm(), rules: &self.rules, now: self.now };
+        let step = court.tick(&mut self.members, self.config.outlier.canary_timeout);
+        self.wake_at = None;
+        self.wake_at(step.wake_at);
+        step.publish
+    }
+
+    /// When time must be told next.
+    pub(crate) fn next_tick(&self) -> Option<Time> {
+        self.wake_at
+    }
+
+    fn wake_at(&mut self, time: Option<Time>) {
+        self.wake_at = match (self.wake_at, time) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        self.pool.norm().wake_at(self.wake_at);
+    }
+
+    // ---- probes ----
+
+    /// Probes that are to be sent now, and when to ask again. Whether the tables must be built again, because a probe
+    /// took too long.
+    pub(crate) fn due_probes(&mut self, now: Time, due: &mut Vec<(BackendId, SocketAddr)>) -> (Option<Time>, bool) {
+        self.now = self.now.max(now);
+        let Some(probes) = self.config.probes.clone() else { return (None, false) };
+        let running = |member: &&Member<T>| member.schedule.is_some_and(|schedule| schedule.is_running());
+        let mut running = self.members.iter().filter(running).count();
+        let (mut next, mut publish) = (None::<Time>, false);
+        for at in 0..self.members.len() {
+            let (id, address) = (self.members[at].id(), self.members[at].address());
+            while let Some(schedule) = &mut self.members[at].schedule {
+                match schedule.poll(now, &probes) {
+                    Due::At(time) => {
+                        next = Some(next.map_or(time, |next| next.min(time)));
+                        break;
+                    }
+                    Due::TimedOut => {
+                        running = running.saturating_sub(1);
+                        publish |= self.probed(id, Verdict::Bad, now);
+                    }
+                    Due::Probe if running >= probes.max_concurrent => schedule.put_off(now, &probes, &mut self.rng),
+                    Due::Probe => {
+                        running += 1;
+                        due.push((id, address));
+                    }
+                }
+            }
+        }
+        (next, publish)
+    }
+
+    /// Notes how a probe went. Whether the tables must be built again.
+    pub(crate) fn probed(&mut self, id: BackendId, found: Verdict, now: Time) -> bool {
+        self.now = self.now.max(now);
+        let (Ok(at), Some(probes)) = (self.position(id), &self.config.probes) else { return false };
+        let member = &mut self.members[at];
+        let Some(schedule) = member.schedule.as_mut().filter(|schedule| schedule.is_running()) else { return false };
+        let verdict = schedule.finished(found, member.machine.is_urgent(), now, probes, &mut self.rng);
+        let Some(verdict) = verdict else { return false };
+        let court = Court { norm: self.pool.norm(), rules: &self.rules, now: self.now };
+        let step = court.tell(member, Event::Probes(verdict));
+        self.wake_at(step.wake_at);
+        step.publish
+    }
+
+    /// A backend that went down by a refused connection is asked afresh, and soon.
+    fn hurry_probes(&mut self, at: usize) {
+        let member = &mut self.members[at];
+        let fitness = member.machine.fitness(self.now, &self.rules);
+        if let (Some(schedule), Some(probes)) = (&mut member.schedule, &self.config.probes)
+            && fitness != member.fitness
+        {
+            schedule.hurry(self.now, probes);
+            if fitness == Fitness::Down {
+                schedule.forget();
+            }
+        }
     }
 
     /// Walks the members and panics, naming the invariant, if something is wrong. For tests.
@@ -286,10 +452,10 @@ struct Serving<'a, T> {
 }
 
 impl<T> Serving<'_, T> {
-    fn ignores(&self, standing: Standing) -> bool {
+    fn ignores(&self, fitness: Fitness) -> bool {
         match self.panic {
             Panic::No => false,
-            Panic::IgnoresSuspicion => standing == Standing::Ejected,
+            Panic::IgnoresSuspicion => !fitness.is_down(),
             Panic::IgnoresAll => true,
         }
     }

@@ -18,6 +18,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Waker;
 
+use crate::health::Vitals;
 use crate::pool::Pool;
 use crate::sync::Arc;
 use crate::{Backend, BackendId};
@@ -36,8 +37,9 @@ pub struct Endpoint<T = ()> {
     open: AtomicBool,
     /// Whether somebody waits for its last request.
     watched: AtomicBool,
-    pool: Arc<Pool>,
+    pool: Arc<Pool<T>>,
     data: T,
+    vitals: Vitals,
 }
 
 impl<T> Endpoint<T> {
@@ -60,8 +62,13 @@ impl<T> Endpoint<T> {
     }
 
     #[inline]
-    pub(crate) fn pool(&self) -> &Arc<Pool> {
+    pub(crate) fn pool(&self) -> &Arc<Pool<T>> {
         &self.pool
+    }
+
+    #[inline]
+    pub(crate) fn vitals(&self) -> &Vitals {
+        &self.vitals
     }
 
     #[inline]
@@ -91,10 +98,11 @@ impl<T> fmt::Debug for Endpoint<T> {
 pub(crate) struct Slot<T>(Arc<Endpoint<T>>);
 
 impl<T> Slot<T> {
-    pub(crate) fn new(backend: Backend<T>, pool: Arc<Pool>) -> Self {
+    pub(crate) fn new(backend: Backend<T>, pool: Arc<Pool<T>>) -> Self {
         let (id, address, data) = backend.into_parts();
         let (open, watched) = (AtomicBool::new(true), AtomicBool::new(false));
-        Self(Arc::new(Endpoint { id, address, open, watched, pool, data }))
+        let vitals = Vitals::new(pool.norm());
+        Self(Arc::new(Endpoint { id, address, open, watched, pool, data, vitals }))
     }
 
     #[inline]
@@ -152,7 +160,7 @@ mod loom_tests {
     #[test]
     fn loom_what_is_in_flight_is_counted() {
         loom::model(|| {
-            let pool = Arc::new(Pool::new(Instant::now(), true));
+            let pool = Arc::new(Pool::new(Instant::now(), true, &crate::OutlierConfig::default()));
             let backend = Backend::new(SocketAddr::from(([127, 0, 0, 1], 80)));
             let slot = Arc::new(Slot::new(backend, Arc::clone(&pool)));
             let threads: Vec<_> = (0..2)

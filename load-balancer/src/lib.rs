@@ -15,6 +15,7 @@ mod duration;
 mod endpoint;
 mod exchange;
 pub mod hash;
+mod health;
 mod hedge;
 mod limit;
 mod outcome;
@@ -30,15 +31,18 @@ mod retry;
 mod rng;
 #[cfg(feature = "tower")]
 mod service;
+mod slow_start;
 mod snapshot;
 mod stripes;
 mod sync;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+mod time;
+mod window;
 
 pub use address::{AddressPolicy, NotPrivate};
 pub use backend::{Backend, BackendId, Change, ParseBackendIdError, Zone};
-pub use balancer::{BackendState, BackendStats, Balancer, Builder};
+pub use balancer::{BackendState, BackendStats, Balancer, Builder, Probe};
 pub use config::{Config, ConfigError, WhenAllDown};
 pub use control::ChangeError;
 pub use discover::{
@@ -50,6 +54,7 @@ pub use discover::{
 pub use discover::{DnsConfig, DnsNameError, DnsSource};
 pub use endpoint::Endpoint;
 pub use exchange::{Action, Attempt, Exchange, ExchangeError};
+pub use health::{HealthConfigError, HealthState, OutlierConfig, ProbeConfig, SlowStartConfig};
 pub use hedge::HedgeConfig;
 pub use limit::{ConcurrencyLimit, LimitConfig, Overloaded, Permit, Priority};
 pub use outcome::{Failure, Outcome};

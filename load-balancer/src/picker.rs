@@ -1,6 +1,7 @@
 //! A reader of the pool: picks backends and takes no lock to do it.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::balancer::Shared;
@@ -9,7 +10,6 @@ use crate::pick::Pick;
 use crate::publish::Reader;
 use crate::request::Request;
 use crate::snapshot::{Choice, Snapshot};
-use crate::sync::Arc;
 
 /// Picks backends for one thread, connection or service; made by [`Balancer::picker`](crate::Balancer::picker).
 ///
@@ -84,7 +84,14 @@ impl<T> Hand<T> {
         request: &Request<'_>,
         now: Instant,
     ) -> Result<Pick<T>, PickError> {
-        self.choose(shared, request).map(|choice| Pick::new(choice.slot().hold(), now))
+        let snapshot = self.reader.read(&shared.published);
+        if snapshot.has_trials()
+            && let Some(slot) = snapshot.take_trial(request, now)
+        {
+            return Ok(Pick::on_trial(slot.hold(), now));
+        }
+        let choice = snapshot.choose(request, &mut self.cursor).ok_or_else(|| snapshot.why_nobody())?;
+        Ok(Pick::new(choice.slot().hold(), now))
     }
 
     #[inline]

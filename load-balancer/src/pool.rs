@@ -1,20 +1,27 @@
 //! What all endpoints of one balancer share, whatever the host's data are.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{OnceLock, Weak};
 use std::task::Waker;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use crate::OutlierConfig;
+use crate::balancer::Shared;
 use crate::endpoint::Waiters;
+use crate::health::Norm;
+use crate::time::Time;
 
 /// Shared by the endpoints of one balancer and their picks.
-#[derive(Debug)]
-pub(crate) struct Pool {
+pub(crate) struct Pool<T> {
     /// Times are kept as nanoseconds since this.
     origin: Instant,
     /// Whether the policy bounds the load of a backend by the mean, for which `in_flight` must be exact.
     bounded: bool,
     in_flight: Padded<AtomicU64>,
     waiters: Waiters,
+    norm: Norm,
+    /// Where signs of bad health are judged. Empty until the balancer is complete.
+    home: OnceLock<Weak<Shared<T>>>,
 }
 
 /// A value on cache lines of its own.
@@ -22,15 +29,36 @@ pub(crate) struct Pool {
 #[repr(align(128))]
 struct Padded<V>(V);
 
-impl Pool {
-    pub(crate) fn new(origin: Instant, bounded: bool) -> Self {
-        Self { origin, bounded, in_flight: Padded(AtomicU64::new(0)), waiters: Waiters::default() }
+impl<T> Pool<T> {
+    pub(crate) fn new(origin: Instant, bounded: bool, outlier: &OutlierConfig) -> Self {
+        let (waiters, norm) = (Waiters::default(), Norm::new(outlier));
+        Self { origin, bounded, in_flight: Padded(AtomicU64::new(0)), waiters, norm, home: OnceLock::new() }
     }
 
-    /// Nanoseconds since the balancer was made; 0 for earlier instants.
+    /// Says where signs of bad health go from now on.
+    pub(crate) fn settle(&self, home: Weak<Shared<T>>) {
+        // It is told once, by the builder.
+        let _ = self.home.set(home);
+    }
+
+    pub(crate) fn home(&self) -> Option<std::sync::Arc<Shared<T>>> {
+        self.home.get()?.upgrade()
+    }
+
+    /// The time since the balancer was made; 0 for earlier instants.
     #[inline]
-    pub(crate) fn nanos(&self, now: Instant) -> u64 {
-        u64::try_from(now.saturating_duration_since(self.origin).as_nanos()).unwrap_or(u64::MAX)
+    pub(crate) fn time(&self, now: Instant) -> Time {
+        Time::from_nanos(crate::time::nanos(now.saturating_duration_since(self.origin)))
+    }
+
+    /// The instant of a time.
+    pub(crate) fn instant(&self, time: Time) -> Option<Instant> {
+        self.origin.checked_add(Duration::from_nanos(time.as_nanos()))
+    }
+
+    #[inline]
+    pub(crate) fn norm(&self) -> &Norm {
+        &self.norm
     }
 
     #[inline]

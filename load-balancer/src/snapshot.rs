@@ -3,6 +3,7 @@
 use crate::BackendId;
 use std::fmt;
 use std::net::SocketAddr;
+use std::time::Instant;
 
 use crate::PickError;
 use crate::cursor::Cursor;
@@ -75,6 +76,8 @@ pub(crate) struct Snapshot<T> {
     table: Table,
     /// All backends, also those that take no new requests: clients who were there before may come back.
     members: Box<[Arc<Slot<T>>]>,
+    /// Those that are tried with one request at a time.
+    trials: Box<[Arc<Slot<T>>]>,
     /// Whether whatever the table chooses will do.
     is_plain: bool,
     bound: Option<Bound>,
@@ -102,13 +105,30 @@ impl<T> Snapshot<T> {
     pub(crate) fn new(
         (places, table): (Box<[Place<T>]>, Table),
         members: Box<[Arc<Slot<T>>]>,
+        trials: Box<[Arc<Slot<T>>]>,
         keeps_closed: bool,
         bound_percent: Option<u32>,
     ) -> Self {
         debug_assert!(members.is_sorted_by_key(|slot| slot.endpoint().id()), "S2");
         let total_weight = places.iter().map(|place| u64::from(place.weight)).sum();
         let bound = bound_percent.map(|percent| Bound { percent, total_weight });
-        Self { places, table, members, is_plain: !keeps_closed && bound.is_none(), bound }
+        Self { places, table, members, trials, is_plain: !keeps_closed && bound.is_none(), bound }
+    }
+
+    /// Whether a backend is on trial.
+    #[inline]
+    pub(crate) fn has_trials(&self) -> bool {
+        !self.trials.is_empty()
+    }
+
+    /// A backend on trial that has no request of its trial in flight; this one is it.
+    #[cold]
+    pub(crate) fn take_trial(&self, request: &Request<'_>, now: Instant) -> Option<&Slot<T>> {
+        let is_free = |slot: &&Arc<Slot<T>>| {
+            let endpoint = slot.endpoint();
+            !request.avoid.contains(&endpoint.id()) && endpoint.vitals().take_trial(endpoint.pool().time(now))
+        };
+        self.trials.iter().filter(|_| request.sticky.is_none()).find(is_free).map(|slot| &**slot)
     }
 
     /// Why [`choose`](Self::choose) found nobody.

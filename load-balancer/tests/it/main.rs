@@ -3,6 +3,7 @@
 mod discovery;
 mod drained;
 mod fairness;
+mod health;
 mod keyed;
 mod model;
 mod pools;
