@@ -51,6 +51,8 @@ pub(crate) struct Download {
     pub(crate) upload: Option<Upload>,
     pub(crate) worker: Rc<Worker>,
     pub(crate) alarm: Alarm,
+    /// When the head came: how long the body takes is the client's matter as much as the backend's.
+    pub(crate) answered_at: Instant,
     pub(crate) last_read: Instant,
     /// The client has a request until this is dropped.
     pub(crate) _active: Active,
@@ -116,7 +118,7 @@ impl Download {
     fn complete(&mut self) {
         let keep_alive = self.keep_alive && self.upload.is_none();
         if let Some(lease) = self.lease.take() {
-            lease.complete(&self.worker, keep_alive, self.outcome, clock::now());
+            lease.complete(&self.worker, keep_alive, self.outcome, self.answered_at, clock::now());
         }
     }
 

@@ -24,13 +24,20 @@ pub(crate) struct Lease {
 }
 
 impl Lease {
-    /// The answer is complete.
+    /// The answer is complete, and began at this time.
     #[inline]
-    pub(crate) fn complete(self, worker: &Worker, keep_alive: bool, outcome: Outcome, now: Instant) {
+    pub(crate) fn complete(
+        self,
+        worker: &Worker,
+        keep_alive: bool,
+        outcome: Outcome,
+        answered_at: Instant,
+        now: Instant,
+    ) {
         if keep_alive {
             worker.pool.borrow_mut().put(self.pick.id(), self.link, now);
         }
-        finish(self.pick, outcome, now);
+        finish(self.pick, outcome, answered_at);
     }
 }
 
@@ -73,6 +80,8 @@ pub(crate) struct Arrival {
     /// The body, if it was short.
     pub(crate) whole: Option<Bytes>,
     pub(crate) upload: Upload,
+    /// Whether the backend had the whole request when it answered.
+    pub(crate) is_sent: bool,
     pub(crate) outcome: Outcome,
 }
 
@@ -136,8 +145,8 @@ impl Try {
     #[inline]
     pub(crate) fn arrive(self, whole: Option<Bytes>) -> Option<Arrival> {
         let (Way::Open(link), Some(head)) = (self.way, self.head) else { return None };
-        let outcome = outcome(head.status);
-        Some(Arrival { lease: Lease { link, pick: self.pick }, head, whole, upload: self.upload, outcome })
+        let (outcome, is_sent) = (outcome(head.status), self.upload.is_done());
+        Some(Arrival { lease: Lease { link, pick: self.pick }, head, whole, upload: self.upload, is_sent, outcome })
     }
 
     /// Ends it without an answer; gives the request back.
@@ -148,15 +157,10 @@ impl Try {
 }
 
 impl Arrival {
-    /// Whether the backend has the whole request.
-    pub(crate) fn is_sent(&self) -> bool {
-        self.upload.is_done()
-    }
-
     /// Lets an answer go that the client does not get; gives the request back.
     pub(crate) fn discard(self, worker: &Worker, now: Instant) -> Upload {
-        let keep_alive = self.head.keep_alive && self.whole.is_some() && self.is_sent();
-        self.lease.complete(worker, keep_alive, self.outcome, now);
+        let keep_alive = self.head.keep_alive && self.whole.is_some() && self.is_sent;
+        self.lease.complete(worker, keep_alive, self.outcome, now, now);
         self.upload
     }
 }

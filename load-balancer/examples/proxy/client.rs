@@ -35,12 +35,11 @@ const MAX_LINGER_BYTES: usize = 256 << 10;
 
 /// Serves one client until it leaves or has to.
 pub(crate) async fn serve(worker: Rc<Worker>, mut stream: TcpStream, address: SocketAddr) {
-    let detected = tokio::time::timeout(worker.options.limits.header_timeout, detect(&mut stream));
-    let (version, prefix) = match detected.await {
-        Ok(Ok(Some(found))) => found,
-        Ok(_) => return,
-        Err(_) => return linger(stream).await,
+    let detected = tokio::select! {
+        detected = tokio::time::timeout(worker.options.limits.header_timeout, detect(&mut stream)) => detected,
+        () = worker.drain.notified() => return,
     };
+    let Ok(Ok(Some((version, prefix)))) = detected else { return };
     let watch = Rc::new(Watch::new(clock::now()));
     let via = worker.options.via.then_some(version);
     let client = Rc::new(Client {
@@ -70,7 +69,7 @@ pub(crate) fn key(address: SocketAddr) -> Key {
 async fn detect(stream: &mut TcpStream) -> std::io::Result<Option<(Version, Bytes)>> {
     let mut prefix = BytesMut::with_capacity(2048);
     loop {
-        if stream.read_buf(&mut prefix).await? == 0 && prefix.is_empty() {
+        if stream.read_buf(&mut prefix).await? == 0 {
             return Ok(None);
         }
         if prefix.starts_with(PREFACE) {

@@ -115,8 +115,7 @@ fn prepare(
 /// Makes the client's answer of the backend's.
 #[inline]
 fn answer(client: &Client, arrival: Arrival, asked: Asked, spare: &mut Spare) -> Result<Response<Body>, StatusCode> {
-    let is_sent = arrival.is_sent();
-    let Arrival { lease, head, whole, upload, outcome } = arrival;
+    let Arrival { lease, head, whole, upload, is_sent, outcome } = arrival;
     let Head { status, headers, framing, keep_alive, upgrade: protocol } = head;
     let mut response = Response::new(Body::EMPTY);
     *response.status_mut() = status;
@@ -126,13 +125,13 @@ fn answer(client: &Client, arrival: Arrival, asked: Asked, spare: &mut Spare) ->
         let protocol = protocol.filter(|_| asked.upgrade).ok_or(StatusCode::BAD_GATEWAY)?;
         response.headers_mut().insert(header::CONNECTION, header::HeaderValue::from_static("upgrade"));
         response.headers_mut().insert(header::UPGRADE, protocol);
-        *client.tunnel.borrow_mut() = Some(Tunnel { lease, active: asked.active });
+        *client.tunnel.borrow_mut() = Some(Tunnel { lease, active: asked.active, answered_at: clock::now() });
         return Ok(response);
     }
     let now = clock::now();
     *response.body_mut() = match whole {
         Some(body) => {
-            lease.complete(&client.worker, keep_alive && is_sent, outcome, now);
+            lease.complete(&client.worker, keep_alive && is_sent, outcome, now, now);
             spare.head = upload.into_buffer();
             Body::Whole(body)
         }
@@ -144,6 +143,7 @@ fn answer(client: &Client, arrival: Arrival, asked: Asked, spare: &mut Spare) ->
             upload: (!is_sent).then_some(upload),
             worker: Rc::clone(&client.worker),
             alarm: Alarm::default(),
+            answered_at: now,
             last_read: now,
             _active: asked.active,
         })),

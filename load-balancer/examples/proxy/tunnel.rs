@@ -22,6 +22,7 @@ use crate::worker::Worker;
 pub(crate) struct Tunnel {
     pub(crate) lease: Lease,
     pub(crate) active: Active,
+    pub(crate) answered_at: Instant,
 }
 
 impl Tunnel {
@@ -33,7 +34,7 @@ impl Tunnel {
         client.write_all(&early_answer).await?;
         backend.write_all(early).await?;
         copy(client, backend, worker.options.limits.tunnel_timeout).await?;
-        pick.finish(Outcome::Success, clock::now());
+        pick.finish(Outcome::Success, self.answered_at);
         Ok(())
     }
 }
@@ -50,9 +51,11 @@ pub(crate) async fn serve_tcp(worker: Rc<Worker>, client: TcpStream, key: Key) {
         let connected = tokio::time::timeout(limits.connect_timeout, TcpStream::connect(pick.address())).await;
         let failure = match connected {
             Ok(Ok(backend)) => {
+                // That it accepted is all that is known of it.
+                let connected_at = clock::now();
                 let _ = backend.set_nodelay(true);
                 let _ = copy(client, backend, limits.tunnel_timeout).await;
-                return pick.finish(Outcome::Success, clock::now());
+                return pick.finish(Outcome::Success, connected_at);
             }
             Ok(Err(_)) => Failure::Refused,
             Err(_) => Failure::NotSent,

@@ -146,4 +146,8 @@ fn a_preface_in_pieces_is_known_and_one_that_turns_out_wrong_is_refused() {
     let mut client = Client::connect(proxy.address);
     client.send("PRI * HTTP/2.0\r\n\r\nno\r\n\r\n");
     assert_eq!(client.answer().status, 400);
+    let mut client = Client::connect(proxy.address);
+    client.send("PRI");
+    client.finish();
+    assert!(client.is_closed());
 }
