@@ -52,7 +52,7 @@ pub(crate) fn finish(pick: Pick<Traffic>, outcome: Outcome, now: Instant) {
 
 /// A try on its way.
 pub(crate) struct Try {
-    pick: Pick<Traffic>,
+    pub(crate) pick: Pick<Traffic>,
     way: Way,
     pub(crate) upload: Upload,
     head: Option<Head>,

@@ -71,6 +71,7 @@ impl<'a> Errand<'a> {
         loop {
             match self.exchange.action() {
                 Action::Pick => self.pick(),
+                Action::Overdue(attempt) => self.tries.overdue(attempt),
                 Action::TimedOut(attempt) => self.stop(attempt),
                 Action::Wait(until) => match ready!(self.poll_tries(cx, alarm, until)) {
                     Ok(()) => {}
@@ -225,6 +226,15 @@ impl Tries {
             self.first = Some((attempt, new));
         } else {
             self.others.push((attempt, new));
+        }
+    }
+
+    /// Tells health that a try takes longer than most.
+    #[cold]
+    fn overdue(&self, attempt: Attempt) {
+        let mut all = self.first.iter().chain(&self.others);
+        if let Some((_, late)) = all.find(|(own, _)| *own == attempt) {
+            late.pick.overdue(clock::now());
         }
     }
 

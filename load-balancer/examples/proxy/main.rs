@@ -12,7 +12,7 @@
 //! ```text
 //! client ──> client.rs ──> forward.rs ──> exchange.rs ──> attempt.rs ──> link/ ──> backend
 //!                 └──────> tunnel.rs (TCP mode, and after a 101) ──────────────────> backend
-//! operator ──> admin.rs ──> roster.rs ──> Balancer
+//! operator ──> admin.rs ──> roster.rs ──> Balancer <── health.rs
 //! ```
 //!
 //! | signal           | does                                                                                    |
@@ -29,6 +29,7 @@ mod client_io;
 mod clock;
 mod exchange;
 mod forward;
+mod health;
 mod link;
 mod metrics;
 mod options;
@@ -91,7 +92,7 @@ async fn control(options: Arc<Options>) -> Result<()> {
     // Before anything says that it is there: a signal must not find nobody at home.
     let mut hangup = signal(SignalKind::hangup())?;
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let roster = Roster::new(Balancer::builder().policy(options.policy).build()?);
+    let roster = Roster::new(Balancer::builder().config(options.balancer_config()).build()?);
     roster.load(&options)?;
     let (stop, stopping) = flag::channel(false);
     let (alive, mut all_done) = mpsc::channel(1);
@@ -101,6 +102,8 @@ async fn control(options: Arc<Options>) -> Result<()> {
         eprintln!("proxy: admin on {}", listener.local_addr()?);
         tokio::task::spawn_local(admin::serve(Rc::new(Admin { roster: roster.clone(), metrics, stopping }), listener));
     }
+    let (path, timeout) = (options.health_path.clone(), options.limits.probe_timeout);
+    tokio::task::spawn_local(health::run(roster.balancer().clone(), path, timeout));
     let stop_all = || _ = stop.send_replace(true);
     loop {
         tokio::select! {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use tenfold_load_balancer::{HedgeConfig, Policy, RequestConfig};
+use tenfold_load_balancer::{Config, HedgeConfig, Policy, ProbeConfig, RequestConfig};
 
 /// Shown by `--help`.
 pub(crate) const USAGE: &str = "\
@@ -28,6 +28,8 @@ Limits, each with its default:
   --max-header-bytes 65536  head of a request (431) or of an answer (502)
   --max-headers 100         fields in a head
   --max-body-bytes 0        body of a request (413); 0 is no limit
+  --probe-interval 2s       between two probes of a backend that is well
+  --probe-timeout 1s        for the answer of a probe
   --connect-timeout 200ms   to a backend
   --max-tries 3             of one request, hedges included, 1 to 8; what they add together is held to a fifth
   --try-timeout 1s          before an idempotent request goes to another backend as well
@@ -70,6 +72,8 @@ pub(crate) struct Limits {
     pub(crate) max_body_bytes: u64,
     pub(crate) max_tries: u8,
     pub(crate) try_timeout: Duration,
+    pub(crate) probe_interval: Duration,
+    pub(crate) probe_timeout: Duration,
     pub(crate) connect_timeout: Duration,
     pub(crate) response_timeout: Duration,
     pub(crate) header_timeout: Duration,
@@ -90,6 +94,8 @@ impl Default for Limits {
             max_body_bytes: u64::MAX,
             max_tries: 3,
             try_timeout: Duration::from_secs(1),
+            probe_interval: Duration::from_secs(2),
+            probe_timeout: Duration::from_secs(1),
             connect_timeout: Duration::from_millis(200),
             response_timeout: Duration::from_secs(30),
             header_timeout: Duration::from_secs(10),
@@ -194,6 +200,14 @@ impl Options {
         Ok(Some(options))
     }
 
+    /// How backends are chosen and judged.
+    pub(crate) fn balancer_config(&self) -> Config {
+        let Limits { probe_interval: interval, probe_timeout: timeout, .. } = self.limits;
+        let fast_interval = interval.min(ProbeConfig::default().fast_interval);
+        let probes = ProbeConfig { interval, fast_interval, timeout, ..ProbeConfig::default() };
+        Config { policy: self.policy, probes: self.health_path.is_some().then_some(probes), ..Config::default() }
+    }
+
     /// How one request is tried.
     pub(crate) fn request_config(&self) -> RequestConfig {
         RequestConfig {
@@ -237,6 +251,8 @@ impl Limits {
             }
             "max-tries" => self.max_tries = value.parse().map_err(|_| wrong())?,
             "try-timeout" => self.try_timeout = time()?,
+            "probe-interval" => self.probe_interval = time()?,
+            "probe-timeout" => self.probe_timeout = time()?,
             "connect-timeout" => self.connect_timeout = time()?,
             "response-timeout" => self.response_timeout = time()?,
             "header-timeout" => self.header_timeout = time()?,

@@ -1,6 +1,8 @@
 //! Backends that die, hang or close at the worst moment, and clients that must not notice.
 
 use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::admin::Load;
@@ -14,7 +16,7 @@ fn a_killed_backend_costs_no_request() {
     load.go_on(200);
     let victim = backends.remove(0);
     victim.signal("KILL");
-    load.go_on(50);
+    load.go_on(500);
     load.finish();
 }
 
@@ -26,10 +28,39 @@ fn a_backend_that_hangs_costs_no_request() {
     let load = Load::on(&proxy);
     load.go_on(200);
     backends[0].signal("STOP");
-    load.go_on(200);
+    load.go_on(500);
     backends[0].signal("CONT");
-    load.go_on(200);
+    load.go_on(500);
     load.finish();
+}
+
+#[test]
+fn a_backend_whose_probes_fail_gets_nothing_and_comes_back() {
+    let is_well = Arc::new(AtomicBool::new(true));
+    let (a, flag) = (Fake::named("a"), Arc::clone(&is_well));
+    let b = Fake::new(move |conn: &mut Conn| {
+        while let Some(request) = conn.request() {
+            let is_probe = request.head.starts_with("get /health ");
+            conn.send(match flag.load(Ordering::Relaxed) || !is_probe {
+                true => b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\nb",
+                false => b"HTTP/1.1 503 No\r\ncontent-length: 1\r\n\r\nb",
+            });
+        }
+    });
+    let arguments = ["--health-path", "/health", "--probe-interval", "50ms", "--threads", "1"];
+    let proxy = Proxy::start(&[a.address, b.address], &arguments);
+    let state = |state: &str| {
+        let backends = proxy.ask("GET", "/backends").text();
+        backends.split('{').any(|own| own.contains(&b.address.to_string()) && own.contains(state))
+    };
+    is_well.store(false, Ordering::Relaxed);
+    eventually("it is down", || state("\"down\""));
+    for _ in 0..10 {
+        assert_eq!(get(proxy.address, "/").text(), "a");
+    }
+    is_well.store(true, Ordering::Relaxed);
+    eventually("it is up", || !state("\"down\""));
+    eventually("it gets requests", || get(proxy.address, "/").text() == "b");
 }
 
 #[test]
