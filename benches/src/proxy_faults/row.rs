@@ -24,7 +24,8 @@ pub struct FaultRow {
     pub failed: f64,
     /// In the worst round.
     pub failed_worst: usize,
-    /// Requests answered later than 50 ms.
+    /// Requests answered later than 50 ms, of those meant to leave from the fault to a second after the healing; of all,
+    /// without a fault.
     pub slow: f64,
     /// In the worst round.
     pub slow_worst: usize,
@@ -34,7 +35,7 @@ pub struct FaultRow {
     pub p50_ms: f64,
     /// Milliseconds.
     pub p99_ms: f64,
-    /// The latest answer from the fault to a second after the healing; of all, without a fault. Milliseconds.
+    /// The latest answer of the same. Milliseconds.
     pub max_ms: f64,
     /// The latest answer before the fault, which is what the machine does to everybody. Milliseconds.
     pub max_before_ms: f64,
@@ -45,7 +46,7 @@ pub struct FaultRow {
     pub silent_ms: Option<f64>,
     /// From the healing until the backend got a request, if it had been left alone.
     pub returned_ms: Option<f64>,
-    /// From the healing until the last failed or slow request was meant to leave; 0 if none was.
+    /// From the healing until the last request that failed was meant to leave; 0 if none was.
     pub recovered_ms: f64,
     /// Requests that the backends got during the fault over those offered; null where backends were killed.
     pub amplification: Option<f64>,

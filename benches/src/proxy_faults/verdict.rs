@@ -14,6 +14,9 @@ pub const SLOW: Duration = Duration::from_millis(50);
 /// What a proxy may need to act on what it has detected.
 pub const REACTION: Duration = Duration::from_millis(100);
 
+/// So long after the healing, slow answers still belong to the fault.
+const AFTERMATH: Duration = Duration::from_secs(1);
+
 /// How long a backend that was stopped takes to work off, and record, what had been sent to it meanwhile.
 const BACKLOG: Duration = Duration::from_millis(50);
 
@@ -24,7 +27,7 @@ pub struct Figures {
     pub requests: usize,
     /// Those that failed.
     pub failed: usize,
-    /// Those answered late.
+    /// Those answered late, of what was meant to leave from the fault to a second after the healing; of all, without a fault.
     pub slow: usize,
     /// Of the slow, those meant to leave more than [`REACTION`] after the backend was ejected, or after the fault if it was
     /// not.
@@ -33,7 +36,7 @@ pub struct Figures {
     pub p50: Duration,
     /// 99 of a hundred.
     pub p99: Duration,
-    /// The latest from the fault to a second after the healing; over the whole run, without a fault.
+    /// The latest of the same.
     pub max: Duration,
     /// The latest before the fault.
     pub max_before: Duration,
@@ -43,7 +46,7 @@ pub struct Figures {
     pub silent: Option<Duration>,
     /// From the healing until the first request that the backend got, if it had fallen silent.
     pub returned: Option<Duration>,
-    /// From the healing until the last request that failed or was slow was meant to leave.
+    /// From the healing until the last request that failed was meant to leave.
     pub recovered: Duration,
     /// Requests that the backends got during the fault over those that were offered.
     pub amplification: Option<f64>,
@@ -88,20 +91,21 @@ impl Figures {
         let is_faultless = scenario.is_faultless();
         let (ejected, silent) = (ejected(record), silent(record));
         let is_detected = ejected.or(silent).unwrap_or_default() + timeline.fault + REACTION;
-        let troubled = counted().filter(|sample| sample.failed() || sample.is_slow(SLOW));
-        let recovered = troubled.map(|sample| sample.intended.saturating_sub(timeline.heal)).max();
+        let failed = counted().filter(|sample| sample.failed());
+        let recovered = failed.map(|sample| sample.intended.saturating_sub(timeline.heal)).max();
         let latencies = Latencies::of(counted());
-        let aftermath = timeline.heal + Duration::from_secs(1);
-        let max = Latencies::of(counted().filter(|s| s.intended >= timeline.fault && s.intended < aftermath)).max();
-        let is_slow = |sample: &&Sample| sample.is_slow(SLOW);
+        // Beyond, what makes a request slow is the machine, and falls on whoever has his turn.
+        let aftermath = timeline.heal + AFTERMATH;
+        let affected = || counted().filter(|s| is_faultless || s.intended >= timeline.fault && s.intended < aftermath);
+        let slow = || affected().filter(|sample| sample.is_slow(SLOW));
         Ok(Self {
             requests: counted().count(),
             failed: counted().filter(|sample| sample.failed()).count(),
-            slow: counted().filter(is_slow).count(),
-            slow_after_detection: counted().filter(is_slow).filter(|sample| sample.intended >= is_detected).count(),
+            slow: slow().count(),
+            slow_after_detection: slow().filter(|sample| sample.intended >= is_detected).count(),
             p50: latencies.percentile(50.0),
             p99: latencies.percentile(99.0),
-            max: if is_faultless { latencies.max() } else { max },
+            max: Latencies::of(affected()).max(),
             max_before: Latencies::of(counted().filter(|sample| sample.intended < timeline.fault)).max(),
             ejected,
             silent,

@@ -44,18 +44,21 @@ fn a_run_without_trouble() {
 fn an_ejection_parts_the_slow() {
     let mut record = well(Scenario::Grey);
     // The fault is at 4 s; the backend is left alone from 4.2 s on, and has requests again half a second after 8 s.
-    for (ms, latency) in [(4_010, 500), (4_250, 60), (4_301, 70), (8_400, 80), (1_500, 20)] {
+    // Neither before nor long after that has an answer to do with the fault.
+    for (ms, latency) in [(4_010, 500), (4_250, 60), (4_301, 70), (8_400, 80), (1_500, 90), (9_000, 600)] {
         record.samples[ms].latency = latency * MS;
     }
     record.samples[4_020].outcome = Outcome::Cut;
+    record.samples[8_600].outcome = Outcome::Status(502);
     record.rotations.push((4_200 * MS, [true, false, true]));
     record.arrivals[VICTIM].retain(|&at| at < 4_199 * MS || at >= 8_500 * MS);
-    record.samples.iter_mut().filter(|s| s.intended >= 4_190 * MS).for_each(|s| s.outcome = Outcome::Good(None));
+    let anonymous = |s: &&mut Sample| s.intended >= 4_190 * MS && !s.failed();
+    record.samples.iter_mut().filter(anonymous).for_each(|s| s.outcome = Outcome::Good(None));
     let figures = Figures::of(&record).unwrap();
-    assert_eq!((figures.failed, figures.slow, figures.slow_after_detection), (1, 4, 2));
-    assert_eq!((figures.max, figures.max_before), (500 * MS, 20 * MS));
+    assert_eq!((figures.failed, figures.slow, figures.slow_after_detection), (2, 4, 2));
+    assert_eq!((figures.max, figures.max_before), (500 * MS, 90 * MS));
     assert_eq!((figures.ejected, figures.silent), (Some(200 * MS), Some(198 * MS)));
-    assert_eq!((figures.returned, figures.recovered), (Some(500 * MS), 400 * MS));
+    assert_eq!((figures.returned, figures.recovered), (Some(500 * MS), 600 * MS));
     assert!((figures.amplification.unwrap() - 0.683).abs() < 0.001, "{figures:?}");
 }
 
