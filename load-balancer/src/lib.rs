@@ -52,6 +52,8 @@ pub use discover::{
 };
 #[cfg(feature = "dns")]
 pub use discover::{DnsConfig, DnsNameError, DnsSource};
+#[cfg(feature = "kube")]
+pub use discover::{KubeConfig, KubeNameError, KubeSource};
 pub use endpoint::Endpoint;
 pub use exchange::{Action, Attempt, Exchange, ExchangeError};
 pub use health::{HealthConfigError, HealthState, OutlierConfig, ProbeConfig, SlowStartConfig};

@@ -25,6 +25,8 @@ mod error;
 mod file;
 mod fixed;
 mod gate;
+#[cfg(feature = "kube")]
+mod kube;
 mod parse;
 #[cfg(test)]
 mod testing;
@@ -38,6 +40,8 @@ pub use drive::{Drive, DriveConfig, DriveCounters, DriveStats};
 pub use error::DiscoverError;
 pub use file::{FileConfig, FileSource};
 pub use fixed::StaticSource;
+#[cfg(feature = "kube")]
+pub use kube::{KubeConfig, KubeNameError, KubeSource};
 pub use parse::{ParseBackendsError, ParseBackendsErrorKind, parse_backends};
 
 /// A source of changes of the set of backends.
