@@ -6,6 +6,8 @@ use std::process::ExitCode;
 use std::str::FromStr;
 
 use crate::catalogue::{Candidate, UnknownName};
+use crate::pick::UnknownPicker;
+use crate::pick::race::PickRaceError;
 use crate::proxy_faults::contest::ContestError;
 use crate::proxy_faults::proxy::UnknownProxy;
 use crate::proxy_faults::scenario::UnknownScenario;
@@ -31,6 +33,12 @@ pub enum Failure {
     /// A scenario that does not exist.
     #[error(transparent)]
     Scenario(#[from] UnknownScenario),
+    /// A picker name that does not exist.
+    #[error(transparent)]
+    Picker(#[from] UnknownPicker),
+    /// A balancer picked wrongly.
+    #[error(transparent)]
+    Pick(#[from] PickRaceError),
     /// A number that has to lie in a range.
     #[error("{option} takes a number from {min} to {max}, not {given}")]
     Range {
@@ -81,11 +89,12 @@ impl Failure {
             | Self::Name(_)
             | Self::Workload(_)
             | Self::Proxy(_)
+            | Self::Picker(_)
             | Self::Scenario(_)
             | Self::Range { .. }
             | Self::NoFile
             | Self::BadFiles { .. } => 2,
-            Self::Race(_) | Self::Contest(_) | Self::WrongValues { .. } | Self::Write(_) => 1,
+            Self::Race(_) | Self::Pick(_) | Self::Contest(_) | Self::WrongValues { .. } | Self::Write(_) => 1,
         }
     }
 }

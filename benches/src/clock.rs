@@ -23,6 +23,12 @@ impl Stopwatch {
         Self { started: Instant::now() }
     }
 
+    /// When it was started.
+    #[must_use]
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
     /// The time since the start.
     #[must_use]
     pub fn elapsed(&self) -> Duration {

@@ -11,6 +11,8 @@
 //!
 //! [`proxy_faults`] is apart: a binary of that name puts reverse proxies between a load and three backends, and breaks the
 //! backends.
+//!
+//! [`pick`] is apart, too: its binary times how balancers choose among backends that do nothing.
 
 #![deny(unsafe_code)]
 
@@ -21,6 +23,7 @@ pub mod clock;
 pub mod counting_alloc;
 pub mod ours;
 pub mod peers;
+pub mod pick;
 pub mod proxy_faults;
 pub mod race;
 pub mod reference;

@@ -2,6 +2,7 @@
 
 mod hit_ratio;
 mod memory;
+mod pick;
 mod proxy_faults;
 mod run;
 mod throughput;

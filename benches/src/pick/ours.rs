@@ -1,0 +1,96 @@
+//! Tenfold's balancer, by its policies.
+
+use std::time::Instant;
+
+use tenfold_load_balancer::{Backend, Balancer, HashConfig, Key, Outcome, Policy, Request};
+
+use super::{Candidate, Hand, Kind, Origin, Picker, Pool, SharedPool, address, number, weight};
+use crate::clock::Stopwatch;
+
+const HASH: HashConfig = HashConfig { slots: None, cap_percent: None, load_bound_percent: None };
+
+/// The policies. `-next` asks for an address only; the others count a request in flight and say how it ended.
+pub const CANDIDATES: &[Candidate] = &[
+    ours("tenfold-round-robin-next", Kind::RoundRobin, |count| next(count, Policy::RoundRobin)),
+    ours("tenfold-round-robin", Kind::RoundRobin, |count| counted(count, Policy::RoundRobin)),
+    ours("tenfold-weighted-next", Kind::Weighted, |count| next(count, Policy::WeightedRoundRobin)),
+    ours("tenfold-random-next", Kind::Random, |count| next(count, Policy::Random)),
+    ours("tenfold-p2c", Kind::LeastLoaded, |count| counted(count, Policy::P2c)),
+    ours("tenfold-capped-rendezvous-next", Kind::Hash, |count| next(count, Policy::CappedRendezvous(HASH))),
+    ours("tenfold-maglev-next", Kind::Hash, |count| next(count, Policy::Maglev(HASH))),
+    ours("tenfold-ring-hash-next", Kind::Hash, |count| next(count, Policy::RingHash(HASH))),
+];
+
+const fn ours(name: &'static str, kind: Kind, build: fn(usize) -> Pool) -> Candidate {
+    Candidate { name, kind, origin: Origin::Ours, build }
+}
+
+fn balancer(count: usize, policy: Policy) -> Balancer {
+    let backend = |number| {
+        let backend = Backend::new(address(number));
+        if policy == Policy::WeightedRoundRobin { backend.with_weight(weight(number)) } else { backend }
+    };
+    let balancer = Balancer::builder().policy(policy).build().expect("the policies' defaults are valid");
+    balancer.replace((0..count).map(backend).collect()).expect("addresses differ, and a race has few");
+    balancer
+}
+
+fn next(count: usize, policy: Policy) -> Pool {
+    Pool::shared(Next { balancer: balancer(count, policy), count })
+}
+
+fn counted(count: usize, policy: Policy) -> Pool {
+    Pool::shared(Counted { balancer: balancer(count, policy), count })
+}
+
+struct Next {
+    balancer: Balancer,
+    count: usize,
+}
+
+impl SharedPool for Next {
+    fn hand(&self) -> Box<dyn Hand + '_> {
+        Box::new(NextHand { picker: self.balancer.picker(), count: self.count })
+    }
+}
+
+struct NextHand {
+    picker: tenfold_load_balancer::Picker,
+    count: usize,
+}
+
+impl Picker for NextHand {
+    #[inline]
+    fn pick(&mut self, key: u64) -> Option<usize> {
+        let choice = self.picker.next(&Request::keyed(Key::from_hash(key))).ok()?;
+        number(choice.address(), self.count)
+    }
+}
+
+struct Counted {
+    balancer: Balancer,
+    count: usize,
+}
+
+impl SharedPool for Counted {
+    fn hand(&self) -> Box<dyn Hand + '_> {
+        Box::new(CountedHand { picker: self.balancer.picker(), now: Stopwatch::start().started(), count: self.count })
+    }
+}
+
+struct CountedHand {
+    picker: tenfold_load_balancer::Picker,
+    /// A host reads the clock once for all it does, and no policy here looks at it.
+    now: Instant,
+    count: usize,
+}
+
+impl Picker for CountedHand {
+    #[inline]
+    fn pick(&mut self, key: u64) -> Option<usize> {
+        let pick = self.picker.pick(&Request::keyed(Key::from_hash(key)), self.now).ok()?;
+        let backend = number(pick.address(), self.count);
+        pick.finish(Outcome::Success, self.now);
+        backend
+    }
+}
