@@ -21,7 +21,7 @@ use crate::snapshot::Snapshot;
 use crate::stripes::Stripes;
 use crate::sync::{Arc, Mutex};
 use crate::time::Time;
-use crate::{Backend, BackendId, Change, HealthState, Rng, Zone};
+use crate::{Backend, BackendId, Change, HealthState, LoadReport, Rng, Zone};
 
 /// A pool of backends and the way to choose among them.
 ///
@@ -202,6 +202,15 @@ impl<T> Balancer<T> {
         };
         shared.pool.wake();
         next.and_then(|next| shared.pool.instant(next))
+    }
+
+    /// Notes what a backend said of its load; [`Policy::Prequal`](crate::Policy::Prequal) goes by it for a second. Says
+    /// whether the backend is there.
+    pub fn report_load(&self, id: BackendId, report: LoadReport, now: Instant) -> bool {
+        let mut control = self.shared.control.lock();
+        let Some(member) = control.member_mut(id) else { return false };
+        member.slot.endpoint().report().set(report, member.slot.in_flight(), self.shared.pool.time(now));
+        true
     }
 
     /// How long an answer takes in this pool before it is slow; `None` as long as nothing is known.

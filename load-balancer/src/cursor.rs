@@ -1,5 +1,6 @@
 //! Where one picker stands: what changes at each of its picks and nobody else sees.
 
+use crate::policy::prequal::HotFrom;
 use crate::rng::{Rng, mix, scale};
 
 /// A picker's own state: its place in the rounds, and its randomness.
@@ -7,6 +8,8 @@ use crate::rng::{Rng, mix, scale};
 pub(crate) struct Cursor {
     position: usize,
     rng: Rng,
+    /// What [`Prequal`](crate::Policy::Prequal) learned.
+    pub(crate) hot_from: HotFrom,
 }
 
 impl Cursor {
@@ -17,7 +20,7 @@ impl Cursor {
     pub(crate) fn new(seed: u64, number: u64) -> Self {
         #[allow(clippy::cast_possible_truncation, reason = "any position is a good one")]
         let position = number as usize;
-        Self { position, rng: Rng::new(mix(seed ^ mix(number))) }
+        Self { position, rng: Rng::new(mix(seed ^ mix(number))), hot_from: HotFrom::default() }
     }
 
     /// The next place of a round of `len` places.

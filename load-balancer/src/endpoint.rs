@@ -20,6 +20,7 @@ use std::task::Waker;
 
 use crate::health::Vitals;
 use crate::pool::Pool;
+use crate::report::Reported;
 use crate::sync::Arc;
 use crate::{Backend, BackendId};
 
@@ -40,6 +41,7 @@ pub struct Endpoint<T = ()> {
     pool: Arc<Pool<T>>,
     data: T,
     vitals: Vitals,
+    report: Reported,
 }
 
 impl<T> Endpoint<T> {
@@ -77,6 +79,11 @@ impl<T> Endpoint<T> {
         self.open.load(Ordering::Relaxed)
     }
 
+    #[inline]
+    pub(crate) fn report(&self) -> &Reported {
+        &self.report
+    }
+
     pub(crate) fn set_open(&self, to: bool) {
         self.open.store(to, Ordering::Relaxed);
     }
@@ -102,7 +109,7 @@ impl<T> Slot<T> {
         let (id, address, data) = backend.into_parts();
         let (open, watched) = (AtomicBool::new(true), AtomicBool::new(false));
         let vitals = Vitals::new(pool.norm());
-        Self(Arc::new(Endpoint { id, address, open, watched, pool, data, vitals }))
+        Self(Arc::new(Endpoint { id, address, open, watched, pool, data, vitals, report: Reported::default() }))
     }
 
     #[inline]

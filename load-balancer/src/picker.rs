@@ -46,8 +46,8 @@ impl<T> Picker<T> {
         Self { shared, hand }
     }
 
-    /// The backend for a request, not counted as in flight and with nobody to say how it went: for callers that only
-    /// need an address.
+    /// The backend for a request that starts `now`, not counted as in flight and with nobody to say how it went: for
+    /// callers that only need an address.
     ///
     /// # Errors
     /// [`PickError`], if no backend takes requests.
@@ -55,8 +55,8 @@ impl<T> Picker<T> {
     /// # Complexity
     /// No atomic write and no allocation; what the policy needs beside that.
     #[inline]
-    pub fn next(&mut self, request: &Request<'_>) -> Result<Choice<'_, T>, PickError> {
-        self.hand.choose(&self.shared, request)
+    pub fn next(&mut self, request: &Request<'_>, now: Instant) -> Result<Choice<'_, T>, PickError> {
+        self.hand.choose(&self.shared, request, now)
     }
 
     /// The backend for a request, which is in flight there while the [`Pick`] lives. `now` is when it starts.
@@ -90,14 +90,14 @@ impl<T> Hand<T> {
         {
             return Ok(Pick::on_trial(slot.hold(), now));
         }
-        let choice = snapshot.choose(request, &mut self.cursor).ok_or_else(|| snapshot.why_nobody())?;
+        let choice = snapshot.choose(request, &mut self.cursor, now).ok_or_else(|| snapshot.why_nobody())?;
         Ok(Pick::new(choice.slot().hold(), now))
     }
 
     #[inline]
-    fn choose(&mut self, shared: &Shared<T>, request: &Request<'_>) -> Result<Choice<'_, T>, PickError> {
+    fn choose(&mut self, shared: &Shared<T>, request: &Request<'_>, now: Instant) -> Result<Choice<'_, T>, PickError> {
         let snapshot = self.reader.read(&shared.published);
-        snapshot.choose(request, &mut self.cursor).ok_or_else(|| snapshot.why_nobody())
+        snapshot.choose(request, &mut self.cursor, now).ok_or_else(|| snapshot.why_nobody())
     }
 }
 

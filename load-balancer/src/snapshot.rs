@@ -139,16 +139,16 @@ impl<T> Snapshot<T> {
 
     /// The backend for a request; `None` if there is none that takes requests.
     #[inline]
-    pub(crate) fn choose(&self, request: &Request<'_>, cursor: &mut Cursor) -> Option<Choice<'_, T>> {
+    pub(crate) fn choose(&self, request: &Request<'_>, cursor: &mut Cursor, now: Instant) -> Option<Choice<'_, T>> {
         if self.places.is_empty() {
             return self.sticky(request).map(|slot| Choice(Chosen::Member(slot)));
         }
         if request.sticky.is_some() || !request.avoid.is_empty() {
-            return Some(self.choose_with_care(request, cursor));
+            return Some(self.choose_with_care(request, cursor, now));
         }
-        let place = &self.places[self.table.choose(&self.places, cursor, request.key, 0)];
+        let place = &self.places[self.table.choose(&self.places, cursor, (request.key, 0), now)];
         if !self.is_plain && !self.takes(place) {
-            return Some(self.choose_with_care(request, cursor));
+            return Some(self.choose_with_care(request, cursor, now));
         }
         Some(Choice(Chosen::Place(place)))
     }
@@ -172,14 +172,14 @@ impl<T> Snapshot<T> {
 
     /// The rarer cases: a client that comes back, backends that failed already, places that are closed.
     #[cold]
-    fn choose_with_care(&self, request: &Request<'_>, cursor: &mut Cursor) -> Choice<'_, T> {
+    fn choose_with_care(&self, request: &Request<'_>, cursor: &mut Cursor, now: Instant) -> Choice<'_, T> {
         if let Some(slot) = self.sticky(request) {
             return Choice(Chosen::Member(slot));
         }
         let is_open = |place: &Place<T>| place.slot.endpoint().is_open();
         let is_new = |place: &Place<T>| !request.avoid.contains(&place.id);
         for attempt in 0..MAX_CHOICES {
-            let place = &self.places[self.table.choose(&self.places, cursor, request.key, attempt)];
+            let place = &self.places[self.table.choose(&self.places, cursor, (request.key, attempt), now)];
             if self.takes(place) && is_new(place) {
                 return Choice(Chosen::Place(place));
             }

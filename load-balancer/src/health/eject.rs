@@ -39,7 +39,13 @@ impl Terms {
     }
 
     /// Whether one more backend may be ejected by suspicion.
+    ///
+    /// Where more than an eighth of the others are out, or were until just now, those who are left have so much more to do
+    /// that failing at it is no defect of theirs.
     pub(crate) fn have_room(&self, group: Group) -> bool {
+        if 8 * group.missed > group.up {
+            return false;
+        }
         let allowed = (group.up * self.max_percent / 100).max(1);
         // The last one that serves is never ejected: somebody bad is better than nobody.
         self.max_percent > 0 && group.ejected < allowed && group.up - group.ejected >= 2
@@ -53,7 +59,12 @@ pub(crate) struct Group {
     pub(crate) up: usize,
     /// Those of them that are out by suspicion.
     pub(crate) ejected: usize,
+    /// Other backends whose work the others did for a while, and do still or did until just now.
+    pub(crate) missed: usize,
 }
+
+/// Until then what others suffer from is not that one is out: queues take longer to fill.
+const MISSED_AFTER: Duration = Duration::from_millis(250);
 
 /// The trouble of one backend: when it was first ejected, and whether that is forgotten.
 #[derive(Clone, Copy, Debug, Default)]
@@ -84,6 +95,13 @@ impl Spell {
 
     pub(crate) fn count(&self) -> u32 {
         self.count
+    }
+
+    /// Whether others may still have more to do for it: it was out long enough to be missed, and is, or was within this
+    /// time.
+    pub(crate) fn is_felt(&self, is_out: bool, window: Duration, now: Time) -> bool {
+        let was_missed = self.began.is_some_and(|began| now.since(began) >= MISSED_AFTER);
+        was_missed && (is_out || now.since(self.ended) < window)
     }
 
     fn is_forgotten(&self, began: Time, now: Time, terms: &Terms) -> bool {
@@ -134,7 +152,7 @@ mod tests {
     fn the_cap_leaves_one() {
         let terms = |max_ejection_percent| Terms::new(&OutlierConfig { max_ejection_percent, ..Default::default() });
         let out = |percent, up| {
-            (0..=up).find(|&ejected| !terms(percent).have_room(Group { up, ejected })).unwrap_or_default()
+            (0..=up).find(|&ejected| !terms(percent).have_room(Group { up, ejected, missed: 0 })).unwrap_or_default()
         };
         assert_eq!([0, 1, 2, 3, 4, 10, 11].map(|up| out(50, up)), [0, 0, 1, 1, 2, 5, 5]);
         assert_eq!([2, 3, 10].map(|up| out(1, up)), [1, 1, 1]);

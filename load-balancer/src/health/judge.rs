@@ -29,6 +29,11 @@ pub(crate) struct Court<'a> {
 impl Court<'_> {
     /// Follows a sign that member `at` gave.
     pub(crate) fn judge<M: Watched>(&self, members: &mut [M], at: usize, sign: Sign) -> Step {
+        let amnesty = self.amnesty(members);
+        self.follow(members, at, sign).and(amnesty)
+    }
+
+    fn follow<M: Watched>(&self, members: &mut [M], at: usize, sign: Sign) -> Step {
         match sign {
             Sign::Fine => Step::default(),
             Sign::Refused => self.tell(&mut members[at], Event::Refused),
@@ -40,8 +45,10 @@ impl Court<'_> {
             Sign::Suspect(suspicion) => {
                 self.refresh(members);
                 let peers = self.peers(members, at);
-                if is_outlier(suspicion, members[at].vitals(), &peers, self.norm, self.now) {
-                    let group = self.group(members, members[at].group());
+                if !self.norm.is_quiet(self.now)
+                    && is_outlier(suspicion, members[at].vitals(), &peers, self.norm, self.now)
+                {
+                    let group = self.group(members, at);
                     let step = self.tell(&mut members[at], Event::Outlier(group));
                     members[at].vitals().doubt();
                     step
@@ -75,7 +82,7 @@ impl Court<'_> {
     /// Lets time pass for all members; returns what follows together.
     pub(crate) fn tick<M: Watched>(&self, members: &mut [M], canary_timeout: std::time::Duration) -> Step {
         self.refresh(members);
-        let mut together = Step::default();
+        let mut together = self.amnesty(members);
         for member in members {
             let is_lost = member.vitals().trial_began().is_some_and(|began| self.now.since(began) >= canary_timeout);
             let steps = [
@@ -88,6 +95,32 @@ impl Court<'_> {
             together = together.and(Step { publish: false, wake_at: lost_at });
         }
         together
+    }
+
+    /// Takes back those who were ejected by suspicion, where most of those who are left are in trouble themselves.
+    fn amnesty<M: Watched>(&self, members: &mut [M]) -> Step {
+        let is_ejected = |member: &M| match self.fitness(member) {
+            Fitness::Ejected | Fitness::OnTrial { was_down: false } => member.group().is_some(),
+            _ => false,
+        };
+        let groups: Vec<_> = members.iter().filter(|member| is_ejected(member)).map(Watched::group).collect();
+        if !groups.iter().any(|&group| self.is_in_trouble(members, group)) {
+            return Step::default();
+        }
+        self.norm.keep_quiet(self.now);
+        let ejected = members.iter_mut().filter(|member| is_ejected(member));
+        ejected.map(|member| self.tell(member, Event::Amnesty)).fold(Step::default(), Step::and)
+    }
+
+    /// Whether most members of a group that serve fail often, or are half suspects for being slow.
+    fn is_in_trouble<M: Watched>(&self, members: &[M], group: Option<u8>) -> bool {
+        let serving: Vec<_> = members.iter().filter(|member| member.group() == group && self.serves(*member)).collect();
+        let (mut all, mut bad) = (0, 0);
+        for member in sample(&serving) {
+            all += 1;
+            bad += usize::from(member.vitals().is_bad(self.norm, self.now));
+        }
+        2 * bad > all
     }
 
     fn calm<M: Watched>(&self, member: &mut M) -> Step {
@@ -119,12 +152,14 @@ impl Court<'_> {
         sample(&peers).copied().collect()
     }
 
-    fn group<M: Watched>(&self, members: &[M], group: Option<u8>) -> Group {
-        let mut counts = Group::default();
-        for member in members.iter().filter(|member| group.is_some() && member.group() == group) {
+    fn group<M: Watched>(&self, members: &[M], at: usize) -> Group {
+        let (mut counts, own) = (Group::default(), members[at].group());
+        for (other, member) in members.iter().enumerate().filter(|(_, member)| own.is_some() && member.group() == own) {
             let fitness = self.fitness(member);
             counts.up += usize::from(!fitness.is_down());
             counts.ejected += usize::from(!fitness.is_down() && !matches!(fitness, Fitness::Fit { .. }));
+            let is_missed = other != at && member.machine().is_missed(self.norm.limits.window, self.now);
+            counts.missed += usize::from(is_missed);
         }
         counts
     }

@@ -85,8 +85,9 @@ impl PeakEwma {
 #[derive(Debug)]
 pub(crate) struct HighQuantile(AtomicU64);
 
-/// Samples after which the estimate is worth something, and the mask of the count at which its owner looks at it.
-pub(crate) const MIN_SAMPLES: u32 = 16;
+/// Samples after which the estimate is worth something: before that it may be half of the truth, and good backends look
+/// slow beside it. Also the count at which steps no longer shrink.
+pub(crate) const MIN_SAMPLES: u32 = 64;
 const MAX_SAMPLES: u32 = 64;
 
 impl HighQuantile {
@@ -107,7 +108,7 @@ impl HighQuantile {
         let (value, samples) = unpack(self.0.load(Ordering::Relaxed));
         let (up, down) = match samples {
             MAX_SAMPLES.. => (1.095, 0.995),
-            MIN_SAMPLES.. => (1.19, 0.99),
+            16.. => (1.19, 0.99),
             _ => (1.475, 0.975),
         };
         let next = if samples == 0 {

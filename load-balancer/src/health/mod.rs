@@ -8,10 +8,17 @@
 //! | Unknown | yes, unless the first probe is waited for | to Healthy with the first good answer |
 //! | Healthy | yes | to Ejected as an outlier, to Down when refused or when probes fail |
 //! | Suspect | yes: an outlier, but too many are out already | as Healthy; to Healthy when its score is down again |
-//! | Ejected | no | to Probation when its time is over; to Down |
+//! | Ejected | no | to Probation when its time is over; to Healthy by an amnesty; to Down |
 //! | Probation | one request at a time, the *canary* | to Warming after some good canaries in a row; to Ejected, for longer, after one bad one; to Down |
 //! | Warming | a share that grows | to Healthy at the end of the ramp; as Healthy, but on half the evidence |
 //! | Down | no | to Warming when probes succeed; without probes, to Probation when its time is over |
+//!
+//! Ejections make work for others, and who has too much to do fails. So where much of a pool is out, or came back just now,
+//! nobody else is ejected by suspicion: it would be the next, and the next after that.
+//!
+//! An ejection that made things worse is taken back: if most of those who are left get into trouble, too, all that were
+//! ejected by suspicion return at once, with their full share, and nobody is ejected for a while (the *amnesty*). What
+//! the pool suffers from is then too much work, and it is carried best by all.
 //!
 //! Ejected and Down differ in what is known. Nobody serves at a backend that is down: it stays out even in a panic, and
 //! is not counted against the share of backends that may be ejected.
@@ -121,6 +128,8 @@ pub(crate) enum Event {
     Canary(Verdict),
     /// Enough probes in a row agree.
     Probes(Verdict),
+    /// Those who are left without it do worse than it did: it is taken back.
+    Amnesty,
     /// Time passed.
     Time,
 }
@@ -256,6 +265,12 @@ impl Machine {
         self.spell.count()
     }
 
+    /// Whether others may still suffer from its absence.
+    pub(crate) fn is_missed(&self, window: Duration, now: Time) -> bool {
+        let is_out = matches!(self.state, State::Ejected { .. } | State::Probation { .. } | State::Down { .. });
+        self.spell.is_felt(is_out, window, now)
+    }
+
     /// Whether probes should come faster.
     pub(crate) fn is_urgent(&self) -> bool {
         !matches!(self.state, State::Healthy | State::Warming { .. })
@@ -286,6 +301,10 @@ impl Machine {
             }
             (State::Unknown | State::Healthy | State::Suspect | State::Warming { .. }, Event::Outlier(group)) => {
                 self.outlier(group, now, rules)
+            }
+            (State::Ejected { .. } | State::Probation { was_down: false, .. }, Event::Amnesty) => {
+                self.spell.end(now);
+                State::Healthy
             }
             (State::Unknown, Event::Probes(Verdict::Good)) => State::Healthy,
             (State::Unknown | State::Suspect, Event::Calm) => State::Healthy,

@@ -25,10 +25,14 @@
 //! # Comparison
 //! A suspect is ejected only if its peers do better at the same time. If not, the trouble is theirs together: of what is
 //! behind all of them, of the network before them, or of this process.
-//! - Failing: it failed more than twice as often in the window as its median peer, by some failures more; by thrice as
-//!   many more while half of the peers have failed just now.
-//! - Slow: as many peers as are suspects themselves have given a fast answer to a request that began *after* the last
+//! - Failing: it failed more than twice as often in the window as its median peer, by some failures more. While half of
+//!   the peers fail, too, by thrice as many more, and of two middle peers it is the worse one that counts.
+//! - Slow: more peers than are half suspects themselves have given a fast answer to a request that began *after* the last
 //!   one that this backend was slow with. A delay that all share lets nobody pass this; in a good pool every answer does.
+//!
+//! Those who just came back from an ejection are always well beside those who did their work meanwhile. So where a pool has
+//! too much to do, one good peer is no evidence: the backends would be ejected in turn, each time for what the others'
+//! absence did to them, and the overload would never end (a metastable failure: Bronson and others, HotOS 2021).
 //!
 //! What is slow, is measured at the pool: the 95th percentile of the median backend, times a factor, and never below a
 //! floor. A pool that gets slow as a whole moves its own measure.
@@ -61,7 +65,7 @@ const REFRESH: Duration = Duration::from_millis(50);
 pub(crate) const MAX_PEERS: usize = 64;
 
 /// Requests in a peer's window below which its share of failures says nothing.
-const MIN_PEER_REQUESTS: u64 = 5;
+pub(super) const MIN_PEER_REQUESTS: u64 = 5;
 
 /// The points of a failure; none for one that is judged at once.
 pub(crate) const fn points(failure: Failure) -> u32 {
@@ -90,6 +94,8 @@ pub(crate) struct Norm {
     refreshed: AtomicU64,
     /// When some backend's machine waits for time to pass, in nanoseconds.
     wake_at: AtomicU64,
+    /// Until when nobody is ejected by suspicion, in nanoseconds.
+    quiet_until: AtomicU64,
     pub(crate) limits: Limits,
 }
 
@@ -125,6 +131,7 @@ impl Norm {
             slow_after: AtomicU64::new(u64::MAX),
             refreshed: AtomicU64::new(0),
             wake_at: AtomicU64::new(u64::MAX),
+            quiet_until: AtomicU64::new(0),
             limits,
         }
     }
@@ -144,6 +151,15 @@ impl Norm {
     /// Asks for a sign at or after this time, whatever ends then: where there are requests, no timer is needed.
     pub(crate) fn wake_at(&self, time: Option<Time>) {
         self.wake_at.store(time.map_or(u64::MAX, Time::as_nanos), Ordering::Relaxed);
+    }
+
+    /// Ejects nobody by suspicion for the time of two windows: until what happened is no longer in them.
+    pub(crate) fn keep_quiet(&self, now: Time) {
+        self.quiet_until.store(now.after(2 * self.limits.window).as_nanos(), Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_quiet(&self, now: Time) -> bool {
+        now.as_nanos() < self.quiet_until.load(Ordering::Relaxed)
     }
 
     #[inline]
@@ -178,18 +194,20 @@ pub(crate) fn is_outlier(suspicion: Suspicion, suspect: &Vitals, peers: &[&Vital
         Suspicion::Slow => {
             let since = suspect.last_struck();
             let good = peers.iter().filter(|peer| peer.last_fast() >= since).count();
-            let bad = peers.iter().filter(|peer| peer.is_half_slow(norm)).count();
-            good >= bad.max(1)
+            let bad = peers.iter().filter(|peer| peer.is_bad(norm, now)).count();
+            good > bad
         }
         Suspicion::Failing => {
             let own = suspect.counts(now);
             let shares = peers.iter().map(|peer| peer.counts(now));
-            let shares = shares.filter(|counts| counts.total() >= MIN_PEER_REQUESTS).collect();
-            let usual = lower_median(shares, by_share).unwrap_or_default();
+            let shares: Vec<_> = shares.filter(|counts| counts.total() >= MIN_PEER_REQUESTS).collect();
+            // Trouble that has just begun shows in the peers' scores before it does in their windows.
+            let failing = |peer: &&&Vitals| peer.has_failed_lately() || peer.fails_often(norm, now);
+            let is_shared = 2 * peers.iter().filter(failing).count() >= peers.len().max(1);
+            let usual = if is_shared { upper_median(shares, by_share) } else { lower_median(shares, by_share) };
+            let usual = usual.unwrap_or_default();
             let expected = own.total() as f64 * usual.failures as f64 / usual.total().max(1) as f64;
             let surplus = f64::from(suspect.failing_limit(norm) / FAILED);
-            // Trouble that has just begun shows in the peers' scores before it does in their windows.
-            let is_shared = 2 * peers.iter().filter(|peer| peer.has_failed_lately()).count() >= peers.len().max(1);
             own.failures as f64 >= 2.0 * expected + if is_shared { 3.0 * surplus } else { surplus }
         }
     }
@@ -203,6 +221,10 @@ fn by_share(a: &Counts, b: &Counts) -> std::cmp::Ordering {
 fn lower_median<V: Copy>(mut values: Vec<V>, order: impl Fn(&V, &V) -> std::cmp::Ordering) -> Option<V> {
     let middle = values.len().checked_sub(1)? / 2;
     Some(*values.select_nth_unstable_by(middle, order).1)
+}
+
+fn upper_median<V: Copy>(values: Vec<V>, order: impl Fn(&V, &V) -> std::cmp::Ordering) -> Option<V> {
+    lower_median(values, |a, b| order(b, a))
 }
 
 #[cfg(test)]

@@ -206,8 +206,8 @@ fn at(ms: u64) -> Time {
     Time::from_nanos(ms * 1_000_000)
 }
 
-const ROOM: Event = Event::Outlier(Group { up: 3, ejected: 0 });
-const NO_ROOM: Event = Event::Outlier(Group { up: 3, ejected: 1 });
+const ROOM: Event = Event::Outlier(Group { up: 3, ejected: 0, missed: 0 });
+const NO_ROOM: Event = Event::Outlier(Group { up: 3, ejected: 1, missed: 0 });
 
 #[test]
 fn a_backend_goes_out_and_comes_back_by_the_table() {

@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use parking_lot::Mutex;
 
 use super::latency::{HighQuantile, PeakEwma};
-use super::passive::{FAILED, Norm, OVERDUE, SLOW, Suspicion, points};
+use super::passive::{FAILED, MIN_PEER_REQUESTS, Norm, OVERDUE, SLOW, Suspicion, points};
 use crate::time::{Time, nanos};
 use crate::window::{Counts, Ring, Tally};
 use crate::{Failure, Outcome};
@@ -291,6 +291,17 @@ impl Vitals {
 
     pub(crate) fn is_half_slow(&self, norm: &Norm) -> bool {
         2 * self.slow.load() >= self.slow_limit(norm)
+    }
+
+    /// Whether its window alone would make it a suspect, however few requests there were.
+    pub(crate) fn fails_often(&self, norm: &Norm, now: Time) -> bool {
+        let counts = self.counts(now);
+        counts.total() >= MIN_PEER_REQUESTS && counts.failures * 100 >= counts.total() * norm.limits.max_failure_percent
+    }
+
+    /// Whether it is in trouble itself, so that others look no worse beside it.
+    pub(crate) fn is_bad(&self, norm: &Norm, now: Time) -> bool {
+        self.is_half_slow(norm) || self.fails_often(norm, now)
     }
 
     pub(crate) fn has_failed_lately(&self) -> bool {

@@ -51,6 +51,17 @@ pub enum Policy {
     /// # Source
     /// Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing", IEEE TPDS 2001.
     P2c,
+    /// Two at random, and of these the one where the latency of late times the requests in flight is lower.
+    ///
+    /// # Source
+    /// Finagle's peak EWMA; see [`OutlierConfig::latency_decay`](crate::OutlierConfig::latency_decay) for its memory.
+    PeakEwma,
+    /// Three at random; of those that are not hot the fastest, of hot ones the least loaded. By what backends
+    /// [report](crate::Balancer::report_load) of themselves, or else by what this balancer sees of them.
+    ///
+    /// # Source
+    /// Wydrowski and others, "Load is not what you should balance: Introducing Prequal", NSDI 2024.
+    Prequal,
     /// The one with the fewest requests in flight for its weight, of all.
     LeastRequest,
     /// By key, on a ring: [`hash::RingHash`](crate::hash::RingHash).
@@ -92,11 +103,13 @@ pub struct ParsePolicyError;
 
 const HASH: HashConfig = HashConfig { slots: None, cap_percent: None, load_bound_percent: None };
 
-const NAMES: [(&str, Policy); 9] = [
+const NAMES: [(&str, Policy); 11] = [
     ("round-robin", Policy::RoundRobin),
     ("weighted-round-robin", Policy::WeightedRoundRobin),
     ("random", Policy::Random),
     ("p2c", Policy::P2c),
+    ("peak-ewma", Policy::PeakEwma),
+    ("prequal", Policy::Prequal),
     ("least-request", Policy::LeastRequest),
     ("ring-hash", Policy::RingHash(HASH)),
     ("maglev", Policy::Maglev(HASH)),

@@ -14,6 +14,8 @@ mod least_request;
 mod logarithm;
 mod maglev;
 mod p2c;
+mod peak_ewma;
+pub(crate) mod prequal;
 mod random;
 mod rendezvous;
 mod ring;

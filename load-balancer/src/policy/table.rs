@@ -2,10 +2,11 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::random::Alias;
 use super::smooth::Smooth;
-use super::{CappedRendezvous, Maglev, Policy, Rendezvous, RingHash, Seat, least_request, p2c};
+use super::{CappedRendezvous, Maglev, Policy, Rendezvous, RingHash, Seat, least_request, p2c, peak_ewma, prequal};
 use crate::BackendId;
 use crate::cursor::Cursor;
 use crate::endpoint::Slot;
@@ -36,6 +37,8 @@ pub(crate) enum Table {
     Smooth(Arc<Smooth>),
     Random(Arc<Alias>),
     P2c,
+    PeakEwma,
+    Prequal,
     LeastRequest,
     Ring(Arc<RingHash>),
     Maglev(Arc<Maglev>),
@@ -54,6 +57,8 @@ impl Table {
             Policy::RoundRobin | Policy::WeightedRoundRobin => Self::Smooth(Arc::new(Smooth::build(seats))),
             Policy::Random => Self::Random(Arc::new(Alias::build(seats.iter().map(|seat| seat.weight)))),
             Policy::P2c => Self::P2c,
+            Policy::PeakEwma => Self::PeakEwma,
+            Policy::Prequal => Self::Prequal,
             Policy::LeastRequest => Self::LeastRequest,
             Policy::RingHash(config) => {
                 let points = config.slots.unwrap_or(RingHash::DEFAULT_POINTS);
@@ -71,17 +76,27 @@ impl Table {
         }
     }
 
-    /// The place of the backend for a request. `attempt` counts the choices that were refused before for this one.
+    /// The place of the backend for a request that starts `now`. `attempt` counts the choices that were refused before
+    /// for this one.
     ///
     /// There is at least one place.
     #[inline]
-    pub(crate) fn choose<T>(&self, places: &[Place<T>], cursor: &mut Cursor, key: Option<Key>, attempt: u32) -> usize {
+    pub(crate) fn choose<T>(
+        &self,
+        places: &[Place<T>],
+        cursor: &mut Cursor,
+        (key, attempt): (Option<Key>, u32),
+        now: Instant,
+    ) -> usize {
+        let time = || places[0].slot.endpoint().pool().time(now);
         let mut key = || key.unwrap_or_else(|| Key::from_hash(cursor.bits()));
         match self {
             Self::RoundRobin => cursor.next(places.len()),
             Self::Smooth(round) => round.seat(cursor.next(round.len())) as usize,
             Self::Random(alias) => alias.choose(cursor),
             Self::P2c => p2c::choose(places, cursor),
+            Self::PeakEwma => peak_ewma::choose(places, cursor, time()),
+            Self::Prequal => prequal::choose(places, cursor, time()),
             Self::LeastRequest => least_request::choose(places, cursor),
             Self::Ring(ring) => ring.find(key(), attempt) as usize,
             Self::Maglev(table) => table.find(key(), attempt) as usize,

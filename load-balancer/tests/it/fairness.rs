@@ -21,7 +21,7 @@ fn extremes(counts: &[u32]) -> (u32, u32) {
 fn round_robin_by_one_picker_is_exact() {
     let balancer = balancer(Policy::RoundRobin, 7);
     let mut picker = balancer.picker();
-    let counts = spread(7, 7000, || number(picker.next(&Request::default()).unwrap().address()));
+    let counts = spread(7, 7000, || number(picker.next(&Request::default(), Instant::now()).unwrap().address()));
     assert_eq!(counts, [1000; 7]);
 }
 
@@ -36,7 +36,7 @@ fn round_robin_by_many_pickers_differs_by_at_most_their_number() {
             // Some pick much more often than others.
             turn += 1;
             let at = (turn * turn) % pickers;
-            number(all[at].next(&Request::default()).unwrap().address())
+            number(all[at].next(&Request::default(), Instant::now()).unwrap().address())
         });
         let (min, max) = extremes(&counts);
         assert!(max - min <= pickers as u32, "{pickers} pickers: {counts:?}");
@@ -47,7 +47,8 @@ fn round_robin_by_many_pickers_differs_by_at_most_their_number() {
 fn round_robin_by_pickers_of_one_request_each_is_exact() {
     let balancer = balancer(Policy::RoundRobin, 6);
     let first = balancer.picker();
-    let counts = spread(6, 30_000, || number(first.clone().next(&Request::default()).unwrap().address()));
+    let counts =
+        spread(6, 30_000, || number(first.clone().next(&Request::default(), Instant::now()).unwrap().address()));
     let (min, max) = extremes(&counts);
     assert!(max - min <= 1, "{counts:?}");
 }
@@ -78,7 +79,7 @@ fn random_follows_the_weights() {
         .replace((0..4).map(|number| backend(number).with_weight(u32::from(number))).collect::<Vec<Backend>>())
         .unwrap();
     let mut picker = balancer.picker();
-    let counts = spread(4, 60_000, || number(picker.next(&Request::default()).unwrap().address()));
+    let counts = spread(4, 60_000, || number(picker.next(&Request::default(), Instant::now()).unwrap().address()));
     for (count, expected) in counts.into_iter().zip([0, 10_000, 20_000, 30_000_i32]) {
         assert!((count as i32 - expected).abs() < 500, "{count} for {expected}");
     }
@@ -124,7 +125,7 @@ fn weighted_round_robin_keeps_to_the_weights_at_every_moment() {
     let mut picker = balancer.picker();
     let mut counts = [0; 4];
     for turn in 1..=1600_u32 {
-        counts[usize::from(number(picker.next(&Request::default()).unwrap().address()))] += 1;
+        counts[usize::from(number(picker.next(&Request::default(), Instant::now()).unwrap().address()))] += 1;
         for (count, weight) in counts.iter().zip(weights) {
             let share = f64::from(turn * weight) / 16.0;
             assert!((f64::from(*count) - share).abs() < 2.0, "{counts:?} after {turn}");

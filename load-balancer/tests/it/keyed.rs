@@ -16,7 +16,7 @@ fn keyed(config: HashConfig) -> [Policy; 4] {
 /// Where each key goes now.
 fn owners(balancer: &Balancer) -> Vec<u16> {
     let mut picker = balancer.picker();
-    let place = |key| number(picker.next(&Request::keyed(Key::of_u64(key))).unwrap().address());
+    let place = |key| number(picker.next(&Request::keyed(Key::of_u64(key)), Instant::now()).unwrap().address());
     (0..KEYS).map(place).collect()
 }
 
@@ -57,11 +57,12 @@ fn the_next_choice_of_a_key_is_stable_and_spread() {
         let mut counts = [0; 10];
         for key in 0..2000 {
             let request = Request::keyed(Key::of_u64(key));
-            let first = picker.next(&request).unwrap().id();
+            let first = picker.next(&request, Instant::now()).unwrap().id();
             let avoid = [first];
-            let second = picker.next(&Request { avoid: &avoid, ..request }).unwrap();
+            let second = picker.next(&Request { avoid: &avoid, ..request }, Instant::now()).unwrap();
             assert_ne!(second.id(), first);
-            let (second, again) = (second.id(), picker.next(&Request { avoid: &avoid, ..request }).unwrap().id());
+            let (second, again) =
+                (second.id(), picker.next(&Request { avoid: &avoid, ..request }, Instant::now()).unwrap().id());
             assert_eq!(second, again, "{policy}");
             counts[(0..10).find(|number| id(*number) == second).unwrap() as usize] += 1;
         }
@@ -102,7 +103,9 @@ fn without_a_key_requests_are_spread() {
         let balancer = balancer(policy, 5);
         let mut picker = balancer.picker();
         let mut counts = [0; 5];
-        (0..5000).for_each(|_| counts[usize::from(number(picker.next(&Request::default()).unwrap().address()))] += 1);
+        (0..5000).for_each(|_| {
+            counts[usize::from(number(picker.next(&Request::default(), Instant::now()).unwrap().address()))] += 1
+        });
         assert!(counts.iter().all(|count| (700..1300).contains(count)), "{policy}: {counts:?}");
     }
 }

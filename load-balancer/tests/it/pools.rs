@@ -9,7 +9,8 @@ use crate::{address, backend, balancer, id, number};
 /// The numbers that many picks come to, in order.
 fn reached(balancer: &Balancer) -> Vec<u16> {
     let mut picker = balancer.picker();
-    let mut numbers: Vec<_> = (0..200).map(|_| number(picker.next(&Request::default()).unwrap().address())).collect();
+    let mut numbers: Vec<_> =
+        (0..200).map(|_| number(picker.next(&Request::default(), Instant::now()).unwrap().address())).collect();
     numbers.sort_unstable();
     numbers.dedup();
     numbers

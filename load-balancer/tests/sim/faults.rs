@@ -1,0 +1,79 @@
+//! One backend falls ill: no request that may be repeated fails, few are slow, and it is out soon and back soon.
+
+use tenfold_load_balancer::Policy;
+use tenfold_load_balancer::testing::for_each_seed;
+
+use crate::backend::{Ill, MS, Nanos, S, Service};
+use crate::world::{Plan, Story, World};
+
+/// The fault begins and ends.
+const BEGIN: Nanos = 2 * S;
+const END: Nanos = 5 * S;
+
+/// 1000 requests a second of about 1 ms over three backends, one of which falls ill for three seconds.
+fn one_falls(ill: Ill, policy: Policy) -> Plan {
+    Plan {
+        service: Service::Exponential(MS),
+        policy,
+        length: 8 * S,
+        faults: vec![(BEGIN, 1, ill), (END, 1, Ill::Well)],
+        ..Plan::default()
+    }
+}
+
+fn check(ill: Ill, bound: impl Fn(&Story, &str)) {
+    for policy in [Policy::RoundRobin, Policy::P2c, Policy::PeakEwma] {
+        for_each_seed(|seed| {
+            let story = World::run(&one_falls(ill, policy.clone()), seed);
+            let label = format!("{ill:?}, {policy:?}, seed {seed}, out {:?}", story.out);
+            assert_eq!(story.failed(), 0, "failed: {label}");
+            assert_eq!((story.unfinished, story.bad_picks), (0, 0), "{label}");
+            bound(&story, &label);
+            // Back within two seconds of being well, and in for good.
+            let last = story.out[1].last().map_or(0, |(_, to)| *to);
+            assert!(last < END + 2 * S, "back at {last}: {label}");
+            assert!(story.out[0].is_empty() && story.out[2].is_empty(), "the well stay in: {label}");
+        });
+    }
+}
+
+/// How long after the fault it was out first.
+fn noticed_after(story: &Story) -> Nanos {
+    story.out[1].iter().map(|(from, _)| from.saturating_sub(BEGIN)).next().unwrap_or(Nanos::MAX)
+}
+
+#[test]
+fn a_crash_costs_nothing_and_is_noticed_at_once() {
+    check(Ill::Crashed, |story, label| {
+        assert!(noticed_after(story) <= 100 * MS, "noticed: {label}");
+        let slow = story.slow(0, Nanos::MAX, 50 * MS);
+        assert!(slow == 0, "{slow} slow: {label}");
+    });
+}
+
+#[test]
+fn a_hang_costs_no_request_and_hardly_any_time() {
+    check(Ill::Hung, |story, label| {
+        assert!(noticed_after(story) <= 100 * MS, "noticed: {label}");
+        let slow = story.slow(BEGIN + 100 * MS, Nanos::MAX, 50 * MS);
+        assert!(slow == 0, "{slow} slow after it was noticed: {label}");
+    });
+}
+
+#[test]
+fn a_grey_backend_is_out_soon() {
+    check(Ill::Slow(200 * MS), |story, label| {
+        assert!(noticed_after(story) <= 300 * MS, "noticed: {label}");
+        let slow = story.slow(0, Nanos::MAX, 50 * MS);
+        assert!(slow <= 10, "{slow} slow: {label}");
+    });
+}
+
+#[test]
+fn half_the_answers_wrong_reach_nobody() {
+    check(Ill::Failing(50), |story, label| {
+        // A policy that looks at failures sends it so few requests that it is noticed late, if at all.
+        let is_avoided = story.seen[1] * 2 < story.seen[0];
+        assert!(noticed_after(story) <= 300 * MS || is_avoided, "noticed: {label}, seen {:?}", story.seen);
+    });
+}
