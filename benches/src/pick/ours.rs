@@ -50,19 +50,20 @@ struct Next {
 
 impl SharedPool for Next {
     fn hand(&self) -> Box<dyn Hand + '_> {
-        Box::new(NextHand { picker: self.balancer.picker(), count: self.count })
+        Box::new(NextHand { picker: self.balancer.picker(), now: Stopwatch::start().started(), count: self.count })
     }
 }
 
 struct NextHand {
     picker: tenfold_load_balancer::Picker,
+    now: Instant,
     count: usize,
 }
 
 impl Picker for NextHand {
     #[inline]
     fn pick(&mut self, key: u64) -> Option<usize> {
-        let choice = self.picker.next(&Request::keyed(Key::from_hash(key))).ok()?;
+        let choice = self.picker.next(&Request::keyed(Key::from_hash(key)), self.now).ok()?;
         number(choice.address(), self.count)
     }
 }
