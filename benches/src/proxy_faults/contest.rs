@@ -23,6 +23,9 @@ pub const CONNECTIONS: [u32; 3] = [1, 32, 128];
 pub struct Pace {
     /// Of the scenarios with an open load.
     pub timeline: Timeline,
+    /// Before all backends fail, in addition: as long as credits for retries live where there are any, so that they are all
+    /// there to be spent.
+    pub calm: Duration,
     /// Of each closed load, before it counts.
     pub warm_up: Duration,
     /// Of each closed load.
@@ -31,11 +34,19 @@ pub struct Pace {
 
 impl Pace {
     /// For figures.
-    pub const FULL: Self =
-        Self { timeline: Timeline::FULL, warm_up: Duration::from_millis(500), span: Duration::from_secs(6) };
+    pub const FULL: Self = Self {
+        timeline: Timeline::FULL,
+        calm: Duration::from_secs(8),
+        warm_up: Duration::from_millis(500),
+        span: Duration::from_secs(6),
+    };
     /// To see that everything works.
-    pub const QUICK: Self =
-        Self { timeline: Timeline::QUICK, warm_up: Duration::from_millis(100), span: Duration::from_millis(500) };
+    pub const QUICK: Self = Self {
+        timeline: Timeline::QUICK,
+        calm: Duration::ZERO,
+        warm_up: Duration::from_millis(100),
+        span: Duration::from_millis(500),
+    };
 }
 
 /// Why there is no result.
@@ -86,9 +97,11 @@ impl Contest {
     ///
     /// [`ContestError`].
     pub fn faults(&self, scenario: Scenario) -> Result<Vec<FaultRow>, ContestError> {
+        let calm = if scenario == Scenario::AllFailing { self.pace.calm } else { Duration::ZERO };
+        let timeline = self.pace.timeline.after_calm(calm);
         let able = |candidate: &Candidate| scenario.is_faultless() || candidate.engine != Engine::Direct;
         let turns = self.take_turns(scenario, able, |fleet, proxy, name| {
-            let record = trial::run(scenario, self.pace.timeline, fleet, proxy).map_err(Stop::Io)?;
+            let record = trial::run(scenario, timeline, fleet, proxy).map_err(Stop::Io)?;
             for line in explain(&record, self.explained).iter().filter(|_| self.explained > 0) {
                 cli::remark(format_args!("{} {name} {line}", scenario.name()));
             }

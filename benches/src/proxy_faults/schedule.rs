@@ -31,6 +31,12 @@ impl Timeline {
         }
     }
 
+    /// The same with a longer calm before the fault.
+    #[must_use]
+    pub fn after_calm(self, calm: Duration) -> Self {
+        Self { fault: self.fault + calm, heal: self.heal + calm, end: self.end + calm, ..self }
+    }
+
     /// Whether a request meant to leave then counts.
     #[must_use]
     pub fn counts(&self, at: Duration) -> bool {
@@ -109,6 +115,13 @@ mod tests {
         assert_eq!((line.fault - line.warm_up, line.heal - line.warm_up), (3_000 * MS, 7_000 * MS));
         assert!(!line.counts(999 * MS) && line.counts(1_000 * MS) && !line.counts(13_000 * MS));
         assert!(!line.is_faulty(3_999 * MS) && line.is_faulty(4_000 * MS) && !line.is_faulty(8_000 * MS));
+    }
+
+    #[test]
+    fn a_calm_comes_before_the_fault() {
+        let line = Timeline::FULL.after_calm(10_000 * MS);
+        assert_eq!((line.fault - line.warm_up, line.heal - line.fault), (13_000 * MS, 4_000 * MS));
+        assert_eq!((line.end - line.heal, line.warm_up), (5_000 * MS, 1_000 * MS));
     }
 
     #[test]
