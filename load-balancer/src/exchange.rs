@@ -27,7 +27,8 @@
 //! | a try is overdue, the request idempotent | a hedge beside it | yes | no |
 //! | a try timed out, the request idempotent | another in its place | yes | no |
 //!
-//! None of them beyond `max_tries`, nor with less than `min_try_time` left. A try that cannot be replaced is not cut
+//! None of them beyond `max_tries`, nor with less than `min_try_time` left, nor, but for a few, while
+//! [nothing succeeds](crate::retry). A try that cannot be replaced is not cut
 //! short: slow beats failed. When there is nothing left to try, the answer of the try that ended last is the request's,
 //! bad as it is.
 
@@ -339,7 +340,13 @@ impl Exchange {
             return false;
         }
         let budget = policy.budget();
-        let is_paid = if purpose == Purpose::Hedge { budget.withdraw_spare(now) } else { budget.withdraw(now) };
+        let is_paid = if policy.drought().forbids(policy.jitter(), now) {
+            false
+        } else if purpose == Purpose::Hedge {
+            budget.withdraw_spare(now)
+        } else {
+            budget.withdraw(now)
+        };
         if !is_paid && is_retry {
             self.give_up(ExchangeError::NoBackend);
         } else if !is_paid {
@@ -351,6 +358,7 @@ impl Exchange {
     #[inline]
     fn succeeded(&mut self, policy: &RequestPolicy, attempt: Attempt, now: Instant) {
         policy.budget().deposit(now);
+        policy.drought().end();
         let latency = Duration::from_nanos(self.since_start(now) - self.begun[attempt.index()]);
         if let Some(limit) = policy.limit() {
             limit.record(latency, now);
@@ -367,6 +375,7 @@ impl Exchange {
 
     #[cold]
     fn failed(&mut self, policy: &RequestPolicy, attempt: Attempt, failure: Failure, now: Instant) {
+        policy.drought().failure(now);
         if let Some(limit) = policy.limit().filter(|_| matches!(failure, Failure::Rejected | Failure::TimedOut)) {
             limit.record_drop(now);
         }
@@ -408,6 +417,7 @@ impl Exchange {
 
     /// Gives up an attempt that took too long.
     fn stop(&mut self, policy: &RequestPolicy, attempt: Attempt, now: Instant) {
+        policy.drought().failure(now);
         if let Some(limit) = policy.limit() {
             limit.record_drop(now);
         }

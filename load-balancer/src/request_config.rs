@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::hedge::{HedgeConfig, HedgeDelay};
 use crate::limit::{ConcurrencyLimit, LimitConfig};
-use crate::retry::{BudgetConfig, MAX_TRIES, RetryBudget};
+use crate::retry::{BudgetConfig, Drought, MAX_TRIES, RetryBudget};
 use crate::rng::mix;
 
 /// How one request is tried, hedged and given up. Data; [`RequestPolicy::new`] checks it.
@@ -98,6 +98,7 @@ impl RequestConfig {
 pub struct RequestPolicy {
     config: RequestConfig,
     budget: RetryBudget,
+    drought: Drought,
     hedge: Option<HedgeDelay>,
     limit: Option<Arc<ConcurrencyLimit>>,
     /// The state of the jitter's generator.
@@ -113,6 +114,7 @@ impl RequestPolicy {
         config.check()?;
         Ok(Self {
             budget: RetryBudget::new(&config.budget, now)?,
+            drought: Drought::new(now),
             hedge: config.hedge.clone().map(|hedge| HedgeDelay::new(hedge, now)),
             limit: config.limit.clone().map(|limit| ConcurrencyLimit::new(limit, now)).transpose()?.map(Arc::new),
             config,
@@ -154,6 +156,12 @@ impl RequestPolicy {
     #[must_use]
     pub fn hedge_delay(&self, now: Instant) -> Option<Duration> {
         self.hedge.as_ref().map(|hedge| hedge.current(now))
+    }
+
+    /// Whether anything succeeds at all.
+    #[inline]
+    pub(crate) fn drought(&self) -> &Drought {
+        &self.drought
     }
 
     pub(crate) fn hedge(&self) -> Option<&HedgeDelay> {

@@ -453,3 +453,49 @@ fn an_exchange_is_small() {
     let size = size_of::<Exchange>();
     assert!(size <= 224, "{size} bytes");
 }
+
+// ---- a pool of which all or a part fails ----
+
+/// Sends a request a millisecond for so long; gives the tries and the requests that succeeded.
+fn offer(policy: &RequestPolicy, from: Instant, span: Duration, succeeds: impl Fn(u64) -> bool) -> (u64, u64) {
+    let (mut tries, mut answered) = (0, 0);
+    for request in 0..span.as_millis() as u64 {
+        let now = from + ms(request);
+        let mut exchange = Exchange::new(policy, true, None, now);
+        while exchange.action() == Action::Pick {
+            // In turn, and then the next that was not tried.
+            let backend = (request + exchange.tried().len() as u64) % 3;
+            let Some(attempt) = exchange.picked(policy, id(backend), now) else { continue };
+            tries += 1;
+            let outcome = if succeeds(backend) { Outcome::Success } else { Outcome::Failure(Failure::Rejected) };
+            exchange.ended(policy, attempt, outcome, now);
+            answered += u64::from(succeeds(backend));
+        }
+    }
+    (tries, answered)
+}
+
+#[test]
+fn a_pool_that_fails_altogether_is_not_asked_again_and_again() {
+    for_each_seed(|seed| {
+        let start = crate::clock::now();
+        let policy = RequestPolicy::new(RequestConfig::default(), start).unwrap().with_seed(seed);
+        assert_eq!(offer(&policy, start, ms(10_000), |_| true), (10_000, 10_000));
+        // Ten seconds' credits would pay for half as many tries more.
+        let (tries, answered) = offer(&policy, start + ms(10_000), ms(4_000), |_| false);
+        assert!(answered == 0 && (4_100..4_800).contains(&tries), "{tries}");
+        // One that is well again is enough for all.
+        let (_, answered) = offer(&policy, start + ms(14_000), ms(300), |backend| backend == 0);
+        assert!(answered >= 297, "{answered}");
+    });
+}
+
+#[test]
+fn two_backends_of_three_that_fail_are_hidden_while_credits_last() {
+    for_each_seed(|seed| {
+        let start = crate::clock::now();
+        let policy = RequestPolicy::new(RequestConfig::default(), start).unwrap().with_seed(seed);
+        offer(&policy, start, ms(10_000), |_| true);
+        assert_eq!(offer(&policy, start + ms(10_000), ms(1_000), |backend| backend == 0).1, 1_000);
+    });
+}

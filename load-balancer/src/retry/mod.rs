@@ -2,7 +2,8 @@
 //!
 //! A retry hides a failure only if it is *safe* (it cannot do the request's work twice), if it goes *elsewhere* (what
 //! failed a moment ago fails again), and if it is *rare* (retries of a pool that is overloaded keep it overloaded). The
-//! first two are rules in this file, the third is the [budget](budget).
+//! first two are rules in this file, the third is the [budget](budget); where nothing succeeds there is nothing to hide,
+//! and retries [stop](drought).
 
 use std::time::Duration;
 
@@ -10,8 +11,10 @@ use crate::rng::scale;
 use crate::{BackendId, Failure};
 
 mod budget;
+mod drought;
 
 pub use budget::{BudgetConfig, RetryBudget};
+pub(crate) use drought::Drought;
 
 impl Failure {
     /// Whether a request that failed so may be sent again: because it had no effect, or because doing it twice is the

@@ -34,6 +34,25 @@ fn a_backend_that_hangs_costs_no_request() {
     load.finish();
 }
 
+/// Hedges hide the hang from the clients, and nothing ends at the backend: that requests wait is all there is to see.
+#[test]
+fn a_backend_that_hangs_is_ejected_before_anything_times_out() {
+    let backends: Vec<_> = ["a", "b", "c"].map(BackendProcess::start).into();
+    let addresses: Vec<_> = backends.iter().map(|backend| backend.address).collect();
+    let proxy = Proxy::start(&addresses, &["--threads", "1", "--try-timeout", "30s"]);
+    let load = Load::on(&proxy);
+    load.go_on(400);
+    backends[0].signal("STOP");
+    eventually("it is ejected", || {
+        let states = proxy.ask("GET", "/backends").text();
+        let own = states.split('{').find(|own| own.contains(&addresses[0].to_string()));
+        own.is_some_and(|own| own.contains("\"ejected\""))
+    });
+    load.go_on(200);
+    backends[0].signal("CONT");
+    load.finish();
+}
+
 #[test]
 fn a_backend_whose_probes_fail_gets_nothing_and_comes_back() {
     let is_well = Arc::new(AtomicBool::new(true));
