@@ -70,6 +70,19 @@ fn notices_writes_in_place_and_renames() {
     assert_eq!(settle(&mut source).unwrap(), None, "a new file of the same content is no change");
 }
 
+/// Two writes within one tick of the file system's clock, of the same length.
+#[test]
+fn contents_of_the_same_stamp_are_told_apart() {
+    let folder = Folder::new();
+    folder.write(ONE);
+    let mut source = FileSource::new(folder.path());
+    let stamp = Stamp::of(&fs::metadata(folder.path()).unwrap());
+    for (text, host) in [(ONE, 1), (TWO, 2), (ONE, 1)] {
+        assert_eq!(source.compare(stamp, text.as_bytes()).unwrap(), None);
+        assert_eq!(source.compare(stamp, text.as_bytes()).unwrap(), Some(Change::Replace(backends(&[host]))));
+    }
+}
+
 #[test]
 fn a_stamp_is_trusted_only_once_it_is_older_than_its_clock_is_coarse() {
     let folder = Folder::new();

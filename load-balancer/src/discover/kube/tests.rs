@@ -62,6 +62,7 @@ async fn lists_once_and_watches_from_there() {
     server.delete("web-b");
     expect(&mut source, Change::Replace(vec![])).await;
     assert_eq!((lists(&server), watches(&server)), (1, 1));
+    assert_eq!(source.version.as_deref(), Some("107"), "that of the last event");
     let head = &server.requests()[0];
     let path =
         "/apis/discovery.k8s.io/v1/namespaces/shop/endpointslices?labelSelector=kubernetes.io%2Fservice-name%3Dweb";
