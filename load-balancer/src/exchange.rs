@@ -180,13 +180,12 @@ impl Exchange {
     #[inline]
     #[must_use]
     pub fn new(policy: &RequestPolicy, is_idempotent: bool, deadline: Option<Instant>, now: Instant) -> Self {
-        let configured = nanos(policy.config().deadline);
         let given = deadline.map_or(NEVER, |deadline| nanos(deadline.saturating_duration_since(now)));
         Self {
             start: now,
-            deadline: given.min(configured),
-            hedge_delay: policy.hedge_delay(now).map_or(NEVER, nanos),
-            try_timeout: if is_idempotent { nanos(policy.config().try_timeout) } else { NEVER },
+            deadline: given.min(policy.deadline_nanos()),
+            hedge_delay: policy.hedge().map_or(NEVER, |hedge| hedge.current(now)),
+            try_timeout: if is_idempotent { policy.try_timeout_nanos() } else { NEVER },
             begun: [0; crate::retry::MAX_TRIES],
             tried: Tried::NOBODY,
             stage: Stage::Pick(Purpose::First),
@@ -357,17 +356,19 @@ impl Exchange {
 
     #[inline]
     fn succeeded(&mut self, policy: &RequestPolicy, attempt: Attempt, now: Instant) {
-        policy.budget().deposit(now);
-        policy.drought().end();
-        let latency = Duration::from_nanos(self.since_start(now) - self.begun[attempt.index()]);
+        if policy.config().max_tries > 1 {
+            policy.budget().deposit(now);
+            policy.drought().end();
+        }
+        let latency = self.since_start(now) - self.begun[attempt.index()];
         if let Some(limit) = policy.limit() {
-            limit.record(latency, now);
+            limit.record(Duration::from_nanos(latency), now);
         }
         if let Some(hedge) = policy.hedge() {
             if attempt.0 == 0 {
                 hedge.answered(latency);
             } else if !self.has_first_failed {
-                hedge.overtaken(Duration::from_nanos(self.hedge_delay));
+                hedge.overtaken(self.hedge_delay);
             }
         }
         self.stage = Stage::Done(Ok(attempt));
@@ -511,7 +512,8 @@ fn attempts(set: u8) -> impl Iterator<Item = Attempt> {
     (0..8).map(Attempt).filter(move |attempt| set & attempt.bit() != 0)
 }
 
+/// In whole nanoseconds, without the 128 bits of [`Duration::as_nanos`].
 #[inline]
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+pub(crate) fn nanos(duration: Duration) -> u64 {
+    duration.as_secs().saturating_mul(1_000_000_000).saturating_add(duration.subsec_nanos().into())
 }

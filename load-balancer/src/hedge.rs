@@ -21,6 +21,7 @@
 use std::time::{Duration, Instant};
 
 use crate::RequestConfigError;
+use crate::exchange::nanos;
 use crate::quantile::LatencyQuantile;
 use crate::retry::MAX_TRIES;
 
@@ -77,6 +78,8 @@ impl HedgeConfig {
 #[derive(Debug)]
 pub(crate) struct HedgeDelay {
     config: HedgeConfig,
+    /// The shortest and the longest delay, in nanoseconds.
+    bounds: (u64, u64),
     latency: LatencyQuantile,
 }
 
@@ -84,28 +87,28 @@ impl HedgeDelay {
     /// Of a configuration that was checked.
     pub(crate) fn new(config: HedgeConfig, now: Instant) -> Self {
         let latency = LatencyQuantile::new(config.quantile_permille, now);
-        Self { config, latency }
+        let bounds = (nanos(config.min_delay), nanos(config.max_delay));
+        Self { config, bounds, latency }
     }
 
-    /// How long after a try began it is overdue.
+    /// How long after a try began it is overdue, in nanoseconds.
     #[inline]
-    pub(crate) fn current(&self, now: Instant) -> Duration {
-        let HedgeConfig { multiplier_percent, min_delay, max_delay, .. } = self.config;
-        let Some(quantile) = self.latency.current(now) else { return max_delay };
-        let scaled = quantile.as_nanos() as u64 * u64::from(multiplier_percent) / 100;
-        Duration::from_nanos(scaled).clamp(min_delay, max_delay)
+    pub(crate) fn current(&self, now: Instant) -> u64 {
+        let (min, max) = self.bounds;
+        let Some(quantile) = self.latency.current_nanos(now) else { return max };
+        (quantile * u64::from(self.config.multiplier_percent) / 100).clamp(min, max)
     }
 
-    /// A first try was answered after this time.
+    /// A first try was answered after so many nanoseconds.
     #[inline]
-    pub(crate) fn answered(&self, latency: Duration) {
-        self.latency.record(latency);
+    pub(crate) fn answered(&self, latency: u64) {
+        self.latency.record_nanos(latency);
     }
 
     /// A first try that was not answered within `delay` was overtaken by another.
-    pub(crate) fn overtaken(&self, delay: Duration) {
+    pub(crate) fn overtaken(&self, delay: u64) {
         // Just below, so that it falls into the bucket whose upper edge the delay is and does not raise it.
-        self.latency.record(delay.saturating_sub(Duration::from_nanos(1)));
+        self.latency.record_nanos(delay.saturating_sub(1));
     }
 
     pub(crate) fn max_hedges(&self) -> u8 {
@@ -117,27 +120,27 @@ impl HedgeDelay {
 mod tests {
     use super::*;
 
-    fn delay_after(config: HedgeConfig, latency: Duration) -> Duration {
+    fn delay_after(config: HedgeConfig, latency_us: u64) -> Duration {
         let start = crate::clock::now();
         let delay = HedgeDelay::new(config, start);
-        (0..100).for_each(|_| delay.answered(latency));
-        delay.current(start + Duration::from_millis(50))
+        (0..100).for_each(|_| delay.answered(latency_us * 1_000));
+        Duration::from_nanos(delay.current(start + Duration::from_millis(50)))
     }
 
     #[test]
     fn the_delay_is_a_multiple_of_the_quantile_between_its_bounds() {
         let config = HedgeConfig { multiplier_percent: 200, ..HedgeConfig::default() };
-        let doubled = delay_after(config.clone(), Duration::from_millis(8));
+        let doubled = delay_after(config.clone(), 8_000);
         assert!((16_000..=18_100).contains(&doubled.as_micros()), "{doubled:?}");
-        assert_eq!(delay_after(config.clone(), Duration::from_micros(50)), config.min_delay);
-        assert_eq!(delay_after(config.clone(), Duration::from_secs(2)), config.max_delay);
+        assert_eq!(delay_after(config.clone(), 50), config.min_delay);
+        assert_eq!(delay_after(config.clone(), 2_000_000), config.max_delay);
     }
 
     #[test]
     fn before_anything_is_known_the_delay_is_the_longest() {
         let start = crate::clock::now();
         let config = HedgeConfig::default();
-        assert_eq!(HedgeDelay::new(config.clone(), start).current(start), config.max_delay);
+        assert_eq!(HedgeDelay::new(config.clone(), start).current(start), nanos(config.max_delay));
     }
 
     #[test]
@@ -145,14 +148,14 @@ mod tests {
         let start = crate::clock::now();
         let delay = HedgeDelay::new(HedgeConfig::default(), start);
         let mut now = start;
-        (0..1_000).for_each(|_| delay.answered(Duration::from_millis(5)));
+        (0..1_000).for_each(|_| delay.answered(5_000_000));
         let at_first = delay.current(start);
         // For ten seconds a third of the requests hang and are overtaken.
         for _ in 0..200 {
             now += Duration::from_millis(50);
             let current = delay.current(now);
             assert_eq!(current, at_first);
-            (0..20).for_each(|_| delay.answered(Duration::from_millis(5)));
+            (0..20).for_each(|_| delay.answered(5_000_000));
             (0..10).for_each(|_| delay.overtaken(current));
         }
     }

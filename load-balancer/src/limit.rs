@@ -29,6 +29,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use crate::RequestConfigError;
+use crate::exchange::nanos;
 
 #[cfg(test)]
 mod tests;
@@ -248,17 +249,17 @@ impl ConcurrencyLimit {
 
     #[inline]
     fn update_if_due(&self, now: Instant) {
-        let nanos = now.saturating_duration_since(self.origin).as_nanos() as u64;
-        if nanos >= self.update_at.load(Ordering::Relaxed) {
-            self.update(nanos);
+        let now = nanos(now.saturating_duration_since(self.origin));
+        if now >= self.update_at.load(Ordering::Relaxed) {
+            self.update(now);
         }
     }
 
     #[cold]
-    fn update(&self, nanos: u64) {
+    fn update(&self, now: u64) {
         let Some(mut learnt) = self.learnt.try_lock() else { return };
         let seen = (self.samples.load(Ordering::Relaxed) & COUNT_MASK) + u64::from(self.drops.load(Ordering::Relaxed));
-        if seen < ENOUGH || nanos < self.update_at.load(Ordering::Relaxed) {
+        if seen < ENOUGH || now < self.update_at.load(Ordering::Relaxed) {
             return;
         }
         let samples = self.samples.swap(0, Ordering::Relaxed);
@@ -271,7 +272,7 @@ impl ConcurrencyLimit {
             is_saturated: self.refused.swap(0, Ordering::Relaxed) > 0,
         };
         self.limit.store(learnt.after(&period, &self.config), Ordering::Relaxed);
-        self.update_at.store(nanos.saturating_add(PERIOD.as_nanos() as u64), Ordering::Relaxed);
+        self.update_at.store(now.saturating_add(PERIOD.as_nanos() as u64), Ordering::Relaxed);
     }
 }
 

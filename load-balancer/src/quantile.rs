@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+use crate::exchange::nanos;
 use crate::stripes::{stripe_count, thread_number};
 
 #[cfg(test)]
@@ -89,6 +90,11 @@ impl LatencyQuantile {
     /// Adds a sample.
     #[inline]
     pub fn record(&self, latency: Duration) {
+        self.record_nanos(nanos(latency));
+    }
+
+    #[inline]
+    pub(crate) fn record_nanos(&self, latency: u64) {
         let stripe = &self.stripes[thread_number() & (self.stripes.len() - 1)];
         // Ordering: counters that order nothing else.
         stripe.0[bucket(latency)].fetch_add(1, Ordering::Relaxed);
@@ -97,12 +103,17 @@ impl LatencyQuantile {
     /// The quantile; `None` as long as there were fewer than 32 samples.
     #[inline]
     pub fn current(&self, now: Instant) -> Option<Duration> {
-        let nanos = now.saturating_duration_since(self.origin).as_nanos() as u64;
-        if nanos >= self.refresh_at.load(Ordering::Relaxed) {
-            self.refresh(nanos);
+        self.current_nanos(now).map(Duration::from_nanos)
+    }
+
+    #[inline]
+    pub(crate) fn current_nanos(&self, now: Instant) -> Option<u64> {
+        let now = nanos(now.saturating_duration_since(self.origin));
+        if now >= self.refresh_at.load(Ordering::Relaxed) {
+            self.refresh(now);
         }
         let current = self.current.load(Ordering::Relaxed);
-        (current != UNKNOWN).then(|| Duration::from_nanos(current))
+        (current != UNKNOWN).then_some(current)
     }
 
     /// Moves what was counted to the sum, unless another thread is at it.
@@ -166,8 +177,7 @@ impl Sum {
 
 /// The bucket of a latency; the last one for all that are longer.
 #[inline]
-fn bucket(latency: Duration) -> usize {
-    let nanos = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX);
+fn bucket(nanos: u64) -> usize {
     let units = nanos >> UNIT_BITS;
     let index = if units < STEPS {
         units

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::exchange::nanos;
 use crate::hedge::{HedgeConfig, HedgeDelay};
 use crate::limit::{ConcurrencyLimit, LimitConfig};
 use crate::retry::{BudgetConfig, Drought, MAX_TRIES, RetryBudget};
@@ -101,6 +102,8 @@ pub struct RequestPolicy {
     drought: Drought,
     hedge: Option<HedgeDelay>,
     limit: Option<Arc<ConcurrencyLimit>>,
+    deadline_nanos: u64,
+    try_timeout_nanos: u64,
     /// The state of the jitter's generator.
     jitter: AtomicU64,
 }
@@ -117,6 +120,8 @@ impl RequestPolicy {
             drought: Drought::new(now),
             hedge: config.hedge.clone().map(|hedge| HedgeDelay::new(hedge, now)),
             limit: config.limit.clone().map(|limit| ConcurrencyLimit::new(limit, now)).transpose()?.map(Arc::new),
+            deadline_nanos: nanos(config.deadline),
+            try_timeout_nanos: nanos(config.try_timeout),
             config,
             jitter: AtomicU64::new(crate::rng::seed_from_os()),
         })
@@ -155,7 +160,7 @@ impl RequestPolicy {
     #[inline]
     #[must_use]
     pub fn hedge_delay(&self, now: Instant) -> Option<Duration> {
-        self.hedge.as_ref().map(|hedge| hedge.current(now))
+        self.hedge.as_ref().map(|hedge| Duration::from_nanos(hedge.current(now)))
     }
 
     /// Whether anything succeeds at all.
@@ -164,6 +169,17 @@ impl RequestPolicy {
         &self.drought
     }
 
+    #[inline]
+    pub(crate) fn deadline_nanos(&self) -> u64 {
+        self.deadline_nanos
+    }
+
+    #[inline]
+    pub(crate) fn try_timeout_nanos(&self) -> u64 {
+        self.try_timeout_nanos
+    }
+
+    #[inline]
     pub(crate) fn hedge(&self) -> Option<&HedgeDelay> {
         self.hedge.as_ref()
     }

@@ -13,13 +13,13 @@ fn is_near(found: Duration, exact: Duration) -> bool {
 fn buckets_are_narrow_in_order_and_without_gaps() {
     for index in 0..BUCKETS - 1 {
         let edge = upper_edge(index);
-        assert_eq!(bucket(Duration::from_nanos(edge - 1)), index);
-        assert_eq!(bucket(Duration::from_nanos(edge)), index + 1);
+        assert_eq!(bucket(edge - 1), index);
+        assert_eq!(bucket(edge), index + 1);
         let next = upper_edge(index + 1);
         assert!(next - edge <= (edge / 8).max(1 << 10), "bucket {index} ends at {edge}, the next at {next}");
     }
-    assert_eq!(bucket(Duration::ZERO), 0);
-    assert_eq!(bucket(Duration::MAX), BUCKETS - 1);
+    assert_eq!(bucket(0), 0);
+    assert_eq!(bucket(u64::MAX), BUCKETS - 1);
 }
 
 #[test]

@@ -22,6 +22,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::RequestConfigError;
+use crate::exchange::nanos;
 use crate::stripes::{stripe_count, thread_number};
 
 #[cfg(test)]
@@ -163,8 +164,8 @@ impl RetryBudget {
     /// The number of the slot of time; from [`SLOTS`] on, so that the word 0 is long expired.
     #[inline]
     fn slot(&self, now: Instant) -> u32 {
-        let nanos = now.saturating_duration_since(self.origin).as_nanos() as u64;
-        let passed = (u128::from(nanos) * u128::from(self.slots_per_nano)) >> 64;
+        let passed = nanos(now.saturating_duration_since(self.origin));
+        let passed = (u128::from(passed) * u128::from(self.slots_per_nano)) >> 64;
         (passed as u32).saturating_add(SLOTS)
     }
 }

@@ -81,11 +81,42 @@ where
 {
     #[inline]
     pub(super) fn new(shared: &Arc<Shared<S, P, T>>, picker: &mut Picker<S>, request: R) -> Self {
-        let state = match Run::new(shared, picker, request) {
-            Ok(run) => State::Running { run },
-            Err(error) => State::Refused { error: Some(error) },
+        let Pool { policy, protocol, timer, .. } = &*shared.pool;
+        let now = timer.now();
+        let Traits { key, sticky, is_idempotent, priority, deadline } = protocol.describe(&request);
+        let permit = match policy.limit().map(|limit| Permit::of(Arc::clone(limit), priority)).transpose() {
+            Ok(permit) => permit,
+            Err(overloaded) => return Self::refused(BalanceError::Overloaded(overloaded)),
         };
-        Self { state }
+        let pick = match picker.pick(&Request { key, sticky, avoid: &[] }, now) {
+            Ok(pick) => pick,
+            Err(nobody) => return Self::refused(BalanceError::NoBackend(nobody)),
+        };
+        let mut exchange = Exchange::new(policy, is_idempotent, deadline, now);
+        let attempt = exchange.picked(policy, pick.id(), now).expect("the first pick is always taken");
+        let copy = if policy.config().max_tries > 1 { protocol.copy(&request) } else { None };
+        if copy.is_none() {
+            exchange.no_more_tries();
+        }
+        // Built where it stays: a move of it costs more than a pick.
+        let run = Run {
+            shared: Arc::clone(shared),
+            exchange,
+            key,
+            copy,
+            last: None,
+            permit,
+            first: Try::new(attempt, pick, request),
+            others: Vec::new(),
+            sleep: None,
+            wakes_at: None,
+        };
+        Self { state: State::Running { run } }
+    }
+
+    #[cold]
+    fn refused(error: BalanceError<S::Error>) -> Self {
+        Self { state: State::Refused { error: Some(error) } }
     }
 }
 
@@ -122,36 +153,6 @@ where
     P: Protocol<R, S::Response, S::Error>,
     T: Timer,
 {
-    #[inline]
-    fn new(shared: &Arc<Shared<S, P, T>>, picker: &mut Picker<S>, request: R) -> Result<Self, BalanceError<S::Error>> {
-        let Pool { policy, protocol, timer, .. } = &*shared.pool;
-        let now = timer.now();
-        let traits = protocol.describe(&request);
-        let permit = policy.limit().map(|limit| Permit::of(Arc::clone(limit), traits.priority));
-        let permit = permit.transpose().map_err(BalanceError::Overloaded)?;
-        let Traits { key, sticky, is_idempotent, deadline, .. } = traits;
-        let pick = picker.pick(&Request { key, sticky, avoid: &[] }, now).map_err(BalanceError::NoBackend)?;
-
-        let mut exchange = Exchange::new(policy, is_idempotent, deadline, now);
-        let attempt = exchange.picked(policy, pick.id(), now).expect("the first pick is always taken");
-        let copy = if policy.config().max_tries > 1 { protocol.copy(&request) } else { None };
-        if copy.is_none() {
-            exchange.no_more_tries();
-        }
-        Ok(Self {
-            shared: Arc::clone(shared),
-            exchange,
-            key,
-            copy,
-            last: None,
-            permit,
-            first: Try::new(attempt, pick, request),
-            others: Vec::new(),
-            sleep: None,
-            wakes_at: None,
-        })
-    }
-
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<S::Response, BalanceError<S::Error>>> {
         loop {
