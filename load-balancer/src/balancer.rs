@@ -230,15 +230,14 @@ impl<T> Balancer<T> {
         if publish {
             shared.published.publish(control.snapshot());
         }
-        let probes = due.into_iter().map(|(id, address)| Probe { id, address });
-        (probes.collect(), next.and_then(|next| shared.pool.instant(next)))
+        (due, next.and_then(|next| shared.pool.instant(next)))
     }
 
     /// Says how a probe went. One that has timed out, or whose backend has left, changes nothing.
     pub fn probed(&self, probe: Probe, is_good: bool, now: Instant) {
         let found = if is_good { Verdict::Good } else { Verdict::Bad };
         let mut control = self.shared.control.lock();
-        if control.probed(probe.id, found, self.shared.pool.time(now)) {
+        if control.probed(&probe, found, self.shared.pool.time(now)) {
             self.shared.published.publish(control.snapshot());
         }
     }
@@ -286,6 +285,9 @@ pub struct Probe {
     pub id: BackendId,
     /// Where.
     pub address: SocketAddr,
+    /// When it has failed: [`ProbeConfig::timeout`](crate::ProbeConfig::timeout).
+    pub timeout: Duration,
+    pub(crate) began: Time,
 }
 
 /// What is known of one backend, at one moment.

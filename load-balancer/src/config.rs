@@ -26,8 +26,8 @@ pub struct Config {
     pub max_backends: usize,
     /// How backends are judged by the requests that they serve.
     pub outlier: OutlierConfig,
-    /// When backends are asked how they are. Default: never. The host sends the probes, by `Prober` (feature `tokio`) or
-    /// by its own means; see [`Balancer::due_probes`](crate::Balancer::due_probes).
+    /// When backends are asked how they are. Default: never. The host sends the probes, by `drive_probes` (feature
+    /// `tokio`) or by its own means; see [`Balancer::due_probes`](crate::Balancer::due_probes).
     pub probes: Option<ProbeConfig>,
     /// How a backend that is new or was out gets its share.
     pub slow_start: SlowStartConfig,

@@ -16,7 +16,7 @@ use crate::pool::Pool;
 use crate::snapshot::Snapshot;
 use crate::sync::Arc;
 use crate::time::Time;
-use crate::{Backend, BackendId, Rng, Zone};
+use crate::{Backend, BackendId, Probe, Rng, Zone};
 
 /// A backend in the pool.
 pub(crate) struct Member<T> {
@@ -370,7 +370,7 @@ impl<T> Control<T> {
 
     /// Probes that are to be sent now, and when to ask again. Whether the tables must be built again, because a probe
     /// took too long.
-    pub(crate) fn due_probes(&mut self, now: Time, due: &mut Vec<(BackendId, SocketAddr)>) -> (Option<Time>, bool) {
+    pub(crate) fn due_probes(&mut self, now: Time, due: &mut Vec<Probe>) -> (Option<Time>, bool) {
         self.now = self.now.max(now);
         let Some(probes) = self.config.probes.clone() else { return (None, false) };
         let running = |member: &&Member<T>| member.schedule.is_some_and(|schedule| schedule.is_running());
@@ -386,12 +386,12 @@ impl<T> Control<T> {
                     }
                     Due::TimedOut => {
                         running = running.saturating_sub(1);
-                        publish |= self.probed(id, Verdict::Bad, now);
+                        publish |= self.probe_ended(at, Verdict::Bad, now);
                     }
                     Due::Probe if running >= probes.max_concurrent => schedule.put_off(now, &probes, &mut self.rng),
                     Due::Probe => {
                         running += 1;
-                        due.push((id, address));
+                        due.push(Probe { id, address, timeout: probes.timeout, began: now });
                     }
                 }
             }
@@ -400,11 +400,18 @@ impl<T> Control<T> {
     }
 
     /// Notes how a probe went. Whether the tables must be built again.
-    pub(crate) fn probed(&mut self, id: BackendId, found: Verdict, now: Time) -> bool {
+    pub(crate) fn probed(&mut self, probe: &Probe, found: Verdict, now: Time) -> bool {
         self.now = self.now.max(now);
-        let (Ok(at), Some(probes)) = (self.position(id), &self.config.probes) else { return false };
+        let Ok(at) = self.position(probe.id) else { return false };
+        let member = &self.members[at];
+        let began = member.schedule.and_then(|schedule| schedule.began());
+        let is_known = began == Some(probe.began) && member.address() == probe.address;
+        is_known && self.probe_ended(at, found, now)
+    }
+
+    fn probe_ended(&mut self, at: usize, found: Verdict, now: Time) -> bool {
         let member = &mut self.members[at];
-        let Some(schedule) = member.schedule.as_mut().filter(|schedule| schedule.is_running()) else { return false };
+        let (Some(schedule), Some(probes)) = (&mut member.schedule, &self.config.probes) else { return false };
         let verdict = schedule.finished(found, member.machine.is_urgent(), now, probes, &mut self.rng);
         let Some(verdict) = verdict else { return false };
         let court = Court { norm: self.pool.norm(), rules: &self.rules, now: self.now };

@@ -57,11 +57,14 @@
 mod address;
 mod backend;
 mod balancer;
+mod breaker;
 mod clock;
 mod config;
 mod control;
 mod cursor;
 mod discover;
+#[cfg(feature = "tokio")]
+mod driver;
 #[cfg(feature = "serde")]
 mod duration;
 mod endpoint;
@@ -96,6 +99,7 @@ mod window;
 pub use address::{AddressPolicy, NotPrivate};
 pub use backend::{Backend, BackendId, Change, ParseBackendIdError, Zone};
 pub use balancer::{BackendState, BackendStats, Balancer, Builder, Probe};
+pub use breaker::{Breaker, BreakerConfig, BreakerOpen, BreakerState, Pass};
 pub use config::{Config, ConfigError, WhenAllDown};
 pub use control::ChangeError;
 pub use discover::{
@@ -107,6 +111,8 @@ pub use discover::{
 pub use discover::{DnsConfig, DnsNameError, DnsSource};
 #[cfg(feature = "kube")]
 pub use discover::{KubeConfig, KubeNameError, KubeSource};
+#[cfg(feature = "tokio")]
+pub use driver::{HttpProbe, HttpProbeError, TcpProbe, drive_probes};
 pub use endpoint::Endpoint;
 pub use exchange::{Action, Attempt, Exchange, ExchangeError};
 pub use health::{HealthConfigError, HealthState, OutlierConfig, ProbeConfig, SlowStartConfig};

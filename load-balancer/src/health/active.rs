@@ -53,6 +53,11 @@ impl Schedule {
         }
     }
 
+    /// When the probe under way began.
+    pub(crate) fn began(&self) -> Option<Time> {
+        self.running
+    }
+
     /// Whether a probe is under way.
     pub(crate) fn is_running(&self) -> bool {
         self.running.is_some()

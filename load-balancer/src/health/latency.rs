@@ -52,19 +52,18 @@ impl PeakEwma {
         value * decay.left(unit(now).wrapping_sub(stamp))
     }
 
-    /// Adds a sample.
+    /// Adds a sample. Says whether it is the first one of its unit of time: what follows a distribution need not look at
+    /// the others, which is what keeps a busy backend cheap.
     #[inline]
-    pub(crate) fn add(&self, latency: f32, now: Time, decay: Decay) {
+    pub(crate) fn add(&self, latency: f32, now: Time, decay: Decay) -> bool {
         let (value, stamp) = unpack(self.0.load(Ordering::Relaxed));
         let (here, elapsed) = (unit(now), unit(now).wrapping_sub(stamp));
-        let next = if latency >= value {
-            latency
-        } else if elapsed == 0 {
-            return;
-        } else {
-            latency + (value - latency) * decay.left(elapsed)
-        };
-        self.0.store(pack(next, here), Ordering::Relaxed);
+        let is_first = elapsed != 0;
+        if is_first || latency > value {
+            let next = if latency >= value { latency } else { latency + (value - latency) * decay.left(elapsed) };
+            self.0.store(pack(next, here), Ordering::Relaxed);
+        }
+        is_first
     }
 
     pub(crate) fn clear(&self) {

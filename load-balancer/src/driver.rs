@@ -1,0 +1,189 @@
+//! Sends the probes, on tokio: what the rest of the crate only schedules.
+//!
+//! One future does it all. The host spawns it and stops it by dropping it; it spawns nothing itself. At most
+//! [`ProbeConfig::max_concurrent`](crate::ProbeConfig) probes are under way, and none longer than its time-out.
+//!
+//! A probe is a closure. [`TcpProbe`] and [`HttpProbe`] are two that most hosts need: each opens a connection of its
+//! own, since what a kept-alive connection answers says nothing of whether new ones are taken.
+
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::Pin;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::{Balancer, Probe};
+
+#[cfg(test)]
+mod tests;
+
+/// The longest sleep: so late a probe may be that was asked for meanwhile, because a backend got suspect or is new.
+const MAX_SLEEP: Duration = Duration::from_millis(100);
+
+/// Sends the probes of this balancer, as often as its [`ProbeConfig`](crate::ProbeConfig) says, and lets its time pass;
+/// for ever.
+///
+/// `probe` says whether a backend is well. It may take as long as it wants: it is dropped at its time-out.
+///
+/// # Cancel safety
+/// Dropping it stops the probes under way; they count as failed only if nobody goes on in its place.
+///
+/// # Examples
+/// ```no_run
+/// # async fn host() -> Result<(), Box<dyn std::error::Error>> {
+/// use tenfold_load_balancer::{Balancer, Config, HttpProbe, ProbeConfig, drive_probes};
+///
+/// let config = Config { probes: Some(ProbeConfig::default()), ..Config::default() };
+/// let balancer: Balancer = Balancer::builder().config(config).build()?;
+/// let http = HttpProbe::new("/healthz")?;
+/// tokio::spawn(drive_probes(balancer.clone(), move |probe| http.clone().send(probe)));
+/// # Ok(())
+/// # }
+/// ```
+pub async fn drive_probes<T, F, R>(balancer: Balancer<T>, probe: F)
+where
+    F: Fn(Probe) -> R,
+    R: Future<Output = bool>,
+{
+    let mut under_way: Vec<Pin<Box<_>>> = Vec::new();
+    loop {
+        let now = now();
+        let tick = balancer.tick(now);
+        let (due, next) = balancer.due_probes(now);
+        for due in due {
+            under_way.push(Box::pin(limited(due, probe(due))));
+        }
+        let wake_at = [tick, next].into_iter().flatten().min().unwrap_or(now + MAX_SLEEP);
+        let sleep =
+            tokio::time::sleep(wake_at.saturating_duration_since(now).clamp(Duration::from_millis(1), MAX_SLEEP));
+        let mut sleep = std::pin::pin!(sleep);
+        let ended = poll_fn(|cx| {
+            let mut ended = Vec::new();
+            under_way.retain_mut(|probe| match probe.as_mut().poll(cx) {
+                Poll::Ready(result) => {
+                    ended.push(result);
+                    false
+                }
+                Poll::Pending => true,
+            });
+            let is_time = sleep.as_mut().poll(cx).is_ready();
+            if is_time || !ended.is_empty() { Poll::Ready(ended) } else { Poll::Pending }
+        });
+        for (probe, is_good) in ended.await {
+            balancer.probed(probe, is_good, self::now());
+        }
+    }
+}
+
+/// A probe within its time-out.
+async fn limited(probe: Probe, sent: impl Future<Output = bool>) -> (Probe, bool) {
+    let result = tokio::time::timeout(probe.timeout, sent).await;
+    (probe, result.unwrap_or(false))
+}
+
+/// As tokio's timers see it, so that a test may stop it.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+/// Is well who takes a connection.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TcpProbe;
+
+impl TcpProbe {
+    /// Opens a connection and closes it.
+    pub async fn send(self, probe: Probe) -> bool {
+        TcpStream::connect(probe.address).await.is_ok()
+    }
+}
+
+/// Is well who answers a GET over HTTP/1.1 with a status from 200 to 399.
+#[derive(Clone, PartialEq, Eq)]
+pub struct HttpProbe {
+    path: String,
+    host: Option<String>,
+}
+
+/// A path or host name that cannot stand in a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("only visible ASCII characters can stand in the {part} of a request, and a path begins with a slash")]
+#[non_exhaustive]
+pub struct HttpProbeError {
+    part: &'static str,
+}
+
+/// The longest status line that is read. An answer that has not ended its first line by then is garbage.
+const MAX_STATUS_LINE_BYTES: usize = 256;
+
+impl HttpProbe {
+    /// Asks for this path, with the backend's address as host.
+    ///
+    /// # Errors
+    /// [`HttpProbeError`], if it does not begin with a slash or has other than visible ASCII characters.
+    pub fn new(path: &str) -> Result<Self, HttpProbeError> {
+        if !path.starts_with('/') || !is_visible(path) {
+            return Err(HttpProbeError { part: "path" });
+        }
+        Ok(Self { path: path.to_owned(), host: None })
+    }
+
+    /// Asks for this host.
+    ///
+    /// # Errors
+    /// [`HttpProbeError`], if it is empty or has other than visible ASCII characters.
+    pub fn with_host(self, host: &str) -> Result<Self, HttpProbeError> {
+        if host.is_empty() || !is_visible(host) {
+            return Err(HttpProbeError { part: "host" });
+        }
+        Ok(Self { host: Some(host.to_owned()), ..self })
+    }
+
+    /// Asks, and reads the first line of the answer.
+    pub async fn send(self, probe: Probe) -> bool {
+        self.status(probe).await.is_ok_and(|status| matches!(status, Some(200..=399)))
+    }
+
+    async fn status(&self, probe: Probe) -> io::Result<Option<u16>> {
+        let host = self.host.clone().unwrap_or_else(|| probe.address.to_string());
+        let path = &self.path;
+        let request = format!("GET {path} HTTP/1.1\r\nhost: {host}\r\naccept: */*\r\nconnection: close\r\n\r\n");
+        let mut stream = TcpStream::connect(probe.address).await?;
+        stream.write_all(request.as_bytes()).await?;
+        let mut head = [0; MAX_STATUS_LINE_BYTES];
+        let mut len = 0;
+        while len < head.len() && !head[..len].contains(&b'\n') {
+            match stream.read(&mut head[len..]).await? {
+                0 => break,
+                more => len += more,
+            }
+        }
+        Ok(parse_status(&head[..len]))
+    }
+}
+
+impl fmt::Debug for HttpProbe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpProbe").field("path", &self.path).field("host", &self.host).finish()
+    }
+}
+
+fn is_visible(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+/// The status of an answer that begins so.
+// RFC 9112 section 4: status-line = HTTP-version SP status-code SP [ reason-phrase ]
+fn parse_status(head: &[u8]) -> Option<u16> {
+    let line = head.split(|byte| *byte == b'\n').next().filter(|line| line.len() < head.len())?;
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    let rest = line.strip_prefix(b"HTTP/1.")?;
+    let [b'0'..=b'9', b' ', code @ ..] = rest else { return None };
+    let (code, after) = code.split_at_checked(3)?;
+    let is_status = code.iter().all(u8::is_ascii_digit) && matches!(after, [] | [b' ', ..]);
+    let digits = code.iter().map(|digit| u16::from(digit - b'0'));
+    is_status.then(|| digits.fold(0, |status, digit| status * 10 + digit))
+}
