@@ -8,6 +8,7 @@
 //! - [`Network`]: what queueing theory says the same topology can carry.
 //! - [`Workload`]: which keys are asked for: a measured profile, a recorded trace, or Zipf's law.
 //! - [`Report`]: what came out, as data and as tables, files and a page; [`ROWS`]: which requirement it proves.
+//! - [`enter_own_network`]: a private network for processes, without root.
 //! - [`Machine`]: what the run cost, and whether the machine was free for it.
 #![forbid(unsafe_code)]
 
@@ -17,6 +18,7 @@ mod cost;
 mod ledger;
 mod load;
 mod machine;
+mod namespace;
 mod node;
 mod process;
 mod profile;
@@ -52,6 +54,7 @@ pub use machine::{
     BusyError, MAX_MACHINE_SHARE, Machine, MachineUse, Neighbours, ProcessUsage, Quiet, check_quiet, own_usage,
     process_usage,
 };
+pub use namespace::{enter_next_network, enter_own_network, ip};
 pub use node::{Node, NodeSpec, StartError};
 pub use profile::{Profile, ProfileKeys, WEB07};
 pub use progress::Progress;

@@ -188,8 +188,11 @@ fn every_failed_start_has_its_error() {
         assert!(error.to_string().contains("last words"), "{error}");
         let error = start(NodeSpec::new("late", "n").ready_timeout(Duration::from_millis(1500))).await;
         assert!(matches!(&error, StartError::TimedOut { stderr, .. } if stderr == "still busy"), "{error}");
-        let error = start(NodeSpec::new("echo", "n").ip("192.0.2.1".parse()?)).await;
-        assert!(matches!(&error, StartError::NotLoopback { .. }), "{error}");
+        let public = "192.0.2.1".parse()?;
+        for spec in [NodeSpec::new("echo", "n").ip(public), NodeSpec::new("echo", "n").in_own_network(public)] {
+            let error = start(spec).await;
+            assert!(matches!(&error, StartError::NotLoopback { .. }), "{error}");
+        }
         let taken = TcpListener::bind("127.0.0.1:0").await?;
         let error = start(NodeSpec::new("echo", "n").config(&"x")?.port(taken.local_addr()?.port())).await;
         assert!(matches!(&error, StartError::Bind { message, .. } if message.contains("in use")), "{error}");

@@ -20,7 +20,7 @@ const LAST_WORDS_TIMEOUT: Duration = Duration::from_millis(500);
 
 pub(super) async fn launch(spec: &NodeSpec, bind: SocketAddr, bind_attempts: u32) -> Result<Live, StartError> {
     let name = spec.name.clone();
-    if !bind.ip().is_loopback() {
+    if !spec.is_out_of_reach() {
         return Err(StartError::NotLoopback { name, ip: bind.ip() });
     }
     let order = Spec {

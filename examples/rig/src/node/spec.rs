@@ -16,6 +16,7 @@ pub struct NodeSpec {
     pub(super) role: String,
     pub(super) name: String,
     pub(super) bind: SocketAddr,
+    pub(super) has_own_network: bool,
     pub(super) threads: usize,
     pub(super) ready_timeout: Duration,
     pub(super) config: serde_json::Value,
@@ -28,6 +29,7 @@ impl NodeSpec {
             role: role.into(),
             name: name.into(),
             bind: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0),
+            has_own_network: false,
             threads: 1,
             ready_timeout: READY_TIMEOUT,
             config: serde_json::Value::Null,
@@ -49,6 +51,14 @@ impl NodeSpec {
     pub fn ip(mut self, ip: Ipv4Addr) -> Self {
         self.bind.set_ip(IpAddr::V4(ip));
         self
+    }
+
+    /// Listens on this private address (RFC 1918): for processes that have a network of their own, where nobody else
+    /// is; see [`enter_own_network`](crate::enter_own_network).
+    #[must_use]
+    pub fn in_own_network(mut self, ip: Ipv4Addr) -> Self {
+        self.has_own_network = true;
+        self.ip(ip)
     }
 
     /// Listens on this port; 0, the default, takes a free one.
@@ -85,7 +95,7 @@ pub enum StartError {
         /// What does not fit.
         message: String,
     },
-    /// Only addresses of this machine's loopback are used.
+    /// Only addresses of this machine's loopback are used, and private ones in a network of one's own.
     #[error("node {name}: {ip} is not a loopback address")]
     NotLoopback {
         /// The node.
@@ -167,6 +177,16 @@ pub enum StartError {
         #[source]
         source: io::Error,
     },
+}
+
+impl NodeSpec {
+    /// Whether nobody on another machine could reach it there.
+    pub(super) fn is_out_of_reach(&self) -> bool {
+        match self.bind.ip() {
+            IpAddr::V4(ip) => ip.is_loopback() || (self.has_own_network && ip.is_private()),
+            IpAddr::V6(ip) => ip.is_loopback(),
+        }
+    }
 }
 
 fn or_none(text: &str) -> &str {
