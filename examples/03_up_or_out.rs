@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use app::balancer::{self, BalancerConfig, Member, Rules};
 use app::measure::{Measured, Outcomes, Sizing, capacity, model};
 use app::rung::{BALANCE, Climb, Rung, RungFuture, Stack, USERS, at};
 use app::sqlite::Sqlite;
@@ -32,7 +33,7 @@ fn main() -> std::process::ExitCode {
 }
 
 fn roles() -> Roles {
-    Roles::new().add("03-box", sized_box)
+    Roles::new().add("03-box", sized_box).add("03-balancer", balancer::serve)
 }
 
 #[derive(Serialize, Deserialize)]
@@ -92,14 +93,17 @@ fn climb(climb: Arc<Climb>) -> RungFuture<RungReport> {
         report.summary = format!("The same {} slots as one big box and as {FACTOR} small ones.", unit.slots * FACTOR);
         report.tiers = vec![TierView::new("boxes", (1..=FACTOR).map(|number| format!("box-{number}")))];
         report.nodes = FACTOR;
-        let (up, out, lost_up, lost_out, limit) = tokio::join!(
+        let boxes = |boxes, service| start(&climb, climb.seed, (boxes, service), None);
+        let (up, out, lost_up, lost_out, behind, limit) = tokio::join!(
             size(&climb, "03 up: 1 big box", 1, unit.scaled(FACTOR)),
             size(&climb, "03 out: 4 boxes", FACTOR, unit),
-            kill_one(&climb, 1, unit.scaled(FACTOR)),
-            kill_one(&climb, FACTOR, unit),
-            start(&climb, climb.seed, (1, unit.scaled(2 * FACTOR)), None),
+            async { kill_one(&climb, boxes(1, unit.scaled(FACTOR)).await?).await },
+            async { kill_one(&climb, boxes(FACTOR, unit).await?).await },
+            async { kill_one(&climb, balanced(&climb, boxes(FACTOR, unit).await?).await?).await },
+            boxes(1, unit.scaled(2 * FACTOR)),
         );
-        let (up, out, lost_up, lost_out) = (up?, out?, lost_up?, lost_out?);
+        let (up, out, behind) = (up?, out?, behind?);
+        let (lost_up, lost_out) = (lost_up?.failed_between(), lost_out?.failed_between());
         out.fill(&mut report);
         report.curves.push(up.curve.clone());
         report.fault = "kill -9 one box".to_owned();
@@ -113,34 +117,32 @@ fn climb(climb: Arc<Climb>) -> RungFuture<RungReport> {
                 .note(format!("out/up = {ratio:.2}; within {:.0} %; control: one big box", slack * 100.0)),
         );
         let (share, all) = (lost_out * 100.0, lost_up * 100.0);
+        let is_share = (15.0..=35.0).contains(&share) && all > 99.0;
         report.claims.push(
-            Claim::new(
-                "r09",
-                "a kill costs a share of four boxes, and all of one",
-                share,
-                (15.0..=35.0).contains(&share) && all > 99.0,
-            )
-            .control(all)
-            .unit("% failed")
-            .note("from the kill to the restart; control: one big box"),
+            Claim::new("r09", "a kill costs a share of four boxes, and all of one", share, is_share)
+                .control(all)
+                .unit("% failed")
+                .note("from the kill to the restart; control: one big box"),
+        );
+        let behind = behind.failed_ratio() * 100.0;
+        let is_nobody = behind == 0.0 && share > 15.0;
+        report.claims.push(
+            Claim::new("r09", "behind a load balancer the kill of one of four costs nobody", behind, is_nobody)
+                .control(share)
+                .unit("% failed")
+                .note(format!("{all:.0} % of one big box; control: clients know all four and pick one at random")),
         );
         let refusal = limit.err().map(|error| error.to_string());
-        let wider = start(&climb, climb.seed, (FACTOR + 1, unit), None).await.is_ok();
+        let wider = boxes(FACTOR + 1, unit).await.is_ok();
         let answer = refusal.as_deref().unwrap_or("started").to_owned();
+        let is_wider = refusal.is_some() && wider;
         report.claims.push(
-            Claim::new(
-                "r09",
-                "up ends at the biggest box; out goes on with a fifth",
-                answer,
-                refusal.is_some() && wider,
-            )
-            .control(if wider { "5 boxes serve" } else { "5 boxes do not start" }),
+            Claim::new("r09", "up ends at the biggest box; out goes on with a fifth", answer, is_wider)
+                .control(if wider { "5 boxes serve" } else { "5 boxes do not start" }),
         );
         report.tables.push(pros_and_cons(&up, &out, share, all));
         report.limits.push("slots are modelled, and so is the biggest box".to_owned());
-        report
-            .limits
-            .push("there is no load balancer yet: the clients know all addresses and pick one at random".to_owned());
+        report.limits.push("capacity is that of clients who know all addresses; rung 04 has one address".to_owned());
         report.limits.push("each box has its own copy of the database, so this rung only reads".to_owned());
         Ok(report)
     })
@@ -154,29 +156,38 @@ fn reads(climb: &Climb, boxes: u32, seed: u64) -> impl FnMut() -> Request + Send
 
 async fn size(climb: &Climb, label: &str, boxes: u32, service: Service) -> RoleResult<Measured> {
     let model = Network::tandem([model(&climb.cost, service).copies(boxes)]);
-    let budget = Duration::from_secs(climb.pick(6, 4));
+    let budget = Duration::from_secs(climb.pick(5, 4));
     let sizing = Sizing { label, model, budget, side_by_side: false };
     let start =
         |seed| async move { Ok((start(climb, seed, (boxes, service), None).await?, reads(climb, boxes, seed))) };
     capacity(climb, sizing, start).await
 }
 
-/// The failed share of the requests between the kill of the first box and its restart a second later.
-async fn kill_one(climb: &Climb, boxes: u32, service: Service) -> RoleResult<f64> {
-    let stack = start(climb, climb.seed, (boxes, service), None).await?;
+/// The same boxes behind a load balancer, the only address that clients know.
+async fn balanced(climb: &Climb, mut stack: Stack) -> RoleResult<Stack> {
+    let backends = stack.tiers.all().iter().map(Member::of).collect();
+    let config = BalancerConfig { backends, rules: Rules::default(), seed: climb.seed };
+    stack.fronts = vec![stack.tiers.spawn(NodeSpec::new("03-balancer", "balancer").config(&config)?).await?.addr()];
+    Ok(stack)
+}
+
+/// What became of requests before, during and after a second without the first box.
+async fn kill_one(climb: &Climb, stack: Stack) -> RoleResult<Outcomes> {
+    let source = reads(climb, stack.fronts.len() as u32, climb.seed);
     let node = stack.tiers.all().into_iter().next().ok_or("a stack has a box")?;
     let outcomes = Outcomes::default();
     let load = Load::new(stack.client()?, LoadPlan::new(200.0, Duration::from_secs(2)).seed(climb.seed))?;
-    load.run_with_faults(reads(climb, boxes, climb.seed), outcomes.observer(), outcomes.kill_and_restart(&node)).await;
-    Ok(outcomes.failed_between())
+    load.run_with_faults(source, outcomes.observer(), outcomes.kill_and_restart(&node)).await;
+    Ok(outcomes)
 }
 
 fn pros_and_cons(up: &Measured, out: &Measured, share: f64, all: f64) -> Table {
     let mut table = Table::new("up or out", ["", "up: one big box", "out: four boxes"]);
     table.row(["capacity, requests/s".to_owned(), format!("{:.0}", up.capacity), format!("{:.0}", out.capacity)]);
     table.row(["one box dies, % failed".to_owned(), format!("{all:.0}"), format!("{share:.0}")]);
+    table.row(["the same behind a load balancer", "as many: nobody is left", "none"]);
     table.row(["processes", "1", "4"]);
-    table.row(["what clients know", "one address", "four addresses, until a load balancer"]);
+    table.row(["what clients know", "one address", "four addresses; one, with a load balancer"]);
     table.row(["the next step", "none: the biggest box is in use", "a fifth box"]);
     table.row(["state", "in one place", "a copy a box, or a database apart"]);
     table

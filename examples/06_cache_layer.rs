@@ -151,7 +151,9 @@ fn climb(climb: Arc<Climb>) -> RungFuture<RungReport> {
         freshness.add_to(&mut report);
         report.claims.sort_by(|one, other| one.id.cmp(&other.id));
         report.limits.push("the hit ratio depends on the keys; their source is named above".to_owned());
-        report.limits.push("there is no load balancer yet: the clients know the three web servers".to_owned());
+        report
+            .limits
+            .push("no load balancer here, to keep the cache alone: the clients know the three web servers".to_owned());
         Ok(report)
     })
 }

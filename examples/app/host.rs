@@ -4,18 +4,52 @@
 //! keeps of one is what the climb measures: a process that can be killed, a queue in front of limited capacity, and
 //! transactions that survive.
 
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use serde::{Deserialize, Serialize};
+use tenfold_rig::{Cost, Role, RoleResult, Tier};
 
 use crate::database::{Batch, Database, DatabaseError, Intent, Rows};
+use crate::rung::{BALANCE, USERS};
 use crate::sqlite::{DatabaseStats, Discipline, Sqlite};
 
 const MAX_BATCH_BYTES: usize = 64 << 10;
+
+/// A database server's process.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct HostConfig {
+    /// Where the database is; it is made and filled if it is not there.
+    pub file: PathBuf,
+    /// What is modelled.
+    pub cost: Cost,
+    /// Determines the service times.
+    pub seed: u64,
+}
+
+/// The whole role of a database server that keeps its promises, as rung 02 has wired it up.
+///
+/// # Errors
+///
+/// The file cannot be opened, or there is no socket.
+pub async fn serve(mut role: Role<HostConfig>) -> RoleResult {
+    let HostConfig { file, cost, seed } = &role.config;
+    let is_new = !file.exists();
+    let station = cost.station(Tier::Database, *seed)?;
+    let database = Sqlite::open_with(file, Discipline::Acid, Duration::ZERO, station)?;
+    if is_new {
+        database.seed(USERS, BALANCE)?;
+    }
+    let routes = router(Arc::new(database), Discipline::Acid);
+    let (listener, stop) = (role.ready()?, role.stop());
+    Ok(axum::serve(listener, routes).with_graceful_shutdown(stop.wait()).await?)
+}
 
 /// The routes of a database server: `POST /batch` and `GET /stats`.
 ///

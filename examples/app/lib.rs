@@ -16,6 +16,7 @@
 //! | [`web`] | `GET /users/{id}` and its companions |
 //! | [`dns`] | a responder and a resolver for one name |
 //! | [`cached`] | cache-aside, read-through, refresh-ahead, and cache servers on a ring |
+//! | [`balancer`] | the load balancer's process: one address in front of many servers |
 //! | [`http`] | the client with which tiers call each other |
 //!
 //! Beside the product stands what the rungs do to it:
@@ -24,16 +25,20 @@
 //! |---|---|
 //! | [`rung`], [`keys`], [`measure`] | what a rung is and is given; who is asked for; capacity and failed shares |
 //! | [`bank`], [`stores`], [`products`] | the experiments of rung 02: crashes and races, SQL against documents, PostgreSQL |
+//! | [`fleet`], [`grey`] | the experiments of rung 04, and a web server that is late on demand |
 //! | [`trials`] | the experiments of rung 06 |
 //! | [`sockets`] | what a process listens on, by the kernel's word |
 
 #![forbid(unsafe_code)]
 
+pub mod balancer;
 pub mod bank;
 pub mod cached;
 pub mod database;
 pub mod dns;
 pub mod document;
+pub mod fleet;
+pub mod grey;
 pub mod host;
 pub mod http;
 pub mod keys;

@@ -4,8 +4,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tenfold_rig::{
-    CapacityError, CapacityPlan, CopyId, Cost, Curve, CurvePoint, Exchange, Failure, Faults, Instant, Load, LoadPlan,
-    Machine, Mmc, Network, Node, Point, Request, RoleResult, RungReport, Service, Subject, measure_capacity, now,
+    CapacityError, CapacityPlan, CopyId, Cost, Curve, CurvePoint, Exchange, Failure, Faults, Instant, Latency, Load,
+    LoadPlan, Machine, Mmc, Network, Node, Point, Request, RoleResult, RungReport, Service, Subject, measure_capacity,
+    now,
 };
 
 use crate::http::Http;
@@ -217,12 +218,15 @@ fn point(point: &CurvePoint) -> Point {
     Point { rate: point.rate, p50_ms: point.p50_ms, p99_ms: point.p99_ms, failed_ratio: point.failed_ratio }
 }
 
-/// Remembers for every request when it was meant to leave and whether it was answered well.
+/// When a request was meant to leave, and how long its answer took if it was a good one.
+type Seen = (Instant, Option<Duration>);
+
+/// Remembers for every request when it was meant to leave and how long it took to be answered well.
 ///
 /// Clones share the memory.
 #[derive(Debug, Clone, Default)]
 pub struct Outcomes {
-    seen: Arc<Mutex<Vec<(Instant, bool)>>>,
+    seen: Arc<Mutex<Vec<Seen>>>,
     marks: Arc<Mutex<Vec<Instant>>>,
 }
 
@@ -255,10 +259,15 @@ impl Outcomes {
             let verdict = exchange.verdict();
             if exchange.is_measured {
                 let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
-                seen.push((exchange.intended, verdict.is_ok()));
+                seen.push((exchange.intended, verdict.is_ok().then(|| exchange.finished - exchange.intended)));
             }
             verdict
         }
+    }
+
+    /// The failed share of all requests.
+    pub fn failed_ratio(&self) -> f64 {
+        self.failed_where(|_| true)
     }
 
     /// The failed share of the requests meant to leave before the first mark.
@@ -273,16 +282,30 @@ impl Outcomes {
         self.failed_where(|at| first.is_some_and(|mark| at >= mark) && second.is_none_or(|mark| at < mark))
     }
 
-    fn marked(&self, index: usize) -> Option<Instant> {
+    /// 99th percentile of the latency of the requests meant to leave between the first two marks and answered well, in
+    /// milliseconds; 0 if there were none.
+    pub fn p99_between_ms(&self) -> f64 {
+        let (first, second) = (self.marked(0), self.marked(1));
+        let mut latency = Latency::default();
+        for (at, answered) in self.seen.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            if first.is_some_and(|mark| *at >= mark) && second.is_none_or(|mark| *at < mark) {
+                answered.iter().for_each(|time| latency.record(*time));
+            }
+        }
+        latency.quantile_ms(0.99)
+    }
+
+    /// The instant of a mark, by its number from 0.
+    pub fn marked(&self, index: usize) -> Option<Instant> {
         self.marks.lock().unwrap_or_else(PoisonError::into_inner).get(index).copied()
     }
 
     fn failed_where(&self, counts: impl Fn(Instant) -> bool) -> f64 {
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let (mut failed, mut all) = (0_u32, 0_u32);
-        for (_, ok) in seen.iter().filter(|(at, _)| counts(*at)) {
+        for (_, answered) in seen.iter().filter(|(at, _)| counts(*at)) {
             all += 1;
-            failed += u32::from(!ok);
+            failed += u32::from(answered.is_none());
         }
         f64::from(failed) / f64::from(all.max(1))
     }

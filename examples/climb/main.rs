@@ -13,6 +13,8 @@ mod start;
 
 #[path = "../06_cache_layer.rs"]
 mod cache_layer;
+#[path = "../04_load_balancer.rs"]
+mod load_balancer;
 #[path = "../01_single_server.rs"]
 mod single_server;
 #[path = "../02_split_tiers.rs"]
@@ -25,7 +27,8 @@ use std::process::ExitCode;
 use app::rung::Rung;
 use tenfold_rig::Roles;
 
-const RUNGS: [Rung; 4] = [single_server::RUNG, split_tiers::RUNG, up_or_out::RUNG, cache_layer::RUNG];
+const RUNGS: [Rung; 5] =
+    [single_server::RUNG, split_tiers::RUNG, up_or_out::RUNG, load_balancer::RUNG, cache_layer::RUNG];
 
 fn main() -> ExitCode {
     let roles = RUNGS.iter().fold(Roles::new(), |roles, rung| roles.merge((rung.roles)()));

@@ -17,6 +17,9 @@ pub(crate) async fn stay_up(story: &Story, stack: &Stack) -> RoleResult {
     for dns in stack.tiers.all().iter().filter_map(|node| node.announced("dns")) {
         story.say(&format!("    dig @{} -p {} {}", dns.ip(), dns.port(), app::dns::NAME));
     }
+    for admin in stack.tiers.all().iter().filter_map(|node| node.announced("admin")) {
+        story.say(&format!("    curl http://{admin}/backends; curl -X POST 'http://{admin}/backends/drain?addr=ADDR'"));
+    }
     if !io::stdin().is_terminal() {
         return Ok(());
     }

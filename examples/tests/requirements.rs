@@ -1,4 +1,4 @@
-//! One test or more for each row of the ledger that rungs 01, 02, 03 and 06 prove, without waiting for a whole climb.
+//! One test or more for each row of the ledger that rungs 01 to 04 and 06 prove, without waiting for a whole climb.
 //! What needs real crashes and real load is in the climb itself, which `climb_whole.rs` runs.
 
 mod system;
@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use app::balancer::{self, BalancerConfig, Member, Rules};
 use app::bank::{self, Withdrawing};
 use app::cached::{CacheConfig, InProcess, Protection, Strategy, owner_of};
 use app::database::{Batch, Database, DatabaseError, Statement, Value};
@@ -22,7 +23,8 @@ use app::users::{AccountId, SqlUsers, Transfer, Users, Withdrawal, move_money};
 use app::{dns, host, keys, products, web};
 use hyper::{Method, StatusCode};
 use serde_json::json;
-use system::{BALANCE, System, sample, serve, total};
+use system::{BALANCE, Behind, System, sample, serve, total};
+use tenfold_load_balancer::{AddressPolicy, Policy};
 use tenfold_lru_cache::{LruCache, ManualClock, ReadThrough, unsync};
 use tenfold_rig::{Cost, Network, Station, TempDir, Tier, Verdict};
 use tokio::net::UdpSocket;
@@ -205,6 +207,77 @@ fn r09_the_same_slots_up_or_out_are_within_15_percent() {
     let up = Network::tandem([model(&cost, unit.scaled(4))]).capacity(P99);
     let out = Network::tandem([model(&cost, unit).copies(4)]).capacity(P99);
     assert!(out < up && out / up > 0.85, "{out} of {up}");
+}
+
+#[tokio::test]
+async fn r09_behind_a_balancer_the_death_of_one_of_four_costs_nobody() {
+    let behind = Behind::start(3, 3, &[dead().await], Rules::default()).await;
+    assert!(behind.reads(40).await.iter().all(StatusCode::is_success));
+}
+
+#[tokio::test]
+async fn r10_every_web_server_answers_its_equal_share() {
+    // A second try would be counted by a server too.
+    let once = Rules::default().without_failover();
+    let behind = Behind::start(3, 3, &[], once.clone()).await;
+    assert!(behind.reads(90).await.iter().all(StatusCode::is_success));
+    assert_eq!(behind.answered().await, [30, 30, 30]);
+    let random = Behind::start(3, 3, &[], Rules { policy: Policy::Random, ..once }).await;
+    random.reads(90).await;
+    assert_ne!(random.answered().await, [30, 30, 30], "the control is uneven");
+}
+
+/// An address at which nobody serves.
+async fn dead() -> SocketAddr {
+    tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
+}
+
+#[tokio::test]
+async fn r11_a_dead_or_hung_server_costs_no_get() {
+    // Its connections are made by the kernel, and nobody ever reads from them.
+    let hung = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    for broken in [dead().await, hung.local_addr().unwrap()] {
+        let behind = Behind::start(2, 2, &[broken], Rules::default()).await;
+        assert!(behind.reads(12).await.iter().all(StatusCode::is_success), "{broken}");
+    }
+    let control = Behind::start(2, 2, &[dead().await], Rules::default().without_failover()).await;
+    let failed = control.reads(12).await.iter().filter(|status| status.is_server_error()).count();
+    assert_eq!(failed, 4, "without failover a third fails");
+}
+
+#[tokio::test]
+async fn r12_servers_join_and_leave_and_no_request_is_dropped() {
+    let behind = Behind::start(3, 2, &[], Rules::default().without_failover()).await;
+    let (leaver, joiner) = (behind.webs[0], behind.webs[2]);
+    assert!(behind.reads(20).await.iter().all(StatusCode::is_success));
+    assert_eq!(behind.answered().await, [10, 10, 0]);
+    assert_eq!(behind.tell("add", joiner).await, StatusCode::NO_CONTENT);
+    assert!(behind.reads(80).await.iter().all(StatusCode::is_success));
+    let joined = behind.answered().await;
+    assert!(joined[2] > 0, "a new server has a share, which grows for a while: {joined:?}");
+    assert_eq!(behind.tell("drain", leaver).await, StatusCode::NO_CONTENT);
+    assert!(behind.reads(20).await.iter().all(StatusCode::is_success));
+    let left = behind.answered().await;
+    assert_eq!(left[0], joined[0], "a drained server gets nothing new");
+    assert_eq!(left.iter().sum::<u64>(), 120);
+    assert_eq!(behind.tell("remove", leaver).await, StatusCode::NO_CONTENT);
+    assert_eq!(behind.tell("remove", leaver).await, StatusCode::NOT_FOUND);
+    assert!(behind.reads(20).await.iter().all(StatusCode::is_success));
+}
+
+#[tokio::test]
+async fn r13_a_server_at_a_public_address_is_refused_at_the_start_and_later() {
+    let public: SocketAddr = "8.8.8.8:80".parse().unwrap();
+    let backends = vec![Member { name: "stranger".to_owned(), address: public }];
+    let config = BalancerConfig { backends, rules: Rules::default(), seed: 1 };
+    assert!(balancer::routers(&config).is_err());
+    let any = Rules { addresses: AddressPolicy::Any, ..Rules::default() };
+    assert!(balancer::routers(&BalancerConfig { rules: any.clone(), ..config }).is_ok());
+
+    let careful = Behind::start(1, 1, &[], Rules::default()).await;
+    assert_eq!(careful.tell("add", public).await, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(careful.reads(5).await.iter().all(StatusCode::is_success));
+    assert_eq!(Behind::start(1, 1, &[], any).await.tell("add", public).await, StatusCode::NO_CONTENT);
 }
 
 #[tokio::test]

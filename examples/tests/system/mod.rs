@@ -1,8 +1,9 @@
-//! A web server, cache servers and a database server as tasks of the test, for what needs no crash of a process.
+//! The tiers of rungs 04 and 06 as tasks of the test, for what needs no crash of a process.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use app::balancer::{self, BalancerConfig, Member, Rules};
 use app::cached::{self, CacheConfig, CachedUsers, Protection, Ring, Strategy};
 use app::database::Database;
 use app::http::{Answer, Http};
@@ -12,7 +13,7 @@ use app::user::{User, UserId};
 use app::users::{SqlUsers, Users};
 use app::{host, web};
 use axum::Router;
-use hyper::Method;
+use hyper::{Method, StatusCode};
 use tenfold_rig::{Station, TempDir};
 use tokio::task::JoinHandle;
 
@@ -74,6 +75,58 @@ impl System {
 
     pub(crate) fn database_reads(&self) -> u64 {
         self.store.stats().reads
+    }
+}
+
+/// Rung 04's tiers in one process: a balancer in front of web servers that share a database.
+pub(crate) struct Behind {
+    pub(crate) webs: Vec<SocketAddr>,
+    pub(crate) front: SocketAddr,
+    pub(crate) admin: SocketAddr,
+    pub(crate) http: Http,
+    _dir: TempDir,
+}
+
+impl Behind {
+    /// `webs` web servers, of which the balancer knows the first `known`, and backends at `others` beside them.
+    pub(crate) async fn start(webs: usize, known: usize, others: &[SocketAddr], rules: Rules) -> Self {
+        let (dir, store) = sample(Discipline::Acid);
+        let users: Arc<dyn Users> = Arc::new(SqlUsers::new(store));
+        let mut addresses = Vec::new();
+        for _ in 0..webs {
+            addresses.push(serve(web::router(Arc::clone(&users), Station::instant())).await.0);
+        }
+        let members = addresses.iter().take(known).chain(others);
+        let backends = members.map(|address| Member { name: address.to_string(), address: *address }).collect();
+        let (front, admin) = balancer::routers(&BalancerConfig { backends, rules, seed: 1 }).unwrap();
+        let (front, admin) = (serve(front).await.0, serve(admin).await.0);
+        let http = Http::new(std::time::Duration::from_secs(5));
+        Self { webs: addresses, front, admin, http, _dir: dir }
+    }
+
+    /// The statuses of so many reads by clients, who know one address.
+    pub(crate) async fn reads(&self, count: u64) -> Vec<StatusCode> {
+        let mut statuses = Vec::new();
+        for id in 0..count {
+            let path = format!("/users/{}", 1 + id % 50);
+            statuses.push(self.http.get(self.front, &path).await.unwrap().status);
+        }
+        statuses
+    }
+
+    /// What each web server has answered, by its own count.
+    pub(crate) async fn answered(&self) -> Vec<u64> {
+        let mut counts = Vec::new();
+        for web in &self.webs {
+            counts.push(self.http.get(*web, "/stats").await.unwrap().json::<web::WebStats>().unwrap().misses);
+        }
+        counts
+    }
+
+    /// Tells the balancer to `add`, `drain` or `remove` a backend.
+    pub(crate) async fn tell(&self, what: &str, address: SocketAddr) -> StatusCode {
+        let path = format!("/backends/{what}?addr={address}");
+        self.http.send(Method::POST, self.admin, &path, &()).await.unwrap().status
     }
 }
 

@@ -35,11 +35,20 @@ pub const ROWS: &[Row] = &[
     ]),
     tested("r09", "03, 12", "up or out: the same slots carry the same load, but one death costs all or a quarter", &[
         "r09_the_same_slots_up_or_out_are_within_15_percent",
+        "r09_behind_a_balancer_the_death_of_one_of_four_costs_nobody",
     ]),
-    open("r10", "load-balancer, 04", "clients know one address, and requests spread evenly over the servers"),
-    open("r11", "load-balancer, 04", "a killed or hung server costs no failed GET"),
-    open("r12", "load-balancer, 04", "servers join and leave under load with no dropped request"),
-    open("r13", "04", "servers listen on private addresses only"),
+    tested("r10", "load-balancer, 04", "clients know one address, and requests spread evenly over the servers", &[
+        "r10_every_web_server_answers_its_equal_share",
+    ]),
+    tested("r11", "load-balancer, 04", "a killed or hung server costs no failed GET", &[
+        "r11_a_dead_or_hung_server_costs_no_get",
+    ]),
+    tested("r12", "load-balancer, 04", "servers join and leave under load with no dropped request", &[
+        "r12_servers_join_and_leave_and_no_request_is_dropped",
+    ]),
+    tested("r13", "04", "servers listen on private addresses only", &[
+        "r13_a_server_at_a_public_address_is_refused_at_the_start_and_later",
+    ]),
     open("r14", "replication, 05", "the primary takes all writes, replicas refuse them and become equal"),
     open("r15", "replication, 05", "reads scale with the replicas"),
     open("r16", "replication, 05", "a dead replica costs no read; a dead primary is replaced and fenced; lost writes are counted"),
