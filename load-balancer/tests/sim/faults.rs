@@ -24,7 +24,7 @@ fn one_falls(ill: Ill, policy: Policy) -> Plan {
 fn check(ill: Ill, bound: impl Fn(&Story, &str)) {
     for policy in [Policy::RoundRobin, Policy::P2c, Policy::PeakEwma] {
         for_each_seed(|seed| {
-            let story = World::run(&one_falls(ill, policy.clone()), seed);
+            let story = World::run(&one_falls(ill, policy), seed);
             let label = format!("{ill:?}, {policy:?}, seed {seed}, out {:?}", story.out);
             assert_eq!(story.failed(), 0, "failed: {label}");
             assert_eq!((story.unfinished, story.bad_picks), (0, 0), "{label}");

@@ -21,7 +21,7 @@ fn at_random(seed: u64) -> Plan {
     faults.extend((0..backends).map(|backend| (3 * S, backend, Ill::Well)));
     Plan {
         backends,
-        policy: policies[rng.below(5) as usize].clone(),
+        policy: policies[rng.below(5) as usize],
         rate: 300,
         service: if rng.below(2) == 0 { Service::Exponential(5 * MS) } else { Service::LongTail(4 * MS) },
         length: 8 * S,
