@@ -7,3 +7,9 @@ use std::time::Instant;
 pub(crate) fn now() -> Instant {
     Instant::now()
 }
+
+/// The runtime's time, which its tests stop and move.
+#[cfg(all(test, feature = "tokio"))]
+pub(crate) fn tokio_now() -> tokio::time::Instant {
+    tokio::time::Instant::now()
+}

@@ -159,15 +159,13 @@ impl Waiters {
 
 #[cfg(all(test, tenfold_loom))]
 mod loom_tests {
-    use std::time::Instant;
-
     use super::*;
 
     /// E1 in every interleaving: a thread that picks and lets go, beside one that reads the count.
     #[test]
     fn loom_what_is_in_flight_is_counted() {
         loom::model(|| {
-            let pool = Arc::new(Pool::new(Instant::now(), true, &crate::OutlierConfig::default()));
+            let pool = Arc::new(Pool::new(crate::clock::now(), true, &crate::OutlierConfig::default()));
             let backend = Backend::new(SocketAddr::from(([127, 0, 0, 1], 80)));
             let slot = Arc::new(Slot::new(backend, Arc::clone(&pool)));
             let threads: Vec<_> = (0..2)

@@ -6,7 +6,7 @@ const FAILED: Outcome = Outcome::Failure(Failure::TimedOut);
 const MS: Duration = Duration::from_millis(1);
 
 fn breaker(config: BreakerConfig) -> (Breaker, Instant) {
-    let now = Instant::now();
+    let now = crate::clock::now();
     (Breaker::with_seed(config, 1, now).unwrap(), now)
 }
 
@@ -95,7 +95,7 @@ fn any_course_keeps_the_promises() {
     for_each_seed(|seed| {
         let mut rng = Rng::new(seed);
         let config = BreakerConfig { open_time: 50 * MS, max_open_time: 400 * MS, ..Default::default() };
-        let mut now = Instant::now();
+        let mut now = crate::clock::now();
         let breaker = Breaker::with_seed(config, seed, now).unwrap();
         let mut under_way = Vec::new();
         let mut closed_until = None;
@@ -137,5 +137,5 @@ fn any_course_keeps_the_promises() {
 #[test]
 fn settings_out_of_range_are_refused() {
     let config = BreakerConfig { half_open_requests: 0, ..Default::default() };
-    assert!(Breaker::new(config, Instant::now()).is_err());
+    assert!(Breaker::new(config, crate::clock::now()).is_err());
 }

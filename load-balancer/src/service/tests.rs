@@ -189,7 +189,7 @@ async fn the_last_error_is_returned_when_all_fail() {
 async fn a_backend_that_hangs_is_hedged() {
     for manner in [Hangs, NeverReady] {
         let (mut balance, fakes) = service(RequestConfig::default(), &[manner, AT_ONCE]);
-        let start = Instant::now();
+        let start = tokio_now();
         for _ in 0..2 {
             assert_eq!(balance.call(2).await.unwrap().0, 1, "{manner:?}");
         }
@@ -203,7 +203,7 @@ async fn a_backend_that_hangs_is_hedged() {
 #[tokio::test(start_paused = true)]
 async fn a_try_that_timed_out_is_replaced_or_goes_on() {
     let (mut balance, _) = service(no_hedge(), &[Hangs, AT_ONCE]);
-    let start = Instant::now();
+    let start = tokio_now();
     for _ in 0..2 {
         assert_eq!(balance.call(2).await.unwrap().0, 1);
     }
@@ -217,7 +217,7 @@ async fn a_try_that_timed_out_is_replaced_or_goes_on() {
 #[tokio::test(start_paused = true)]
 async fn a_slow_first_try_may_still_win_against_its_hedge() {
     let (mut balance, fakes) = service(RequestConfig::default(), &[Answers(ms(600)), Answers(ms(600))]);
-    let start = Instant::now();
+    let start = tokio_now();
     balance.call(2).await.unwrap();
     assert_eq!(start.elapsed(), ms(600));
     assert_eq!(calls(&fakes), [1, 1]);
@@ -237,7 +237,7 @@ async fn what_was_not_sent_may_be_repeated_whatever_the_error_says() {
 async fn the_deadline_ends_it() {
     let config = RequestConfig { deadline: ms(700), ..RequestConfig::default() };
     let (mut balance, _) = service(config, &[Hangs, NeverReady]);
-    let start = Instant::now();
+    let start = tokio_now();
     for request in [1, 2] {
         assert_eq!(balance.call(request).await, Err(BalanceError::DeadlineExceeded));
     }
@@ -331,4 +331,9 @@ fn may_go_to_other_threads() {
     let (mut balance, _) = service(RequestConfig::default(), &[AT_ONCE]);
     check(&balance);
     check_future(balance.call(1));
+}
+
+/// The runtime's time, which stands still and jumps from timer to timer.
+fn tokio_now() -> Instant {
+    crate::clock::tokio_now()
 }

@@ -1,6 +1,6 @@
 //! How good the hash tables are: prints one JSON object a line, for each table and number of backends.
 //!
-//! `cargo run --release -p tenfold-load-balancer --example hash_quality [KEYS]`
+//! `cargo run --release -p tenfold-load-balancer --example hash_quality [KEYS|--quick]`
 //!
 //! - `max_avg`: the keys of the busiest backend over the mean; a million keys by chance alone give 1.005, 1.025 and 1.10
 //!   with 10, 100 and 1,000 backends.
@@ -8,7 +8,7 @@
 //!   stayed as they were, when one leaves, comes, or doubles its weight. Means of several trials.
 //! - `build_ms`, `bytes`: of one table. `find_ns`: of one look-up, of many in a row. Best of 5.
 
-use std::time::Instant;
+mod clock;
 
 use tenfold_load_balancer::hash::{CappedRendezvous, Maglev, Rendezvous, RingHash, Seat};
 use tenfold_load_balancer::{BackendId, Key};
@@ -75,7 +75,10 @@ struct Sums {
 }
 
 fn main() {
-    let keys = std::env::args().nth(1).and_then(|count| count.parse().ok()).unwrap_or(1_000_000_u64);
+    let keys = match std::env::args().nth(1).as_deref() {
+        Some("--quick") => 20_000,
+        count => count.and_then(|count| count.parse().ok()).unwrap_or(1_000_000_u64),
+    };
     let keys: Vec<Key> = (0..keys.max(1)).map(Key::of_u64).collect();
     for count in [10, 100, 1_000, 10_000] {
         for weights in ["equal", "mixed"] {
@@ -123,13 +126,13 @@ fn name(trial: u64, at: usize) -> BackendId {
 fn measure(sums: &mut Sums, name: &str, seats: &[Seat], keys: &[Key]) {
     let table = Table::build(name, seats);
     sums.bytes = table.bytes();
-    sums.build_ms += seconds(|| Table::build(name, seats)) * 1e3;
+    sums.build_ms += clock::seconds(|| Table::build(name, seats)) * 1e3;
     let add_all = || {
         let mut sum = 0_u64;
         table.for_each(keys, |seat| sum += u64::from(seat));
         assert!(sum <= (keys.len() * seats.len()) as u64);
     };
-    sums.find_ns += seconds(add_all) * 1e9 / keys.len() as f64;
+    sums.find_ns += clock::seconds(add_all) * 1e9 / keys.len() as f64;
 
     let owners = table.owners(seats, keys);
     sums.max_avg += max_avg(&owners, seats);
@@ -144,16 +147,6 @@ fn measure(sums: &mut Sums, name: &str, seats: &[Seat], keys: &[Key]) {
     let mut heavier = seats.to_vec();
     heavier[changed].weight *= 2;
     sums.weight += moved(&heavier, seats[changed].id);
-}
-
-/// The best of a few tries: on a busy machine the others tell of its neighbours.
-fn seconds<R>(work: impl Fn() -> R) -> f64 {
-    let time = || {
-        let start = Instant::now();
-        std::hint::black_box(work());
-        start.elapsed().as_secs_f64()
-    };
-    (0..5).map(|_| time()).fold(f64::INFINITY, f64::min)
 }
 
 fn max_avg(owners: &[BackendId], seats: &[Seat]) -> f64 {
