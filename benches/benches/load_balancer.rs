@@ -16,6 +16,7 @@ fn picks(criterion: &mut Criterion) {
         (Kind::Weighted, "weighted"),
         (Kind::Random, "random"),
         (Kind::LeastLoaded, "least-loaded"),
+        (Kind::Latency, "latency"),
         (Kind::Hash, "hash"),
     ];
     for (kind, title) in kinds {

@@ -35,3 +35,14 @@ impl Stopwatch {
         self.started.elapsed()
     }
 }
+
+/// Processor time that all threads of this process have had.
+///
+/// # Panics
+///
+/// If the system keeps no such account.
+#[must_use]
+pub fn processor_time() -> Duration {
+    let time = nix::time::clock_gettime(nix::time::ClockId::CLOCK_PROCESS_CPUTIME_ID);
+    Duration::from(time.expect("every Unix of today keeps this account"))
+}

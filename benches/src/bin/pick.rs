@@ -1,9 +1,7 @@
 //! Races all balancers in interleaved rounds and prints what a pick costs, one JSON object a line.
 
 use std::io;
-use std::num::NonZero;
 use std::process::ExitCode;
-use std::thread;
 use std::time::Duration;
 
 use lexopt::prelude::*;
@@ -31,11 +29,12 @@ struct Row {
     backends: usize,
     threads: usize,
     picker: &'static str,
-    /// Processor time of a pick: the time of all threads that could run at once, over the picks.
-    ns_per_pick: f64,
+    /// Processor time of a pick, the median of the rounds. The same at any number of threads if they do not hinder each other,
+    /// and also while something else keeps the cores busy.
+    cpu_ns_per_pick: f64,
     /// Picks a second of all threads together, the median of the rounds.
     picks_per_s: f64,
-    /// `picks_per_s` over that of the fastest peer of the same kind in the same run. Null if there is none.
+    /// The `cpu_ns_per_pick` of the best peer of the same kind in the same run, over this one's. Null if there is none.
     ratio_to_best_peer: Option<f64>,
 }
 
@@ -67,13 +66,12 @@ fn run() -> Result<(), Failure> {
 }
 
 fn row(race: &PickRace, standing: &Standing) -> Row {
-    let at_once = race.threads.min(thread::available_parallelism().map_or(1, NonZero::get));
     Row {
         kind: standing.candidate.kind,
         backends: race.backends,
         threads: race.threads,
         picker: standing.candidate.name,
-        ns_per_pick: rounded(at_once as f64 * 1e9 / standing.picks_per_s, 2),
+        cpu_ns_per_pick: rounded(standing.cpu_ns_per_pick, 2),
         picks_per_s: rounded(standing.picks_per_s, 0),
         ratio_to_best_peer: standing.ratio_to_best_peer.map(|ratio| rounded(ratio, 3)),
     }

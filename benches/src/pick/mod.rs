@@ -10,6 +10,7 @@
 //! | `weighted` | in proportion to weights of 1, 2, 3, 5 |
 //! | `random` | a random one |
 //! | `least-loaded` | the better of two by requests in flight; the request begins and ends |
+//! | `latency` | the same by latency, which is measured as it ends |
 //! | `hash` | by the key of the request |
 //!
 //! [`ours`] are tenfold's, [`naive`] the ones written by hand, [`pingora`] and [`tower`] the peers.
@@ -38,6 +39,8 @@ pub enum Kind {
     Random,
     /// By requests in flight, of two at random.
     LeastLoaded,
+    /// By how fast backends answer.
+    Latency,
     /// By the key.
     Hash,
 }
@@ -140,6 +143,8 @@ pub struct Candidate {
     pub kind: Kind,
     /// Whose it is.
     pub origin: Origin,
+    /// With more backends it stays out: it would take gigabytes, or minutes.
+    pub max_backends: usize,
     /// Builds it over so many backends (at least 1).
     pub build: fn(usize) -> Pool,
 }

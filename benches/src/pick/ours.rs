@@ -22,7 +22,7 @@ pub const CANDIDATES: &[Candidate] = &[
 ];
 
 const fn ours(name: &'static str, kind: Kind, build: fn(usize) -> Pool) -> Candidate {
-    Candidate { name, kind, origin: Origin::Ours, build }
+    Candidate { name, kind, origin: Origin::Ours, max_backends: usize::MAX, build }
 }
 
 fn balancer(count: usize, policy: Policy) -> Balancer {

@@ -21,7 +21,7 @@ pub const CANDIDATES: &[Candidate] = &[
 const MAX_ITERATIONS: usize = 256;
 
 const fn peer(name: &'static str, kind: Kind, build: fn(usize) -> Pool) -> Candidate {
-    Candidate { name, kind, origin: Origin::Peer, build }
+    Candidate { name, kind, origin: Origin::Peer, max_backends: usize::MAX, build }
 }
 
 fn pool<S>(count: usize, weight: fn(usize) -> u32) -> Pool

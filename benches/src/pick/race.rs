@@ -5,8 +5,8 @@ use std::sync::Barrier;
 use std::thread;
 use std::time::Duration;
 
-use super::{Candidate, Hand, Kind, Origin, Pool, verify};
-use crate::clock::Stopwatch;
+use super::{Candidate, Hand, Origin, Pool, verify};
+use crate::clock::{Stopwatch, processor_time};
 use crate::report::median;
 
 /// Picks between two looks at the clock: long against reading it, short against a turn.
@@ -32,7 +32,9 @@ pub struct Standing {
     pub candidate: Candidate,
     /// Picks a second of all threads together, the median of the rounds.
     pub picks_per_s: f64,
-    /// That figure over the fastest peer's of the same kind, if one took part.
+    /// Processor time of a pick, of all threads that took part in it, the median of the rounds.
+    pub cpu_ns_per_pick: f64,
+    /// That figure of the thriftiest peer of the same kind, over this one's, if one took part.
     pub ratio_to_best_peer: Option<f64>,
 }
 
@@ -63,7 +65,17 @@ pub enum PickRaceError {
 struct Contender {
     candidate: Candidate,
     pool: Pool,
-    rates: Vec<f64>,
+    turns: Vec<Turn>,
+}
+
+/// What a turn, or one thread's part of it, came to.
+#[derive(Clone, Copy, Debug, Default)]
+struct Turn {
+    picks_per_s: f64,
+    cpu_ns_per_pick: f64,
+    /// All picks, also those of the time that does not count.
+    picks: usize,
+    wrong: usize,
 }
 
 impl PickRace {
@@ -76,11 +88,14 @@ impl PickRace {
         let mut contenders = self.line_up(candidates)?;
         for round in 0..self.rounds {
             for contender in &mut contenders {
-                let (rate, wrong) = self.turn(&mut contender.pool, round as u64);
-                if wrong > 0 {
-                    return Err(PickRaceError::Failed { picker: contender.candidate.name, count: wrong });
+                let before = processor_time();
+                let mut turn = self.turn(&mut contender.pool, round as u64);
+                let spent = processor_time() - before;
+                if turn.wrong > 0 {
+                    return Err(PickRaceError::Failed { picker: contender.candidate.name, count: turn.wrong });
                 }
-                contender.rates.push(rate);
+                turn.cpu_ns_per_pick = spent.as_secs_f64() * 1e9 / turn.picks as f64;
+                contender.turns.push(turn);
             }
         }
         Ok(standings(&contenders))
@@ -89,7 +104,7 @@ impl PickRace {
     /// Builds the balancers that can take part and looks at what they do.
     fn line_up(&self, candidates: &[Candidate]) -> Result<Vec<Contender>, PickRaceError> {
         let mut contenders = Vec::new();
-        for &candidate in candidates {
+        for &candidate in candidates.iter().filter(|candidate| self.backends <= candidate.max_backends) {
             let mut pool = (candidate.build)(self.backends);
             if self.threads > 1 && matches!(pool, Pool::Local(_)) {
                 continue;
@@ -97,13 +112,13 @@ impl PickRace {
             if let Some(fault) = pool.drive(|hand| verify::fault(candidate.kind, hand, self.backends)) {
                 return Err(PickRaceError::Fault { picker: candidate.name, fault, backends: self.backends });
             }
-            contenders.push(Contender { candidate, pool, rates: Vec::new() });
+            contenders.push(Contender { candidate, pool, turns: Vec::new() });
         }
         Ok(contenders)
     }
 
-    /// Picks a second of all threads, and picks that failed.
-    fn turn(&self, pool: &mut Pool, round: u64) -> (f64, usize) {
+    /// One balancer with all threads.
+    fn turn(&self, pool: &mut Pool, round: u64) -> Turn {
         let shared = match pool {
             Pool::Local(hand) => return self.lap(hand.as_mut(), round << 40, None),
             Pool::Shared(shared) => &**shared,
@@ -114,58 +129,72 @@ impl PickRace {
                 scope.spawn(move || self.lap(shared.hand().as_mut(), thread << 48 | round << 40, Some(barrier)))
             };
             let laps: Vec<_> = (0..self.threads as u64).map(lap).collect();
-            laps.into_iter().fold((0.0, 0), |sum, lap| {
+            laps.into_iter().fold(Turn::default(), |mut sum, lap| {
                 let lap = lap.join().expect("a lap panics only if the balancer under test does");
-                (sum.0 + lap.0, sum.1 + lap.1)
+                sum.picks_per_s += lap.picks_per_s;
+                sum.picks += lap.picks;
+                sum.wrong += lap.wrong;
+                sum
             })
         })
     }
 
     /// One thread's part of a turn: warm up, wait for the other threads, then the timed window.
-    fn lap(&self, hand: &mut dyn Hand, key: u64, barrier: Option<&Barrier>) -> (f64, usize) {
-        let (_, early) = run_for(self.window / 4, hand, key);
+    fn lap(&self, hand: &mut dyn Hand, key: u64, barrier: Option<&Barrier>) -> Turn {
+        let early = run_for(self.window / 4, hand, key);
         if let Some(barrier) = barrier {
             barrier.wait();
         }
-        let (rate, wrong) = run_for(self.window, hand, key);
-        (rate, early + wrong)
+        let mut turn = run_for(self.window, hand, key);
+        turn.picks += early.picks;
+        turn.wrong += early.wrong;
+        turn
     }
 }
 
-/// Picks until `span` is over; gives picks a second, and how many failed.
-fn run_for(span: Duration, hand: &mut dyn Hand, mut key: u64) -> (f64, usize) {
+/// Picks until `span` is over.
+fn run_for(span: Duration, hand: &mut dyn Hand, mut key: u64) -> Turn {
     let stopwatch = Stopwatch::start();
-    let (mut picks, mut wrong) = (0, 0);
+    let mut turn = Turn::default();
     loop {
-        wrong += hand.pick_many(key, BATCH);
-        picks += BATCH;
+        turn.wrong += hand.pick_many(key, BATCH);
+        turn.picks += BATCH;
         key += BATCH as u64;
         let elapsed = stopwatch.elapsed();
         if elapsed >= span {
-            return (picks as f64 / elapsed.as_secs_f64(), wrong);
+            turn.picks_per_s = turn.picks as f64 / elapsed.as_secs_f64();
+            return turn;
         }
     }
 }
 
 fn standings(contenders: &[Contender]) -> Vec<Standing> {
-    let rates: Vec<(Candidate, f64)> =
-        contenders.iter().filter_map(|contender| Some((contender.candidate, median(&contender.rates)?))).collect();
-    let best_peer = |kind: Kind| {
-        let peers = rates.iter().filter(|(candidate, _)| candidate.kind == kind && candidate.origin == Origin::Peer);
-        peers.map(|&(_, rate)| rate).max_by(f64::total_cmp)
+    let of = |contender: &Contender, figure: fn(&Turn) -> f64| {
+        median(&contender.turns.iter().map(figure).collect::<Vec<_>>())
     };
-    let standing = |&(candidate, picks_per_s): &(Candidate, f64)| Standing {
-        candidate,
-        picks_per_s,
-        ratio_to_best_peer: best_peer(candidate.kind).map(|best| picks_per_s / best),
+    let standing = |contender: &Contender| {
+        Some(Standing {
+            candidate: contender.candidate,
+            picks_per_s: of(contender, |turn| turn.picks_per_s)?,
+            cpu_ns_per_pick: of(contender, |turn| turn.cpu_ns_per_pick)?,
+            ratio_to_best_peer: None,
+        })
     };
-    rates.iter().map(standing).collect()
+    let mut standings: Vec<Standing> = contenders.iter().filter_map(standing).collect();
+    let peers: Vec<Standing> =
+        standings.iter().filter(|standing| standing.candidate.origin == Origin::Peer).copied().collect();
+    for standing in &mut standings {
+        let same_kind = peers.iter().filter(|peer| peer.candidate.kind == standing.candidate.kind);
+        let best = same_kind.map(|peer| peer.cpu_ns_per_pick).min_by(f64::total_cmp);
+        standing.ratio_to_best_peer = best.map(|best| best / standing.cpu_ns_per_pick);
+    }
+    standings
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pick::{self, Picker, SharedPool};
+    use crate::pick::{self, Kind, Picker, SharedPool};
 
     const RACE: PickRace = PickRace { threads: 2, backends: 10, rounds: 1, window: Duration::from_millis(2) };
 
@@ -188,12 +217,12 @@ mod tests {
     }
 
     const fn lazy(kind: Kind) -> Candidate {
-        Candidate { name: "lazy", kind, origin: Origin::Peer, build: |_| Pool::shared(LazyPool) }
+        Candidate { name: "lazy", kind, origin: Origin::Peer, max_backends: 10, build: |_| Pool::shared(LazyPool) }
     }
 
     #[test]
     fn who_does_not_spread_is_found_out() {
-        for kind in [Kind::RoundRobin, Kind::Weighted, Kind::Random, Kind::LeastLoaded, Kind::Hash] {
+        for kind in [Kind::RoundRobin, Kind::Weighted, Kind::Random, Kind::LeastLoaded, Kind::Latency, Kind::Hash] {
             let error = RACE.run(&[lazy(kind)]).unwrap_err();
             assert!(matches!(error, PickRaceError::Fault { picker: "lazy", .. }), "{error:?}");
         }

@@ -17,9 +17,9 @@ use super::{Candidate, Hand, Kind, Origin, Picker, Pool, SharedPool};
 
 /// By requests in flight and by latency; the buffer around the first.
 pub const CANDIDATES: &[Candidate] = &[
-    peer("tower-pending-requests", |count| local(services(count, pending), count)),
-    peer("tower-peak-ewma", |count| local(services(count, peak_ewma), count)),
-    peer("tower-buffer", |count| Pool::shared(Buffered::new(count))),
+    peer("tower-pending-requests", Kind::LeastLoaded, |count| local(services(count, pending), count)),
+    peer("tower-peak-ewma", Kind::Latency, |count| local(services(count, peak_ewma), count)),
+    peer("tower-buffer", Kind::LeastLoaded, |count| Pool::shared(Buffered::new(count))),
 ];
 
 /// Requests that wait for the balancer behind the buffer.
@@ -29,8 +29,8 @@ const BUFFER: usize = 1_024;
 const DEFAULT_RTT: Duration = Duration::from_millis(30);
 const DECAY_NS: f64 = 1e9;
 
-const fn peer(name: &'static str, build: fn(usize) -> Pool) -> Candidate {
-    Candidate { name, kind: Kind::LeastLoaded, origin: Origin::Peer, build }
+const fn peer(name: &'static str, kind: Kind, build: fn(usize) -> Pool) -> Candidate {
+    Candidate { name, kind, origin: Origin::Peer, max_backends: usize::MAX, build }
 }
 
 /// A backend: answers at once with its number.

@@ -22,11 +22,15 @@ pub(super) fn fault(kind: Kind, hand: &mut dyn Hand, backends: usize) -> Option<
     let is_whole = |(number, &count): (usize, &usize)| match kind {
         Kind::RoundRobin => count == ROUNDS,
         Kind::Weighted => count == ROUNDS * weight(number) as usize,
-        // Chance: a backend may be left out, but not one in a hundred, and none has many times its share.
+        // Chance: none has many times its share.
         Kind::Random | Kind::LeastLoaded | Kind::Hash => count < ROUNDS * 4,
+        // Who was slow once may wait long for the next request.
+        Kind::Latency => true,
     };
     let left_out = counts.iter().filter(|&&count| count == 0).count();
-    if !counts.iter().enumerate().all(is_whole) || left_out * 100 > backends {
+    let too_many =
+        if kind == Kind::Latency { backends > 1 && left_out + 1 >= backends } else { left_out * 100 > backends };
+    if too_many || !counts.iter().enumerate().all(is_whole) {
         return Some("did not give backends their shares");
     }
     None
