@@ -1,6 +1,6 @@
 //! What a balancer is told when it is made.
 
-use crate::{HealthConfigError, OutlierConfig, Policy, ProbeConfig, SlowStartConfig, Zone};
+use crate::{AddressPolicy, HealthConfigError, OutlierConfig, Policy, ProbeConfig, SlowStartConfig, Zone};
 
 /// The settings of a balancer, all of them data.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,6 +22,9 @@ pub struct Config {
     pub panic_threshold_percent: u8,
     /// What happens when every backend is down. Default: they are tried.
     pub when_all_down: WhenAllDown,
+    /// Which addresses backends may have. Default: any. `PrivateOnly` refuses a public one with
+    /// [`ChangeError::NotPrivate`](crate::ChangeError::NotPrivate), whatever discovery says.
+    pub addresses: AddressPolicy,
     /// How many backends there may be. Default: 65,536.
     pub max_backends: usize,
     /// How backends are judged by the requests that they serve.
@@ -41,6 +44,7 @@ impl Default for Config {
             zone_threshold_percent: 70,
             panic_threshold_percent: 50,
             when_all_down: WhenAllDown::default(),
+            addresses: AddressPolicy::Any,
             max_backends: 1 << 16,
             outlier: OutlierConfig::default(),
             probes: None,

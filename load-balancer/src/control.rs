@@ -16,7 +16,7 @@ use crate::pool::Pool;
 use crate::snapshot::Snapshot;
 use crate::sync::Arc;
 use crate::time::Time;
-use crate::{Backend, BackendId, Probe, Rng, Zone};
+use crate::{Backend, BackendId, NotPrivate, Probe, Rng, Zone};
 
 /// A backend in the pool.
 pub(crate) struct Member<T> {
@@ -85,6 +85,9 @@ pub enum ChangeError {
     /// Two backends of different names at one address: each would get half of what the other is thought to take.
     #[error("another backend has the address {0}")]
     DuplicateAddress(SocketAddr),
+    /// An address that [`Config::addresses`] refuses.
+    #[error(transparent)]
+    NotPrivate(#[from] NotPrivate),
 }
 
 /// # Invariants
@@ -132,6 +135,7 @@ impl<T> Control<T> {
     /// Whether the backend is new (or new at its address).
     pub(crate) fn insert(&mut self, backend: Backend<T>) -> Result<bool, ChangeError> {
         let (id, address) = (backend.id(), backend.address());
+        self.config.addresses.check(address)?;
         if self.by_address.get(&address).is_some_and(|other| *other != id) {
             return Err(ChangeError::DuplicateAddress(address));
         }
@@ -217,6 +221,7 @@ impl<T> Control<T> {
         let mut ids = HashMap::with_capacity(backends.len());
         let mut addresses = HashMap::with_capacity(backends.len());
         for backend in backends {
+            self.config.addresses.check(backend.address())?;
             if ids.insert(backend.id(), ()).is_some() {
                 return Err(ChangeError::DuplicateId(backend.id()));
             }

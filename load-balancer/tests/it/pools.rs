@@ -2,7 +2,9 @@
 
 use std::time::Instant;
 
-use tenfold_load_balancer::{Backend, Balancer, ChangeError, Config, ConfigError, PickError, Policy, Request, Zone};
+use tenfold_load_balancer::{
+    AddressPolicy, Backend, Balancer, ChangeError, Config, ConfigError, PickError, Policy, Request, Zone,
+};
 
 use crate::{address, backend, balancer, id, number};
 
@@ -111,4 +113,15 @@ fn settings_out_of_range_are_refused() {
     let refusal = ConfigError::PercentAbove100 { field: "panic_threshold_percent", percent: 101 };
     assert_eq!(build(above), Err(refusal));
     assert_eq!(build(Config { max_backends: 0, ..Config::default() }), Err(ConfigError::NoRoom));
+}
+
+#[test]
+fn public_addresses_are_refused_where_asked() {
+    let config = Config { addresses: AddressPolicy::PrivateOnly, ..Config::default() };
+    let balancer: Balancer = Balancer::builder().config(config).build().unwrap();
+    let public = Backend::new("8.8.8.8:80".parse().unwrap());
+    assert!(matches!(balancer.insert(public.clone()), Err(ChangeError::NotPrivate(_))));
+    assert!(matches!(balancer.replace(vec![backend(1), public]), Err(ChangeError::NotPrivate(_))));
+    assert_eq!(balancer.backends().len(), 0, "nothing was changed");
+    assert_eq!(balancer.insert(Backend::new("10.1.2.3:80".parse().unwrap())), Ok(true));
 }
