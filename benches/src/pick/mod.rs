@@ -13,7 +13,7 @@
 //! | `latency` | the same by latency, which is measured as it ends |
 //! | `hash` | by the key of the request |
 //!
-//! [`ours`] are tenfold's, [`naive`] the ones written by hand, [`pingora`] and [`tower`] the peers.
+//! [`ours`] are tenfold's, [`naive`] the ones written by hand, `pingora` and [`tower`] the peers.
 
 pub mod naive;
 pub mod ours;
