@@ -32,7 +32,7 @@ const MAX_DISTINCT: usize = 8;
 /// one, and away from the weights that people write. Whoever has to cross it moves about half of the keys.
 ///
 /// # Invariants
-/// - **R1** Points are in order; [`GLANCE`] pads follow at the very end of the circle.
+/// - **R1** Points are in order; `GLANCE` pads follow at the very end of the circle.
 /// - **R2** `starts[b]` is the index of the first point whose high bits are at least `b`.
 ///
 /// # Complexity
