@@ -153,6 +153,7 @@ impl Contest {
     }
 
     /// Runs `turn` for each candidate that is able and here, `rounds` times, each time with backends and a proxy of its own.
+    /// A turn without a result is said and left out; a candidate without any ends the contest.
     fn take_turns<T>(
         &self,
         scenario: Scenario,
@@ -162,11 +163,23 @@ impl Contest {
         let present = |candidate: &&Candidate| able(candidate) && self.programs.of(candidate).is_some();
         let mut turns: Vec<(Candidate, Vec<T>)> =
             self.candidates.iter().filter(present).map(|&candidate| (candidate, Vec::new())).collect();
+        let mut broken = Vec::new();
         for _ in 0..self.rounds {
             for (candidate, results) in &mut turns {
-                let result = self.stage(candidate, &turn);
-                results.push(result.map_err(|stop| stop.within(scenario.name(), candidate.name))?);
+                match self.stage(candidate, &turn) {
+                    Ok(result) => results.push(result),
+                    Err(stop) => {
+                        let error = stop.within(scenario.name(), candidate.name);
+                        cli::complain(&error);
+                        broken.push((candidate.name, error));
+                    }
+                }
             }
+        }
+        // A stall of the machine can break any proxy for once.
+        let has_none = |name: &str| turns.iter().any(|(other, results)| other.name == name && results.is_empty());
+        if let Some((_, error)) = broken.into_iter().find(|(name, _)| has_none(name)) {
+            return Err(error);
         }
         Ok(turns)
     }

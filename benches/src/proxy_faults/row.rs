@@ -16,7 +16,7 @@ pub struct FaultRow {
     pub scenario: &'static str,
     /// The proxy's name, or `direct`.
     pub proxy: &'static str,
-    /// How often it was run.
+    /// How often it was run with a result.
     pub rounds: usize,
     /// Requests that count, of each round.
     pub requests: usize,
@@ -93,7 +93,7 @@ pub struct ThroughputRow {
     pub proxy: &'static str,
     /// Connections that the load keeps busy.
     pub connections: u32,
-    /// How often it was run.
+    /// How often it was run with a result.
     pub rounds: usize,
     /// Answers a second, all of them good.
     pub requests_per_s: f64,

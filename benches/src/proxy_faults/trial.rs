@@ -81,7 +81,7 @@ impl Director<'_> {
             while let Some((_, action)) = actions.next_if(|(at, _)| *at <= now) {
                 self.act(action)?;
             }
-            self.look()?;
+            self.look();
             if now > end {
                 return Ok(());
             }
@@ -102,7 +102,7 @@ impl Director<'_> {
         if let Some(proxy) = &mut self.proxy {
             proxy.drain(index)?;
         }
-        self.look()?;
+        self.look();
         self.fleet.kill(index)?;
         self.fleet.restart(index)?;
         if let Some(proxy) = &mut self.proxy {
@@ -111,13 +111,12 @@ impl Director<'_> {
         Ok(())
     }
 
-    fn look(&mut self) -> io::Result<()> {
-        let Some(proxy) = &self.proxy else { return Ok(()) };
-        let Some(states) = proxy.states()? else { return Ok(()) };
+    /// Notes what the proxy says. One that does not answer in time is looked at again; one that is gone shows in the load.
+    fn look(&mut self) {
+        let Some(states) = self.proxy.as_ref().and_then(|proxy| proxy.states().ok().flatten()) else { return };
         let rotation = std::array::from_fn(|index| states.get(index).is_some_and(|state| state.is_in_rotation));
         if self.rotations.last().is_none_or(|(_, last)| *last != rotation) {
             self.rotations.push((clock::uptime(), rotation));
         }
-        Ok(())
     }
 }
