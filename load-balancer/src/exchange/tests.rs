@@ -251,6 +251,26 @@ fn the_first_answer_wins_and_the_hedge_is_to_another_backend() {
 }
 
 #[test]
+fn a_first_try_that_was_overtaken_counts_for_the_quantile() {
+    let (policy, start) = policy(RequestConfig::default());
+    // Nine of ten are quick, and the hedge wins where one hangs: without those, the delay would be that of the quick.
+    for request in 0..100 {
+        let mut exchange = Exchange::new(&policy, true, None, start);
+        let first = send(&mut exchange, &policy, 1, start);
+        if request % 10 > 0 {
+            exchange.ended(&policy, first, Outcome::Success, start + ms(2));
+            continue;
+        }
+        policy.budget().deposit(start);
+        exchange.timer(&policy, start + ms(500));
+        assert_eq!(exchange.action(), Action::Overdue(first));
+        let hedge = send(&mut exchange, &policy, 2, start + ms(500));
+        exchange.ended(&policy, hedge, Outcome::Success, start + ms(502));
+    }
+    assert!(policy.hedge_delay(start + ms(600)) > Some(ms(400)), "{:?}", policy.hedge_delay(start + ms(600)));
+}
+
+#[test]
 fn a_hedge_that_would_go_to_the_same_backend_is_let_go_and_costs_nothing() {
     let (policy, start) = policy(RequestConfig::default());
     let mut exchange = Exchange::new(&policy, true, None, start);

@@ -279,6 +279,10 @@ where
     fn answer(self: Pin<&mut Self>) -> Result<S::Response, BalanceError<S::Error>> {
         let this = self.project();
         this.others.clear();
+        // Mostly it is the one that ended.
+        if this.first.pick().is_some() {
+            drop(this.first.stop());
+        }
         *this.permit = None;
         let (result, by) = this.last.take().expect("an exchange returns what it was told of");
         match result {

@@ -201,6 +201,21 @@ async fn a_backend_that_hangs_is_hedged() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn losers_are_stopped_by_the_answer_even_if_its_future_is_kept() {
+    // Once the hedge wins, and once the first try does.
+    for manners in [[Hangs, AT_ONCE], [Answers(ms(600)), Hangs]] {
+        let (mut balance, fakes) = service(RequestConfig::default(), &manners);
+        for _ in 0..2 {
+            let mut answer = std::pin::pin!(balance.call(2));
+            assert!(answer.as_mut().await.is_ok());
+            assert!(balance.balancer().backends().iter().all(|backend| backend.in_flight == 0), "{manners:?}");
+        }
+        let hung = fakes.iter().find(|fake| matches!(fake.manner, Hangs)).unwrap();
+        assert_eq!(hung.cancelled.load(Ordering::Relaxed), hung.calls.load(Ordering::Relaxed));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_try_that_timed_out_is_replaced_or_goes_on() {
     let (mut balance, _) = service(no_hedge(), &[Hangs, AT_ONCE]);
     let start = tokio_now();
