@@ -29,7 +29,8 @@ pub(crate) struct Court<'a> {
 impl Court<'_> {
     /// Follows a sign that member `at` gave.
     pub(crate) fn judge<M: Watched>(&self, members: &mut [M], at: usize, sign: Sign) -> Step {
-        let amnesty = self.amnesty(members);
+        // Trouble gives signs by itself; asking at all the others would cost O(members) for nothing.
+        let amnesty = if matches!(sign, Sign::Suspect(_)) { self.amnesty(members) } else { Step::default() };
         self.follow(members, at, sign).and(amnesty)
     }
 
