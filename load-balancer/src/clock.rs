@@ -9,7 +9,7 @@ pub(crate) fn now() -> Instant {
 }
 
 /// The runtime's time, which its tests stop and move.
-#[cfg(all(test, feature = "tokio"))]
+#[cfg(all(test, feature = "tokio", feature = "tower"))]
 pub(crate) fn tokio_now() -> tokio::time::Instant {
     tokio::time::Instant::now()
 }
