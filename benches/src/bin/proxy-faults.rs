@@ -8,9 +8,9 @@ use std::process::ExitCode;
 
 use lexopt::prelude::*;
 use tenfold_benches::cli::{self, Failure};
-use tenfold_benches::proxy_faults::contest::{Contest, Pace};
+use tenfold_benches::proxy_faults::contest::{CONNECTIONS, Contest, Pace};
 use tenfold_benches::proxy_faults::fleet::{BACKEND, program};
-use tenfold_benches::proxy_faults::process::{KEEP, keep};
+use tenfold_benches::proxy_faults::process::{BECOME, KEEP, become_command, keep};
 use tenfold_benches::proxy_faults::proxy::{self, Candidate, Engine, Programs};
 use tenfold_benches::proxy_faults::scenario::Scenario;
 use tenfold_benches::proxy_faults::{backend, tenfold};
@@ -43,14 +43,22 @@ fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
     match arguments.split_first() {
         Some((role, rest)) if role == KEEP => cli::finish(as_keeper(rest)),
+        Some((role, rest)) if role == BECOME => cli::finish(as_another(rest)),
         Some((role, rest)) if role == BACKEND => cli::finish(as_backend(rest)),
         _ => cli::finish(run()),
     }
 }
 
 fn as_keeper(arguments: &[OsString]) -> Result<(), Failure> {
-    let (command, rest) = arguments.split_first().ok_or("the keeper needs a command").map_err(lexopt::Error::from)?;
+    let [command, rest @ ..] = arguments else { return Err(lexopt::Error::from("a keeper needs a command").into()) };
     Ok(keep(command, rest)?)
+}
+
+fn as_another(arguments: &[OsString]) -> Result<(), Failure> {
+    let [parent, command, rest @ ..] = arguments else {
+        return Err(lexopt::Error::from("a parent and a command are needed").into());
+    };
+    Err(become_command(parent, command, rest).into())
 }
 
 fn as_backend(arguments: &[OsString]) -> Result<(), Failure> {
@@ -71,7 +79,9 @@ fn run() -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     for scenario in scenarios {
         if scenario == Scenario::Throughput {
-            contest.throughput()?.iter().try_for_each(|row| write_row(&mut out, row))?;
+            for connections in CONNECTIONS {
+                contest.throughput(connections)?.iter().try_for_each(|row| write_row(&mut out, row))?;
+            }
         } else {
             contest.faults(scenario)?.iter().try_for_each(|row| write_row(&mut out, row))?;
         }

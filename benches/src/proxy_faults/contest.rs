@@ -110,23 +110,15 @@ impl Contest {
         Ok(turns.iter().map(|(candidate, figures)| FaultRow::new(scenario.name(), candidate.name, figures)).collect())
     }
 
-    /// Holds the throughput scenario.
+    /// Holds the throughput scenario at a number of connections.
     ///
     /// # Errors
     ///
     /// [`ContestError`].
-    pub fn throughput(&self) -> Result<Vec<ThroughputRow>, ContestError> {
-        let scenario = Scenario::Throughput;
-        let mut rows = Vec::new();
-        for connections in CONNECTIONS {
-            let turns = self.take_turns(
-                scenario,
-                |_| true,
-                |fleet, proxy, _| self.closed(connections, fleet, proxy.as_deref()),
-            )?;
-            rows.extend(turns.iter().map(|(candidate, laps)| ThroughputRow::new(candidate.name, connections, laps)));
-        }
-        Ok(rows)
+    pub fn throughput(&self, connections: u32) -> Result<Vec<ThroughputRow>, ContestError> {
+        let lap = |fleet: &mut Fleet, proxy: Option<&mut Proxy>, _| self.closed(connections, fleet, proxy.as_deref());
+        let turns = self.take_turns(Scenario::Throughput, |_| true, lap)?;
+        Ok(turns.iter().map(|(candidate, laps)| ThroughputRow::new(candidate.name, connections, laps)).collect())
     }
 
     fn closed(&self, connections: u32, fleet: &Fleet, proxy: Option<&Proxy>) -> Result<Lap, Stop> {

@@ -3,9 +3,9 @@
 //! Nobody can clean up after a `kill -9`, so the measuring process is not the one that does. Each child is started by a keeper, this
 //! binary in another role, in a process group of its own. The keeper waits for its own stdin to end, which the kernel sees
 //! to however the measuring process ends (return, panic, Ctrl-C, `kill -9`), and then ends the child's whole group, with force
-//! if need be.
+//! if need be. Should the keeper itself be killed, the kernel kills the child.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -14,11 +14,15 @@ use std::thread;
 use std::time::Duration;
 
 use nix::errno::Errno;
+use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{Signal, kill, killpg};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, getppid};
 
 /// The first argument that makes this binary a keeper: `keep COMMAND ARGUMENT...`.
 pub const KEEP: &str = "keep";
+
+/// The first argument that makes this binary become another that ends with its parent: `become PARENT COMMAND ARGUMENT...`.
+pub const BECOME: &str = "become";
 
 /// How long a child may take to end by itself when it is told to.
 const PATIENCE: Duration = Duration::from_millis(300);
@@ -116,9 +120,16 @@ fn gone(error: Errno) -> Result<(), Errno> {
 /// # Errors
 ///
 /// That the command could not be started, or what waiting for it gave.
-pub fn keep(command: &OsStr, arguments: &[std::ffi::OsString]) -> io::Result<()> {
-    let mut child =
-        Command::new(command).args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).process_group(0).spawn()?;
+pub fn keep(command: &OsStr, arguments: &[OsString]) -> io::Result<()> {
+    let mut child = Command::new(std::env::current_exe()?)
+        .arg(BECOME)
+        .arg(std::process::id().to_string())
+        .arg(command)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .process_group(0)
+        .spawn()?;
     let group = Pid::from_raw(child.id().cast_signed());
     writeln!(io::stdout(), "{group}")?;
     thread::spawn(move || {
@@ -133,6 +144,18 @@ pub fn keep(command: &OsStr, arguments: &[std::ffi::OsString]) -> io::Result<()>
     // What the child itself started is in its group.
     killpg(group, Signal::SIGKILL).or_else(gone)?;
     Ok(())
+}
+
+/// Becomes the command, as a process that is killed when its parent is gone. Returns only if it cannot.
+pub fn become_command(parent: &OsStr, command: &OsStr, arguments: &[OsString]) -> io::Error {
+    if let Err(error) = set_pdeathsig(Signal::SIGKILL) {
+        return error.into();
+    }
+    // It may have gone before the kernel was asked.
+    if parent.to_str() != Some(getppid().to_string().as_str()) {
+        return io::Error::other("the parent is gone");
+    }
+    Command::new(command).args(arguments).exec()
 }
 
 /// A folder that is gone when its handle is, or, if its process was killed, when another process makes one.
