@@ -240,6 +240,18 @@ impl Exchange {
         self.tried.ids()
     }
 
+    /// The attempt that the pick asked for is a hedge of; `None` if it is none.
+    ///
+    /// A hedge helps where the late attempt's backend is the reason: it has a queue and others have none. Where all wait
+    /// alike, for what they share, it is load and nothing else, and the more the later it is. So the host compares
+    /// ([`Pick::is_idler_than`](crate::Pick::is_idler_than)) and lets a pick go that is no better, by
+    /// [`not_picked`](Self::not_picked).
+    #[must_use]
+    pub fn hedged(&self) -> Option<Attempt> {
+        let is_hedge = self.stage == Stage::Pick(Purpose::Hedge) && self.in_flight != 0;
+        is_hedge.then(|| Attempt(self.in_flight.trailing_zeros() as u8))
+    }
+
     /// A backend was picked. `None` if the request is not to be sent there: the host lets the pick go.
     #[inline]
     #[must_use = "without an attempt nothing is to be sent"]
@@ -251,12 +263,17 @@ impl Exchange {
         Some(self.begin(policy, purpose, id, now))
     }
 
-    /// No backend could be picked.
+    /// No backend could be picked, or none that is worth a hedge: that is asked again after twice the time.
     pub fn not_picked(&mut self) {
         let Stage::Pick(purpose) = self.stage else { return };
         match purpose {
             Purpose::First | Purpose::Retry => self.give_up(ExchangeError::NoBackend),
-            Purpose::Hedge | Purpose::Replace(_) => self.stage = Stage::Waiting,
+            Purpose::Replace(_) => self.stage = Stage::Waiting,
+            Purpose::Hedge => {
+                self.stage = Stage::Waiting;
+                self.hedge_delay = self.hedge_delay.saturating_mul(2);
+                self.overdue &= !self.in_flight;
+            }
         }
     }
 

@@ -4,8 +4,11 @@
 //! taken longer than most do, cuts the tail for a few per cent more load: the first answer is taken, the other try is
 //! cancelled. That works because slowness is mostly the backend's and of the moment, and it is affordable because
 //! "longer than most" is measured: a delay at the pool's live 95th percentile hedges one request in twenty, whatever
-//! the pool's latency has become. A busy pool makes its own hedges: waiting makes hedges, hedges make waiting. The
-//! [budget](crate::RetryBudget) bounds that.
+//! the pool's latency has become.
+//!
+//! A busy pool makes its own hedges: waiting makes hedges, hedges make waiting. Two things bound that. A hedge goes only to
+//! a backend that is clearly idler than the late one ([`Pick::is_idler_than`](crate::Pick::is_idler_than)); where all wait
+//! alike, for the database that they share, there is none. And the [budget](crate::RetryBudget) pays for so many.
 //!
 //! The same moment is a sign for health: a try that is *overdue* says that its backend may hang, long before any
 //! time-out does.

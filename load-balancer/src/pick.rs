@@ -81,6 +81,27 @@ impl<T> Pick<T> {
         self.started
     }
 
+    /// Requests in flight with its backend, this one included.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        // All hold the endpoint, and the pool does, until the backend is removed.
+        let endpoint = self.endpoint.as_ref().expect("it is taken by drop alone");
+        Arc::strong_count(endpoint).saturating_sub(1).max(1)
+    }
+
+    /// Whether a second copy of the request that waits with `late` is worth sending here: this backend has at most half
+    /// as many others in flight, or that one is on trial or out.
+    ///
+    /// # Source
+    /// J. Dean, L. A. Barroso, "The tail at scale", 2013, hedges whatever is late. We ask whether somebody else is any
+    /// better: where all backends wait for one database, the late 5 % are copied for nothing, and the copies took an
+    /// eighth of its capacity.
+    #[must_use]
+    pub fn is_idler_than(&self, late: &Self) -> bool {
+        let is_doubtful = late.is_trial.load(Ordering::Relaxed) || !late.endpoint().is_open();
+        is_doubtful || 2 * self.in_flight().saturating_sub(1) <= late.in_flight()
+    }
+
     /// Says that the request has waited longer than most do and goes on waiting: so health sees a backend that hangs
     /// before it has failed anything. To be called when the request is hedged, and once more if it still waits after
     /// [`Balancer::slow_after`](crate::Balancer::slow_after); oftener does no harm.

@@ -110,6 +110,11 @@ impl<'a> Errand<'a> {
             self.upload = Some(upload);
             return self.exchange.not_picked();
         };
+        let late = self.exchange.hedged().and_then(|late| self.tries.find(late));
+        if late.is_some_and(|late| !pick.is_idler_than(&late.pick)) {
+            self.upload = Some(upload);
+            return self.exchange.not_picked();
+        }
         let Some(attempt) = self.exchange.picked(&self.worker.policy, pick.id(), now) else {
             self.upload = Some(upload);
             return;
@@ -232,10 +237,14 @@ impl Tries {
     /// Tells health that a try takes longer than most.
     #[cold]
     fn overdue(&self, attempt: Attempt) {
-        let mut all = self.first.iter().chain(&self.others);
-        if let Some((_, late)) = all.find(|(own, _)| *own == attempt) {
+        if let Some(late) = self.find(attempt) {
             late.pick.overdue(clock::now());
         }
+    }
+
+    fn find(&self, attempt: Attempt) -> Option<&Try> {
+        let mut all = self.first.iter().chain(&self.others);
+        all.find(|(own, _)| *own == attempt).map(|(_, this)| this)
     }
 
     #[cold]

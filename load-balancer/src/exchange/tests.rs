@@ -83,6 +83,8 @@ impl<'a> Host<'a> {
 
     fn pick(&mut self, rng: &mut Rng) {
         if rng.below(20) == 0 {
+            // A hedge that is put off is asked for anew, with another report.
+            self.reported.retain(|report| !matches!(report, Action::Overdue(_)));
             return self.exchange.not_picked();
         }
         let others: Vec<_> = (0..self.backends).map(id).filter(|id| !self.exchange.tried().contains(id)).collect();
@@ -284,6 +286,23 @@ fn a_hedge_that_would_go_to_the_same_backend_is_let_go_and_costs_nothing() {
     assert_eq!((0..200).filter(|_| policy.budget().withdraw(late)).count(), 100);
     exchange.ended(&policy, first, Outcome::Success, late);
     assert_eq!(exchange.action(), Action::Return(first));
+}
+
+#[test]
+fn a_hedge_that_nobody_is_worth_is_asked_for_again_after_twice_the_time() {
+    let (policy, start) = policy(RequestConfig { try_timeout: ms(5_000), ..RequestConfig::default() });
+    let mut exchange = Exchange::new(&policy, true, None, start);
+    let first = send(&mut exchange, &policy, 1, start);
+    for due in [ms(500), ms(1_000), ms(2_000)] {
+        assert_eq!(exchange.action(), Action::Wait(start + due));
+        assert_eq!(exchange.hedged(), None);
+        exchange.timer(&policy, start + due);
+        assert_eq!(exchange.action(), Action::Overdue(first));
+        assert_eq!(exchange.action(), Action::Pick);
+        assert_eq!(exchange.hedged(), Some(first));
+        exchange.not_picked();
+    }
+    assert_eq!((0..200).filter(|_| policy.budget().withdraw(start)).count(), 100, "it costs nothing");
 }
 
 #[test]

@@ -18,7 +18,7 @@ use super::{BalanceError, Pool, Protocol, Shared, Timer, Traits};
 use crate::exchange::{Action, Attempt, Exchange, ExchangeError};
 use crate::limit::{ConcurrencyLimit, Permit};
 use crate::picker::{PickError, Picker};
-use crate::{BackendId, Failure, Key, Outcome, Request};
+use crate::{BackendId, Failure, Key, Outcome, Pick, Request};
 
 pin_project! {
     /// The answer to a request that was given to a [`Balance`](super::Balance).
@@ -242,6 +242,11 @@ where
             this.exchange.not_picked();
             return false;
         };
+        let late = this.exchange.hedged().and_then(|late| pick_of(&this.first, this.others, late));
+        if late.is_some_and(|late| !pick.is_idler_than(late)) {
+            this.exchange.not_picked();
+            return false;
+        }
         let Some(attempt) = this.exchange.picked(policy, pick.id(), now) else { return false };
         let copy = protocol.copy(copy);
         let Some(request) = std::mem::replace(this.copy, copy) else { return false };
@@ -254,9 +259,7 @@ where
 
     fn overdue(self: Pin<&mut Self>, attempt: Attempt) {
         let this = self.project();
-        let first = (this.first.attempt() == attempt).then(|| this.first.pick());
-        let pick = first.unwrap_or_else(|| this.others.iter().find(|try_| try_.attempt() == attempt)?.pick());
-        if let Some(pick) = pick {
+        if let Some(pick) = pick_of(&this.first, this.others, attempt) {
             pick.overdue(this.shared.pool.timer.now());
         }
     }
@@ -293,6 +296,16 @@ where
             Err(error) => Err(BalanceError::Backend(error)),
         }
     }
+}
+
+/// Whom an attempt that has not ended is with.
+fn pick_of<'a, S: Service<R>, R>(
+    first: &'a Try<S, R>,
+    others: &'a [Pin<Box<Try<S, R>>>],
+    attempt: Attempt,
+) -> Option<&'a Pick<S>> {
+    let first = (first.attempt() == attempt).then_some(first);
+    first.or_else(|| others.iter().map(|other| &**other).find(|other| other.attempt() == attempt))?.pick()
 }
 
 /// What the future does after it did what the exchange asked for.

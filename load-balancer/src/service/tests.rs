@@ -201,6 +201,19 @@ async fn a_backend_that_hangs_is_hedged() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn where_all_wait_alike_nothing_is_hedged() {
+    // Two backends behind one database: as many wait at the one as at the other.
+    let (balance, fakes) = service(RequestConfig::default(), &[Answers(ms(900)), Answers(ms(900))]);
+    let mut all = tokio::task::JoinSet::new();
+    for _ in 0..20 {
+        let mut balance = balance.clone();
+        all.spawn(async move { balance.call(2).await.unwrap().0 });
+    }
+    assert_eq!(all.join_all().await.len(), 20);
+    assert_eq!(calls(&fakes).iter().sum::<u32>(), 20);
+}
+
+#[tokio::test(start_paused = true)]
 async fn losers_are_stopped_by_the_answer_even_if_its_future_is_kept() {
     // Once the hedge wins, and once the first try does.
     for manners in [[Hangs, AT_ONCE], [Answers(ms(600)), Hangs]] {

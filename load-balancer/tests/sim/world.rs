@@ -296,6 +296,10 @@ impl World {
         let journey = self.journeys.get_mut(&request).expect("it is on its way");
         let asked = Request { avoid: journey.exchange.tried(), ..Request::default() };
         let Ok(pick) = self.pickers[which].pick(&asked, now) else { return journey.exchange.not_picked() };
+        let late = journey.exchange.hedged().and_then(|late| journey.picks.get(&late));
+        if late.is_some_and(|late| !pick.is_idler_than(late)) {
+            return journey.exchange.not_picked();
+        }
         let Some(attempt) = journey.exchange.picked(&self.requests, pick.id(), now) else { return };
         let backend = number(pick.address());
         journey.picks.insert(attempt, pick);
