@@ -195,12 +195,13 @@ where
     }
 
     /// The values of many keys, the missing ones loaded by one call of [`Loader::load_all`]; keys without a value
-    /// are left out.
+    /// are left out. Hits that are due for a refresh are served and refreshed one by one, as by [`get`](Self::get).
     ///
     /// # Errors
     /// As [`Cache::get_or_load_all`].
     pub fn get_all(&self, keys: impl IntoIterator<Item = K>) -> Result<Vec<(K, V)>, LoadError<L::Error>> {
-        self.cache.get_or_load_all(keys, |missing| self.loader.load_all(missing))
+        let load_all = |missing: &[K]| self.loader.load_all(missing);
+        self.cache.run_all(keys, load_all, |hash, key| self.refresh_ahead(hash, key))
     }
 
     /// Loads the key anew on this thread, now; the present value keeps being served meanwhile.
@@ -288,7 +289,7 @@ where
     }
 
     /// The values of many keys, the missing ones loaded by one call of [`AsyncLoader::load_all`]; keys without a value
-    /// are left out.
+    /// are left out. Hits that are due for a refresh are served and refreshed one by one, as by [`get`](Self::get).
     ///
     /// # Errors
     /// As [`Cache::get_or_load_all_async`].
@@ -300,7 +301,7 @@ where
             let loader = Arc::clone(&self.loader);
             async move { loader.load_all(missing).await }
         };
-        self.cache.get_or_load_all_async(keys, load_all).await
+        self.cache.run_all_async(keys, load_all, |hash, key| self.refresh_ahead(hash, key)).await
     }
 
     /// Loads the key anew, now; the present value keeps being served meanwhile.
@@ -347,7 +348,7 @@ where
 
 impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
     /// A hit, and whether it is due for a refresh.
-    fn get_and_due(&self, hash: u64, key: &K) -> Option<(V, bool)>
+    pub(crate) fn get_and_due(&self, hash: u64, key: &K) -> Option<(V, bool)>
     where
         V: Clone,
     {

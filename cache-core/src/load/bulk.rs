@@ -26,13 +26,24 @@ impl<K: Hash + Eq + Clone, V: Clone, P: Policy, S: BuildHasher> Cache<K, V, P, S
     pub fn get_or_load_all<E: Send + Sync + 'static>(
         &self,
         keys: impl IntoIterator<Item = K>,
+        loader: impl FnMut(&[K]) -> Result<Vec<(K, V)>, E>,
+    ) -> Result<Vec<(K, V)>, LoadError<E>> {
+        self.run_all(keys, loader, |_, _| {})
+    }
+
+    /// `due` is told of each hit that is due for a refresh, before anything is loaded: it may load what it wants.
+    pub(crate) fn run_all<E: Send + Sync + 'static>(
+        &self,
+        keys: impl IntoIterator<Item = K>,
         mut loader: impl FnMut(&[K]) -> Result<Vec<(K, V)>, E>,
+        mut due: impl FnMut(u64, &K),
     ) -> Result<Vec<(K, V)>, LoadError<E>> {
         let started = self.rules.timeline.now();
         let order = distinct(keys);
         let mut found = HashMap::with_capacity(order.len());
         let mut wanted = order.clone();
         while !wanted.is_empty() {
+            wanted.retain(|key| !self.find_hit(key, &mut found, &mut due));
             let mut led = Vec::new();
             let mut joined = Vec::new();
             for key in wanted.drain(..) {
@@ -43,10 +54,6 @@ impl<K: Hash + Eq + Clone, V: Clone, P: Policy, S: BuildHasher> Cache<K, V, P, S
                         self.settle(hash, &key, (flight, outcome), started);
                     }
                 };
-                if let Some(value) = self.get_hashed(hash, &key) {
-                    found.insert(key, value);
-                    continue;
-                }
                 let lead = || Flight::led_by_thread(settle);
                 match self.begin(hash, &key, Want::Answer, lead, Leader::flight) {
                     Begin::Hit(value) => drop(found.insert(key, value)),
@@ -79,6 +86,19 @@ impl<K: Hash + Eq + Clone, V: Clone, P: Policy, S: BuildHasher> Cache<K, V, P, S
             }
         }
         Ok(in_order(order, found))
+    }
+
+    /// Looks a key up, for those found. False if it is not there.
+    fn find_hit(&self, key: &K, found: &mut HashMap<K, V>, due: &mut impl FnMut(u64, &K)) -> bool {
+        let hash = self.hash(key);
+        let Some((value, is_due)) = self.get_and_due(hash, key) else {
+            return false;
+        };
+        if is_due {
+            due(hash, key);
+        }
+        found.insert(key.clone(), value);
+        true
     }
 
     /// Loads the keys that this caller leads. If the loader panics, dropping the leaders tells every waiter.
@@ -138,7 +158,21 @@ where
     pub async fn get_or_load_all_async<E, F>(
         &self,
         keys: impl IntoIterator<Item = K>,
+        loader: impl FnMut(Vec<K>) -> F,
+    ) -> Result<Vec<(K, V)>, LoadError<E>>
+    where
+        E: Send + Sync + 'static,
+        F: Future<Output = Result<Vec<(K, V)>, E>> + Send + 'static,
+    {
+        self.run_all_async(keys, loader, |_, _| {}).await
+    }
+
+    /// As [`run_all`](Self::run_all).
+    pub(crate) async fn run_all_async<E, F>(
+        &self,
+        keys: impl IntoIterator<Item = K>,
         mut loader: impl FnMut(Vec<K>) -> F,
+        mut due: impl FnMut(u64, &K),
     ) -> Result<Vec<(K, V)>, LoadError<E>>
     where
         E: Send + Sync + 'static,
@@ -152,16 +186,19 @@ where
             // Keys that are neither here nor on their way, as seen now; `begin` looks again.
             let mut missing = Vec::new();
             let mut absent = HashSet::new();
+            wanted.retain(|key| !self.find_hit(key, &mut found, &mut due));
             for key in &wanted {
                 let hash = self.hash(key);
-                match self.get_hashed(hash, key) {
-                    Some(value) => drop(found.insert(key.clone(), value)),
-                    None if self.current_load(hash, key).is_some() => {}
-                    None if self.is_known_absent(hash, key) => drop(absent.insert(key.clone())),
-                    None => missing.push(key.clone()),
+                if self.current_load(hash, key).is_some() {
+                    continue;
+                }
+                if self.is_known_absent(hash, key) {
+                    absent.insert(key.clone());
+                } else {
+                    missing.push(key.clone());
                 }
             }
-            wanted.retain(|key| !found.contains_key(key) && !absent.contains(key));
+            wanted.retain(|key| !absent.contains(key));
             let asked: HashSet<K> = missing.iter().cloned().collect();
             let bulk = (!missing.is_empty()).then(|| Bulk::new(loader(missing)));
             let mut joined = Vec::new();

@@ -307,3 +307,31 @@ fn many_keys_are_loaded_by_the_loader_too() {
     source.set(Err("down"));
     assert!(through.get_all([1, 4]).is_err());
 }
+
+#[test]
+fn a_hit_among_many_keys_comes_due_as_one_alone_does() {
+    let Bench { clock, source, jobs, through } = bench(|builder| builder);
+    through.get_all([1, 2]).unwrap();
+    clock.advance(seconds(50));
+    through.cache().insert(2, 20);
+    source.set(Ok(Some(5)));
+    assert_eq!(through.get_all([1, 2, 3, 1]).unwrap(), [(1, 1), (2, 20), (3, 5)]);
+    assert_eq!((jobs.len(), source.loads()), (1, 3), "1 is due, 2 was written, 3 was loaded");
+    assert_eq!((through.get_all([1]).unwrap(), jobs.run()), (vec![(1, 1)], 1), "one job a key");
+    assert_eq!((through.get_all([1, 2]).unwrap(), jobs.len()), (vec![(1, 5), (2, 20)], 0));
+    assert_eq!(through.cache().stats().refreshes, 1);
+}
+
+/// A refresh that is run at once must not find the keys taken that the same call is about to load.
+#[test]
+fn a_refresh_run_at_once_waits_for_no_key_of_the_same_call() {
+    let clock = ManualClock::new();
+    let cache: Store = builder(&clock).build().unwrap();
+    let inner = cache.clone();
+    let load = Meddling(move || Ok(inner.get_or_load(2, |_| Ok::<_, &str>(9)).ok()));
+    let through = ReadThrough::new(cache, load).executor(|job| job());
+    through.cache().insert(1, 1);
+    clock.advance(seconds(50));
+    assert_eq!(through.get_all([2, 1]).unwrap(), [(2, 9), (1, 1)]);
+    assert_eq!(through.get(&1).unwrap(), Some(9));
+}

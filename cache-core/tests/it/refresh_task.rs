@@ -131,3 +131,24 @@ fn what_is_removed_during_its_refresh_task_does_not_come_back() {
     assert_eq!(through.cache().get(&7), None);
     assert_eq!(through.cache().stats().stale_fills, 1);
 }
+
+#[test]
+fn a_hit_among_many_keys_comes_due_in_tasks_too() {
+    let AsyncBench { clock, loads, tasks, .. } = AsyncBench::new();
+    let (count, queue) = (Arc::clone(&loads), Arc::clone(&tasks));
+    let load = move |_: u64| {
+        let answer: Answer = Ok(Some(10 + count.fetch_add(1, Ordering::Relaxed)));
+        async move { answer }
+    };
+    let cache: Store = builder(&clock).build().unwrap();
+    let through = AsyncReadThrough::new(cache, load).spawner(move |task| queue.lock().unwrap().push_back(task));
+    through.cache().insert(7, 7);
+    clock.advance(seconds(50));
+    through.cache().insert(8, 8);
+    assert_eq!(ready(through.get_all([7, 8, 9])).ok(), Some(vec![(7, 7), (8, 8), (9, 10)]));
+    let mut due: Vec<_> = tasks.lock().unwrap().drain(..).collect();
+    assert_eq!(due.len(), 1, "7 is due, and nothing else");
+    ready(due.remove(0));
+    assert_eq!(ready(through.get_all([7])).ok(), Some(vec![(7, 11)]));
+    assert_eq!((loads.load(Ordering::Relaxed), through.cache().stats().refreshes), (2, 1));
+}
