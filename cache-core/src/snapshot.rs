@@ -48,6 +48,11 @@ impl<K, V> SnapshotEntry<K, V> {
         }
     }
 
+    /// Whether nothing is left of the time to live.
+    fn is_over(&self) -> bool {
+        self.time_left == Some(Duration::ZERO)
+    }
+
     /// What is left of the time to live where entries live no longer than this.
     fn time_left(&self, longest: Option<Duration>) -> Option<Duration> {
         self.time_left.map(|left| longest.map_or(left, |longest| left.min(longest)))
@@ -68,7 +73,7 @@ impl<K: Hash + Eq + Clone, V: Clone, P: Policy, S: BuildHasher> unsync::Cache<K,
     }
 
     /// Inserts the entries of a snapshot, the first to be evicted first, so that the order is as it was; use counts start
-    /// anew, and nothing is pinned. Keys that are there already are left alone, being newer. No entry lives longer than this
+    /// anew, and nothing is pinned. Keys that are there already are left alone, being newer, and so is what stands under the key of an entry whose time has run out. No entry lives longer than this
     /// cache's time to live; one without an end takes it. Returns how many entries were stored, those included that later
     /// ones evicted again.
     pub fn restore(&mut self, snapshot: Snapshot<K, V>) -> usize {
@@ -76,7 +81,7 @@ impl<K: Hash + Eq + Clone, V: Clone, P: Policy, S: BuildHasher> unsync::Cache<K,
         let mut stored = 0;
         for entry in snapshot.entries {
             let time_left = entry.time_left(longest);
-            if !self.contains(&entry.key) {
+            if !entry.is_over() && !self.contains(&entry.key) {
                 let incoming = self.incoming(entry.key, entry.value, time_left);
                 stored += usize::from(self.place(incoming).is_ok());
             }
@@ -112,12 +117,15 @@ impl<K: Hash + Eq + Clone, V: Clone, P: Policy, S: BuildHasher> Cache<K, V, P, S
 
     /// Inserts the entries of a snapshot, the first to be evicted first, so that the order is about as it was
     /// (exactly with one shard; use counts start anew, and nothing is pinned). Keys that are there already, or on their way, are left alone, being
-    /// newer. No entry lives longer than this cache's time to live; one without an end takes it. Returns how many entries
+    /// newer, and so is what stands under the key of an entry whose time has run out. No entry lives longer than this cache's time to live; one without an end takes it. Returns how many entries
     /// were stored, those included that later ones evicted again.
     pub fn restore(&self, snapshot: Snapshot<K, V>) -> usize {
         let longest = self.rules.config.time_to_live;
         let mut stored = 0;
         for entry in snapshot.entries {
+            if entry.is_over() {
+                continue;
+            }
             let time_left = entry.time_left(longest);
             let SnapshotEntry { key, value, .. } = entry;
             let hash = self.hash(&key);

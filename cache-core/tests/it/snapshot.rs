@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tenfold_cache_core::{Builder, Cache, ManualClock, Snapshot, SnapshotEntry};
+use tenfold_cache_core::{Builder, Cache, ManualClock, Snapshot, SnapshotEntry, unsync};
 
 use crate::recency::VecLru;
 
@@ -14,6 +14,12 @@ fn builder(clock: &ManualClock) -> Builder<u64, u64, VecLru> {
 
 fn seconds(n: u64) -> Duration {
     Duration::from_secs(n)
+}
+
+/// A snapshot of entries that were given so much time.
+fn snapshot_of<const N: usize>(entries: [(u64, u64, Option<Duration>); N]) -> Snapshot<u64, u64> {
+    let entries = entries.map(|(key, value, time_left)| SnapshotEntry { key, value, time_left });
+    Snapshot { entries: entries.into() }
 }
 
 #[test]
@@ -73,4 +79,20 @@ fn what_cannot_be_stored_is_not_counted() {
     let entries = [(1, 6), (2, 3)].map(|(key, value)| SnapshotEntry { key, value, time_left: None });
     assert_eq!(cache.restore(Snapshot { entries: entries.into() }), 1);
     assert_eq!((cache.get(&1), cache.get(&2)), (None, Some(3)));
+}
+
+#[test]
+fn an_entry_whose_time_ran_out_is_left_alone() {
+    let clock = ManualClock::new();
+    let builder = || builder(&clock).time_to_live(seconds(10)).stale_if_error(seconds(60));
+    let late = || snapshot_of([(1, 11, Some(Duration::ZERO)), (2, 22, Some(Duration::ZERO))]);
+    let cache: Store = builder().build().unwrap();
+    let mut single: unsync::Cache<u64, u64, VecLru> = builder().build_unsync().unwrap();
+    cache.insert(1, 1);
+    single.insert(1, 1);
+    clock.advance(seconds(10));
+    assert_eq!((cache.restore(late()), single.restore(late())), (0, 0), "nothing was stored");
+    assert_eq!((cache.stats().insertions, single.stats().insertions), (1, 1), "or seemed to be");
+    assert_eq!(cache.get_or_load(1, |_| Err("down")).unwrap(), 1, "what may stand in is still there");
+    assert_eq!(single.get_or_load(1, |_| Err("down")), Ok(1));
 }
