@@ -2,6 +2,7 @@
 
 use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::budget::Budget;
 use crate::clock::{Timeline, saturating_nanos};
@@ -39,6 +40,15 @@ pub(crate) struct Incoming<K, V> {
     /// Nanoseconds; `None` for the cache-wide setting.
     pub(crate) time_to_live: Option<u64>,
     pub(crate) now: u64,
+}
+
+impl<K, V> Incoming<K, V> {
+    /// Shortens a time to live of the entry's own.
+    pub(crate) fn live_no_longer_than(&mut self, longest: Option<Duration>) {
+        if let (Some(own), Some(longest)) = (&mut self.time_to_live, longest) {
+            *own = saturating_nanos(longest).min(*own);
+        }
+    }
 }
 
 impl<K, V, S> Rules<K, V, S> {

@@ -53,9 +53,10 @@ impl<K, V> SnapshotEntry<K, V> {
         self.time_left == Some(Duration::ZERO)
     }
 
-    /// What is left of the time to live where entries live no longer than this.
+    /// The time to live that the entry brings along to where entries live no longer than `longest`. One that would live that
+    /// long is as one just written: it brings none, and jitter spreads its end.
     fn time_left(&self, longest: Option<Duration>) -> Option<Duration> {
-        self.time_left.map(|left| longest.map_or(left, |longest| left.min(longest)))
+        self.time_left.filter(|left| longest.is_none_or(|longest| *left < longest))
     }
 }
 
@@ -82,7 +83,8 @@ impl<K: Hash + Eq + Clone, V: Clone, P: Policy, S: BuildHasher> unsync::Cache<K,
         for entry in snapshot.entries {
             let time_left = entry.time_left(longest);
             if !entry.is_over() && !self.contains(&entry.key) {
-                let incoming = self.incoming(entry.key, entry.value, time_left);
+                let mut incoming = self.incoming(entry.key, entry.value, time_left);
+                incoming.live_no_longer_than(longest);
                 stored += usize::from(self.place(incoming).is_ok());
             }
         }
@@ -130,7 +132,8 @@ impl<K: Hash + Eq + Clone, V: Clone, P: Policy, S: BuildHasher> Cache<K, V, P, S
             let SnapshotEntry { key, value, .. } = entry;
             let hash = self.hash(&key);
             let own = key.clone();
-            let incoming = self.incoming(hash, key, value, time_left);
+            let mut incoming = self.incoming(hash, key, value, time_left);
+            incoming.live_no_longer_than(longest);
             let now = incoming.now;
             let is_unknown = |shard: &Shard<K, V, P>| {
                 shard.find_fresh(hash, &own, now).is_none() && shard.pending.get(hash, &own).is_none()

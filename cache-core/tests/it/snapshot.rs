@@ -1,5 +1,6 @@
 //! Warm restart.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tenfold_cache_core::{Builder, Cache, ManualClock, Snapshot, SnapshotEntry, unsync};
@@ -95,4 +96,44 @@ fn an_entry_whose_time_ran_out_is_left_alone() {
     assert_eq!((cache.stats().insertions, single.stats().insertions), (1, 1), "or seemed to be");
     assert_eq!(cache.get_or_load(1, |_| Err("down")).unwrap(), 1, "what may stand in is still there");
     assert_eq!(single.get_or_load(1, |_| Err("down")), Ok(1));
+}
+
+#[test]
+fn what_was_written_together_is_restored_with_jitter() {
+    let clock = ManualClock::new();
+    let builder = || {
+        let builder = Builder::<u64, u64, VecLru>::default().capacity(64).shards(1).clock(clock.clone());
+        builder.time_to_live(seconds(100)).time_to_live_jitter_percent(50)
+    };
+    let mut snapshot = Snapshot { entries: Vec::new() };
+    for key in 0..64 {
+        let time_left = [None, Some(seconds(100)), Some(seconds(500)), Some(seconds(7))][key as usize % 4];
+        snapshot.entries.push(SnapshotEntry { key, value: key, time_left });
+    }
+    let cache = builder().build().unwrap();
+    let mut single = builder().build_unsync().unwrap();
+    assert_eq!((cache.restore(snapshot.clone()), single.restore(snapshot)), (64, 64));
+    let check = |left: &dyn Fn(u64) -> Option<Duration>| {
+        for remainder in 0..3 {
+            let left: BTreeSet<_> = (0..64).filter(|key| key % 4 == remainder).map(left).collect();
+            assert!(left.len() > 8, "they expire together: {left:?}");
+            assert!(left.iter().all(|left| left.is_some_and(|left| left >= seconds(50) && left <= seconds(100))));
+        }
+        assert_eq!(left(3), Some(seconds(7)), "what is left of a life is not shortened again");
+    };
+    check(&|key| cache.time_left(&key));
+    check(&|key| single.time_left(&key));
+}
+
+#[test]
+fn no_entry_lives_longer_than_here_whatever_the_expiry_says() {
+    let clock = ManualClock::new();
+    let builder = || builder(&clock).time_to_live(seconds(10)).expiry(|_, &value| (value > 0).then(|| seconds(value)));
+    let old = || snapshot_of([(1, 5, Some(seconds(20))), (2, 99, Some(seconds(20))), (3, 0, Some(seconds(20)))]);
+    let cache: Store = builder().build().unwrap();
+    let mut single: unsync::Cache<u64, u64, VecLru> = builder().build_unsync().unwrap();
+    assert_eq!((cache.restore(old()), single.restore(old())), (3, 3));
+    for (key, left) in [(1, 5), (2, 10), (3, 10)] {
+        assert_eq!((cache.time_left(&key), single.time_left(&key)), (Some(seconds(left)), Some(seconds(left))));
+    }
 }
