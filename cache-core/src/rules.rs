@@ -67,6 +67,11 @@ impl<K, V, S> Rules<K, V, S> {
         if self.is_timed() { self.timeline.now() } else { 0 }
     }
 
+    /// The time by which absences expire; 0 if none are remembered.
+    pub(crate) fn negative_now(&self) -> u64 {
+        if self.config.negative_time_to_live.is_some() { self.timeline.now() } else { 0 }
+    }
+
     /// Whether any entry may ever expire.
     pub(crate) fn is_timed(&self) -> bool {
         self.timed.load(Ordering::Relaxed)

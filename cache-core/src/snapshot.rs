@@ -74,7 +74,7 @@ impl<K: Hash + Eq + Clone, V: Clone, P: Policy, S: BuildHasher> unsync::Cache<K,
     }
 
     /// Inserts the entries of a snapshot, the first to be evicted first, so that the order is as it was; use counts start
-    /// anew, and nothing is pinned. Keys that are there already are left alone, being newer, and so is what stands under the key of an entry whose time has run out. No entry lives longer than this
+    /// anew, and nothing is pinned. Keys that are there already, or are remembered to be absent, are left alone, being newer, and so is what stands under the key of an entry whose time has run out. No entry lives longer than this
     /// cache's time to live; one without an end takes it. Returns how many entries were stored, those included that later
     /// ones evicted again.
     pub fn restore(&mut self, snapshot: Snapshot<K, V>) -> usize {
@@ -82,7 +82,7 @@ impl<K: Hash + Eq + Clone, V: Clone, P: Policy, S: BuildHasher> unsync::Cache<K,
         let mut stored = 0;
         for entry in snapshot.entries {
             let time_left = entry.time_left(longest);
-            if !entry.is_over() && !self.contains(&entry.key) {
+            if !entry.is_over() && !self.contains(&entry.key) && !self.remembers_absence(&entry.key) {
                 let mut incoming = self.incoming(entry.key, entry.value, time_left);
                 incoming.live_no_longer_than(longest);
                 stored += usize::from(self.place(incoming).is_ok());
@@ -118,7 +118,7 @@ impl<K: Hash + Eq + Clone, V: Clone, P: Policy, S: BuildHasher> Cache<K, V, P, S
     }
 
     /// Inserts the entries of a snapshot, the first to be evicted first, so that the order is about as it was
-    /// (exactly with one shard; use counts start anew, and nothing is pinned). Keys that are there already, or on their way, are left alone, being
+    /// (exactly with one shard; use counts start anew, and nothing is pinned). Keys that are there already, on their way, or remembered to be absent are left alone, being
     /// newer, and so is what stands under the key of an entry whose time has run out. No entry lives longer than this cache's time to live; one without an end takes it. Returns how many entries
     /// were stored, those included that later ones evicted again.
     pub fn restore(&self, snapshot: Snapshot<K, V>) -> usize {
@@ -135,8 +135,11 @@ impl<K: Hash + Eq + Clone, V: Clone, P: Policy, S: BuildHasher> Cache<K, V, P, S
             let mut incoming = self.incoming(hash, key, value, time_left);
             incoming.live_no_longer_than(longest);
             let now = incoming.now;
+            let negative_now = self.rules.negative_now();
             let is_unknown = |shard: &Shard<K, V, P>| {
-                shard.find_fresh(hash, &own, now).is_none() && shard.pending.get(hash, &own).is_none()
+                shard.find_fresh(hash, &own, now).is_none()
+                    && shard.pending.get(hash, &own).is_none()
+                    && !shard.absent.contains(hash, &own, negative_now)
             };
             stored += usize::from(matches!(self.place_if(incoming, is_unknown), Insertion::Stored(_)));
         }

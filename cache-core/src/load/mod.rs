@@ -124,7 +124,7 @@ impl<K: Hash + Eq + Clone, V: Clone, P: Policy, S: BuildHasher> Cache<K, V, P, S
         flight_of: impl Fn(&L) -> &Arc<Flight<V>>,
     ) -> Begin<V, L> {
         let now = self.rules.now();
-        let negative_now = self.negative_now();
+        let negative_now = self.rules.negative_now();
         // Declared before the lock is taken and so dropped after it, should the host's `Clone` or `Eq` panic below:
         // dropping a leader settles, which locks the shard.
         let leader;
@@ -149,14 +149,6 @@ impl<K: Hash + Eq + Clone, V: Clone, P: Policy, S: BuildHasher> Cache<K, V, P, S
         drop(shard);
         drop(voided);
         Begin::Lead(leader)
-    }
-
-    /// The time by which absences expire; 0 if none are remembered.
-    fn negative_now(&self) -> u64 {
-        match self.rules.config.negative_time_to_live {
-            None => 0,
-            Some(_) => self.rules.timeline.now(),
-        }
     }
 
     /// Brings the outcome of a load into the cache, unless the key was written or invalidated meanwhile. Called once
@@ -271,7 +263,7 @@ impl<K: Hash + Eq + Clone, V: Clone, P: Policy, S: BuildHasher> Cache<K, V, P, S
         if self.rules.config.negative_time_to_live.is_none() {
             return false;
         }
-        let now = self.negative_now();
+        let now = self.rules.negative_now();
         let mut shard = self.lock(hash);
         let absent = shard.absent.contains(hash, key, now);
         shard.counters.negative_hits += u64::from(absent);

@@ -150,12 +150,15 @@ impl<K: Hash + Eq + Clone, V: Clone, P: Policy, S: BuildHasher> Cache<K, V, P, S
 
     /// Whether the key is remembered to be absent; counts as an answer if it is.
     fn is_known_absent(&mut self, key: &K) -> bool {
-        if self.rules.config.negative_time_to_live.is_none() {
-            return false;
-        }
-        let absent = self.shard.absent.contains(self.rules.hash(key), key, self.rules.timeline.now());
+        let absent = self.remembers_absence(key);
         self.shard.counters.negative_hits += u64::from(absent);
         absent
+    }
+
+    /// Whether the key is remembered to be absent; counts nothing.
+    pub(crate) fn remembers_absence(&self, key: &K) -> bool {
+        !self.shard.absent.is_empty()
+            && self.shard.absent.contains(self.rules.hash(key), key, self.rules.negative_now())
     }
 
     /// An expired value within its grace, counted.

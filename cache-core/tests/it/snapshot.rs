@@ -137,3 +137,20 @@ fn no_entry_lives_longer_than_here_whatever_the_expiry_says() {
         assert_eq!((cache.time_left(&key), single.time_left(&key)), (Some(seconds(left)), Some(seconds(left))));
     }
 }
+
+#[test]
+fn a_remembered_absence_is_newer_than_a_snapshot() {
+    let clock = ManualClock::new();
+    let builder = || builder(&clock).negative_time_to_live(seconds(10));
+    let old = || snapshot_of([(1, 1, None), (2, 2, None)]);
+    let cache: Store = builder().build().unwrap();
+    let mut single: unsync::Cache<u64, u64, VecLru> = builder().build_unsync().unwrap();
+    assert_eq!(cache.get_or_load_optional(1, |_| Ok::<_, ()>(None)), Ok(None));
+    assert_eq!(single.get_or_load_optional(1, |_| Ok::<_, ()>(None)), Ok(None));
+    assert_eq!((cache.restore(old()), single.restore(old())), (1, 1));
+    assert_eq!((cache.get(&1), single.get(&1)), (None, None), "the source said that it is gone");
+    assert_eq!((cache.stats().negative_hits, single.stats().negative_hits), (0, 0), "nobody was answered");
+    clock.advance(seconds(10));
+    assert_eq!((cache.restore(old()), single.restore(old())), (1, 1), "that is forgotten now");
+    assert_eq!((cache.get(&1), single.get(&1)), (Some(1), Some(&1)));
+}
