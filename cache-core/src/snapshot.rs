@@ -98,10 +98,11 @@ impl<K: Hash + Eq + Clone, V: Clone, P: Policy, S: BuildHasher> Cache<K, V, P, S
     /// # Complexity
     /// O(n log n) at most; each shard's lock is held while its entries are cloned.
     pub fn snapshot(&self) -> Snapshot<K, V> {
-        let now = self.rules.now();
         let mut ranked = Vec::with_capacity(self.len());
         for number in 0..self.shard_count() {
+            let now = self.rules.now();
             let Some(shard) = self.lock_shard(number) else { break };
+            let now = shard.overtaken(now);
             let order = shard.eviction_order();
             let count = order.len().max(1) as u64;
             let pinned = shard.fresh_slots(0, now).filter(|&slot| shard.is_pinned(slot));

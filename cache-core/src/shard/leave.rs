@@ -124,7 +124,7 @@ impl<K: Hash + Eq, V, P: Policy> Shard<K, V, P> {
     }
 
     /// See [`Times::overtaken`](crate::expire::Times::overtaken).
-    pub(super) fn overtaken(&self, now: u64) -> u64 {
+    pub(crate) fn overtaken(&self, now: u64) -> u64 {
         self.times.as_ref().map_or(now, |times| times.overtaken(now))
     }
 

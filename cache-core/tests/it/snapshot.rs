@@ -154,3 +154,23 @@ fn a_remembered_absence_is_newer_than_a_snapshot() {
     assert_eq!((cache.restore(old()), single.restore(old())), (1, 1), "that is forgotten now");
     assert_eq!((cache.get(&1), single.get(&1)), (Some(1), Some(&1)));
 }
+
+/// A value that takes its time to be cloned.
+struct Slow(ManualClock);
+
+impl Clone for Slow {
+    fn clone(&self) -> Self {
+        self.0.advance(seconds(5));
+        Self(self.0.clone())
+    }
+}
+
+#[test]
+fn a_snapshot_asks_the_time_for_each_shard() {
+    let clock = ManualClock::new();
+    let builder = Builder::<u64, Slow, VecLru>::default().shards(8).time_to_live(seconds(5)).clock(clock.clone());
+    let cache = builder.build().unwrap();
+    (0..64).for_each(|key| _ = cache.insert(key, Slow(clock.clone())));
+    let first = cache.eviction_order().iter().map(Vec::len).find(|&len| len > 0).unwrap();
+    assert_eq!(cache.snapshot().entries.len(), first, "the others' time was over when their turn came");
+}
