@@ -604,7 +604,7 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
         K: Clone,
     {
         let order = |shard: &Locked<K, V, P>| {
-            let shard = shard.0.lock();
+            let mut shard = shard.0.lock();
             let slots = shard.eviction_order();
             slots.into_iter().map(|slot| shard.key(slot).clone()).collect()
         };

@@ -46,6 +46,11 @@ impl<P: Policy> Order<P> {
         }
     }
 
+    /// The tracked slots, first victim first.
+    pub(crate) fn slots(&mut self) -> Vec<Slot> {
+        self.policy().order()
+    }
+
     /// The policy, which knows of every hit.
     #[inline]
     pub(crate) fn policy(&mut self) -> &mut P {
@@ -54,8 +59,8 @@ impl<P: Policy> Order<P> {
         &mut self.policy
     }
 
-    /// The tracked slots, first victim first.
-    pub(crate) fn to_vec(&self) -> Vec<Slot> {
+    /// The tracked slots, first victim first, from a copy if a hit is due: for those who may change nothing.
+    pub(crate) fn foretold(&self) -> Vec<Slot> {
         if self.due == NONE {
             return self.policy.order();
         }

@@ -46,8 +46,11 @@ pub struct Newcomer {
 /// - **L6** The same calls give the same answers: no clock, no unseeded randomness, no addresses.
 /// - **L7** `clear` leaves the policy as newly made, apart from memory it may keep and what it has learnt.
 /// - **L8** The cost of each call is O(1), amortised, in the number of tracked slots, `clear` excepted.
+/// - **L9** A clone shares nothing that matters with what it was cloned from: calls on the one change no answer of the
+///   other.
 ///
-/// A policy is cloned from a prototype that tracks nothing, once a shard.
+/// A policy is cloned from a prototype that tracks nothing, once a shard; and by a cache for one thread that is asked for
+/// its order while it is borrowed for reading.
 pub trait Policy: Clone + Send + Sync + 'static {
     /// What access a hit needs.
     const HIT: Hit;

@@ -212,8 +212,13 @@ impl<K: Hash + Eq, V, P: Policy> Shard<K, V, P> {
     }
 
     /// The evictable entries in eviction order, first victim first.
-    pub(crate) fn eviction_order(&self) -> Vec<Slot> {
-        self.order.to_vec()
+    pub(crate) fn eviction_order(&mut self) -> Vec<Slot> {
+        self.order.slots()
+    }
+
+    /// The same for those who may change nothing; copies the policy if a hit is due.
+    pub(crate) fn foretold_order(&self) -> Vec<Slot> {
+        self.order.foretold()
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -68,7 +68,7 @@ impl<K: Hash + Eq + Clone, V: Clone, P: Policy, S: BuildHasher> unsync::Cache<K,
     pub fn snapshot(&self) -> Snapshot<K, V> {
         let now = self.rules.now();
         let shard = &self.shard;
-        let order = shard.eviction_order().into_iter().filter(|&slot| shard.is_fresh(slot, now));
+        let order = shard.foretold_order().into_iter().filter(|&slot| shard.is_fresh(slot, now));
         let pinned = shard.fresh_slots(0, now).filter(|&slot| shard.is_pinned(slot));
         Snapshot { entries: order.chain(pinned).map(|slot| SnapshotEntry::of(shard, slot, now)).collect() }
     }
@@ -101,7 +101,7 @@ impl<K: Hash + Eq + Clone, V: Clone, P: Policy, S: BuildHasher> Cache<K, V, P, S
         let mut ranked = Vec::with_capacity(self.len());
         for number in 0..self.shard_count() {
             let now = self.rules.now();
-            let Some(shard) = self.lock_shard(number) else { break };
+            let Some(mut shard) = self.lock_shard(number) else { break };
             let now = shard.overtaken(now);
             let order = shard.eviction_order();
             let count = order.len().max(1) as u64;

@@ -108,7 +108,7 @@ pub trait Oracle {
     fn order(&self) -> Vec<Slot>;
 }
 
-/// Checks the laws L1 to L7 of [`Policy`] on the policies that `make` makes, over random operations.
+/// Checks the laws of [`Policy`], L8 excepted, on the policies that `make` makes, over random operations.
 ///
 /// L8, the cost, is the business of [`check_cost`].
 ///
@@ -138,8 +138,24 @@ pub fn check_policy<P: Policy>(make: impl Fn() -> P, seed: u64) {
     if P::HIT == Hit::Shared {
         check_shared_hits(&policy, &tracked);
     }
+    check_clone(&policy, &mut rng);
     check_drain(&mut policy);
     check_clear(&mut policy, tracked);
+}
+
+/// L9: what a clone is told does not reach the policy.
+fn check_clone<P: Policy>(policy: &P, rng: &mut Rng) {
+    let order = policy.order();
+    let mut clone = policy.clone();
+    assert_eq!(clone.order(), order, "L9: order of a clone against the policy's");
+    for slot in order.iter().copied() {
+        let step = [Step::Hit(slot), Step::Replace(slot), Step::Reweigh(slot, 5), Step::Remove(slot)];
+        apply(&mut clone, step[rng.below(4) as usize]);
+        assert_eq!(policy.order(), order, "L9: order after calls on a clone");
+    }
+    clone.clear();
+    policy.check_invariants();
+    assert_eq!(policy.order(), order, "L9: order after a clone was cleared");
 }
 
 /// L2, L3, L4 between any two calls.

@@ -379,7 +379,7 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
 
     /// The evictable entries in eviction order, first victim first. O(n log n) at most.
     pub fn iter_by_eviction(&self) -> impl Iterator<Item = (&K, &V)> {
-        let slots = self.shard.eviction_order().into_iter();
+        let slots = self.shard.foretold_order().into_iter();
         slots.map(|slot| (self.shard.key(slot), self.shard.value(slot)))
     }
 

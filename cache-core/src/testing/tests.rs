@@ -1,6 +1,8 @@
 //! The kit must pass a sound policy and refuse unsound ones: each law has a policy that breaks it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
 
@@ -10,6 +12,7 @@ struct Plain {
     order: Vec<Slot>,
     asked: usize,
     fault: Fault,
+    shared: Arc<AtomicUsize>,
 }
 
 #[derive(Clone, Copy, Default, PartialEq)]
@@ -25,6 +28,7 @@ enum Fault {
     KeepsOneOnClear,
     HitDoesNothing,
     ReplaceDoesNothing,
+    SharesWithClones,
 }
 
 impl Plain {
@@ -41,6 +45,9 @@ impl Policy for Plain {
     }
 
     fn hit(&mut self, slot: Slot) {
+        if self.fault == Fault::SharesWithClones {
+            self.shared.fetch_add(1, Ordering::Relaxed);
+        }
         if self.fault != Fault::HitDoesNothing {
             self.order.retain(|&other| other != slot);
             self.order.push(slot);
@@ -70,6 +77,7 @@ impl Policy for Plain {
                 }
                 self.order.first().copied()
             }
+            Fault::SharesWithClones => self.order().first().copied(),
             _ => self.order.first().copied(),
         }
     }
@@ -86,6 +94,9 @@ impl Policy for Plain {
         let mut order = self.order.clone();
         if self.fault == Fault::OrderMisleads && order.len() > 2 {
             order[1..].reverse();
+        }
+        if self.fault == Fault::SharesWithClones && self.shared.load(Ordering::Relaxed) % 2 == 1 {
+            order.reverse();
         }
         order
     }
@@ -135,6 +146,7 @@ fn names_the_broken_law() {
         (Fault::VictimReorders, "L4"),
         (Fault::OrderMisleads, "L5"),
         (Fault::KeepsOneOnClear, "L2"),
+        (Fault::SharesWithClones, "L9"),
     ] {
         let complaint = complaint(|| check_policy(|| Plain::with(fault), 1)).expect("the kit must refuse this policy");
         assert!(complaint.contains(law), "{law} is broken, not: {complaint}");

@@ -1,6 +1,7 @@
 //! What the engine tells a policy: weights and misses, whatever a hit needs.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tenfold_cache_core::testing::{Rng, for_each_seed, steps};
@@ -94,4 +95,57 @@ fn a_policy_hears_of_every_miss() {
     check::<0>();
     check::<1>();
     check::<2>();
+}
+
+/// Evicts what came first, and counts how often it is cloned while it tracks something.
+#[derive(Default)]
+struct Cloned(Vec<Slot>, Arc<AtomicUsize>);
+
+impl Clone for Cloned {
+    fn clone(&self) -> Self {
+        self.1.fetch_add(usize::from(!self.0.is_empty()), Ordering::Relaxed);
+        Self(self.0.clone(), Arc::clone(&self.1))
+    }
+}
+
+impl Policy for Cloned {
+    const HIT: Hit = Hit::Exclusive;
+
+    fn insert(&mut self, slot: Slot, _: Newcomer) {
+        self.0.push(slot);
+    }
+
+    fn remove(&mut self, slot: Slot) {
+        self.0.retain(|&other| other != slot);
+    }
+
+    fn victim(&mut self) -> Option<Slot> {
+        self.0.first().copied()
+    }
+
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    fn order(&self) -> Vec<Slot> {
+        self.0.clone()
+    }
+}
+
+#[test]
+fn no_policy_is_cloned_under_a_lock_to_tell_its_order() {
+    let policy = Cloned::default();
+    let clones = Arc::clone(&policy.1);
+    let cache = Builder::<u64, u64, _>::default().shards(1).policy(policy).build().unwrap();
+    (1..=3).for_each(|key| _ = cache.insert(key, key));
+    cache.get(&1);
+    assert_eq!(cache.eviction_order(), [[1, 2, 3]]);
+    cache.get(&1);
+    assert_eq!(cache.snapshot().entries.len(), 3);
+    assert_eq!(clones.load(Ordering::Relaxed), 0);
+    cache.check_invariants();
 }
