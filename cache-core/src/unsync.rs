@@ -5,6 +5,7 @@ mod load;
 use std::borrow::Borrow;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::{Duration, Instant};
 
 use crate::builder::Builder;
@@ -239,7 +240,7 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
 
     /// Changes a live value in place and weighs it again; counts as a use and starts its times anew. Returns what
     /// `change` returned, `None` if there is no live entry. An entry grown heavier than the capacity leaves with
-    /// [`RemovalCause::Size`].
+    /// [`RemovalCause::Size`]. If `change` panics, what it has made of the value until then stays, weighed again.
     #[doc(alias = "get_mut")]
     pub fn update<Q: Hash + Eq + ?Sized, T>(&mut self, key: &Q, change: impl FnOnce(&mut V) -> T) -> Option<T>
     where
@@ -248,12 +249,18 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
         let hash = self.rules.hash(key);
         let now = self.rules.now();
         let (slot, _) = self.shard.hit(hash, key, now)?;
-        let result = change(self.shard.value_mut(slot));
-        if self.rules.weigher.is_some() || self.rules.is_timed() {
-            // Weight and times depend on the value: as if it were replaced.
-            self.rewrite(hash, key, now);
+        let value = self.shard.value_mut(slot);
+        if self.rules.weigher.is_none() && !self.rules.is_timed() {
+            return Some(change(value));
         }
-        Some(result)
+        // Weight and times depend on the value, and a change that panics may have made half of a new one. What panics in
+        // here is the host's, and goes on to the host.
+        let result = catch_unwind(AssertUnwindSafe(|| change(value)));
+        self.rewrite(hash, key, now);
+        match result {
+            Ok(result) => Some(result),
+            Err(panic) => resume_unwind(panic),
+        }
     }
 
     fn rewrite<Q: Hash + Eq + ?Sized>(&mut self, hash: u64, key: &Q, now: u64)

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tenfold_cache_core::{Builder, Cache, Config, ConfigError, InsertError, RemovalCause, unsync};
+use tenfold_cache_core::{Builder, Cache, Config, ConfigError, InsertError, ManualClock, RemovalCause, unsync};
 
 use crate::recency::{VecFifo, VecLru};
 use crate::staged::{INTENDED, must_panic};
@@ -276,4 +276,26 @@ fn the_parts_of_the_builder_say_what_they_are() {
     assert_eq!((value, cache.entry(1).or_insert_with(|| 6), calls.get()), (5, 5, 1));
     assert_eq!(cache.entry(1).and_modify(|value| *value += 1).or_insert(0), 6);
     assert_eq!(*cache.entry(3).key(), 3);
+}
+
+#[test]
+fn an_update_that_panics_leaves_the_weight_of_what_it_made() {
+    let clock = ManualClock::new();
+    let builder = Builder::<u64, u64, VecFifo>::default().capacity(10).weigher(|_: &u64, &value: &u64| value);
+    let mut cache = builder.expiry(|_, &value| Some(Duration::from_secs(value))).clock(clock).build_unsync().unwrap();
+    let mut update = |from: u64, to: u64| {
+        cache.insert(1, 1);
+        cache.insert(2, from);
+        must_panic(|| {
+            cache.update(&2, |value| {
+                *value = to;
+                panic!("{INTENDED}")
+            })
+        });
+        cache.check_invariants();
+        (cache.weight(), cache.len(), cache.time_left(&2))
+    };
+    assert_eq!(update(3, 2), (3, 2, Some(Duration::from_secs(2))));
+    assert_eq!(update(3, 10), (10, 1, Some(Duration::from_secs(10))), "the other had to make room");
+    assert_eq!(update(3, 11), (1, 1, None), "too heavy to stay");
 }
