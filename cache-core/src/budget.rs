@@ -76,3 +76,55 @@ impl Budget {
         }
     }
 }
+
+/// Units that are reserved and belong to no entry yet. Given back when this is dropped: by a panic of the host's `Hash`, for
+/// instance.
+#[must_use = "what is dropped is given back"]
+pub(crate) struct Reservation<'a> {
+    budget: &'a Budget,
+    units: u64,
+}
+
+impl<'a> Reservation<'a> {
+    pub(crate) const fn none(budget: &'a Budget) -> Self {
+        Self { budget, units: 0 }
+    }
+
+    /// Adds units that are reserved already.
+    pub(crate) fn add(&mut self, units: u64) {
+        self.units += units;
+    }
+
+    /// Gives up to so many units back.
+    pub(crate) fn give_back(&mut self, units: u64) {
+        let units = units.min(self.units);
+        self.budget.release(units);
+        self.units -= units;
+    }
+
+    /// Reserves what is missing to `need`, or gives back what is too much. False if there is no room.
+    #[inline]
+    pub(crate) fn fill_up(&mut self, need: u64) -> bool {
+        if self.units >= need {
+            self.give_back(self.units - need);
+            return true;
+        }
+        let reserved = self.budget.reserve(need - self.units);
+        if reserved {
+            self.units = need;
+        }
+        reserved
+    }
+
+    /// The units are an entry's from now on.
+    #[inline]
+    pub(crate) fn settle(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Reservation<'_> {
+    fn drop(&mut self) {
+        self.budget.release(self.units);
+    }
+}

@@ -126,7 +126,12 @@ impl Times {
             self.records.resize(slot.index() + 1, IMMORTAL);
         }
         self.records[slot.index()] = record;
-        let kept_until = self.fresh_until(record).saturating_add(self.lifetimes.grace);
+        self.schedule(slot);
+    }
+
+    /// Puts the entry into the wheel, to be collected when its grace ends.
+    pub(crate) fn schedule(&mut self, slot: Slot) {
+        let kept_until = self.fresh_until(self.record(slot)).saturating_add(self.lifetimes.grace);
         self.wheel.schedule(slot, kept_until);
     }
 

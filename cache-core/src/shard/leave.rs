@@ -5,6 +5,7 @@ use std::hash::{BuildHasher, Hash};
 
 use super::Shard;
 use crate::Slot;
+use crate::expire::Times;
 use crate::pending::PendingTable;
 use crate::policy::Policy;
 use crate::removal::{RemovalCause, Removals, Voided};
@@ -44,9 +45,9 @@ impl<K: Hash + Eq, V, P: Policy> Shard<K, V, P> {
         (self.pending.clear(), self.absent.clear())
     }
 
-    /// Takes an entry out of every structure; its weight stays reserved.
+    /// Takes an entry out of every structure; its weight stays reserved. If the key's `Hash` panics, nothing has changed.
     pub(super) fn take<S: BuildHasher>(&mut self, slot: Slot, rules: &Rules<K, V, S>) -> (K, V) {
-        let hash = rules.hash(self.slab.key(slot));
+        let hash = self.hash_of(slot, rules);
         if let Ok(found) = self.index.find_entry(hash, |&index| index == slot.get()) {
             found.remove();
         }
@@ -60,10 +61,22 @@ impl<K: Hash + Eq, V, P: Policy> Shard<K, V, P> {
         self.slab.remove(slot)
     }
 
+    /// The hash of an entry's key. An entry that the wheel has given out as expired goes back there if the host's `Hash`
+    /// panics.
+    #[inline]
+    fn hash_of<S: BuildHasher>(&mut self, slot: Slot, rules: &Rules<K, V, S>) -> u64 {
+        let back = self.times.as_deref_mut().map(|times| BackInTheWheel { times, slot });
+        let hash = rules.hash(self.slab.key(slot));
+        std::mem::forget(back);
+        hash
+    }
+
     /// Takes an entry out and gives its weight back.
     pub(crate) fn detach<S: BuildHasher>(&mut self, slot: Slot, rules: &Rules<K, V, S>) -> (K, V) {
-        rules.budget.release(self.weight_of(slot));
-        self.take(slot, rules)
+        let weight = self.weight_of(slot);
+        let entry = self.take(slot, rules);
+        rules.budget.release(weight);
+        entry
     }
 
     /// The entry that would be evicted next.
@@ -176,5 +189,16 @@ impl<K: Hash + Eq, V, P: Policy> Shard<K, V, P> {
         let weight = self.evict(slot, cause, rules, out);
         rules.budget.release(weight);
         true
+    }
+}
+
+struct BackInTheWheel<'a> {
+    times: &'a mut Times,
+    slot: Slot,
+}
+
+impl Drop for BackInTheWheel<'_> {
+    fn drop(&mut self) {
+        self.times.schedule(self.slot);
     }
 }

@@ -6,6 +6,7 @@ use std::hash::{BuildHasher, Hash};
 use super::Shard;
 use super::leave::MOVES_PER_WRITE;
 use crate::Slot;
+use crate::budget::Reservation;
 use crate::clock::saturating_nanos;
 use crate::policy::{Newcomer, Policy};
 use crate::removal::{RemovalCause, Removals};
@@ -27,8 +28,8 @@ pub(crate) enum Placed<K, V> {
 }
 
 /// Whether room was made.
-enum Room {
-    Made,
+enum Room<'a> {
+    Made(Reservation<'a>),
     None,
     Rejected,
 }
@@ -69,15 +70,17 @@ impl<K: Hash + Eq, V, P: Policy> Shard<K, V, P> {
         out: &mut Removals<K, V>,
     ) -> Placed<K, V> {
         let newcomer = Newcomer { hash: incoming.hash, weight: incoming.weight };
-        match self.make_room(incoming.weight, (newcomer, incoming.now), None, rules, out) {
-            Room::Made => {}
+        let room = match self.make_room(incoming.weight, (newcomer, incoming.now), None, rules, out) {
+            Room::Made(room) => room,
             Room::Rejected => return Placed::Rejected(incoming),
             Room::None => return Placed::NoRoom(incoming),
-        }
+        };
+        self.reserve_in_index(rules);
         let Incoming { hash, key, value, weight, time_to_live, now } = incoming;
         let slot = self.slab.insert(key, value, rules.expected_per_shard);
         let slab = &self.slab;
         self.index.insert_unique(hash, slot.get(), |&index| rules.hash(slab.key(Slot::from_stored(index))));
+        room.settle();
         self.set_weight(slot, weight, rules);
         self.set_times(slot, time_to_live, now, rules);
         self.order.policy().insert(slot, newcomer);
@@ -88,6 +91,25 @@ impl<K: Hash + Eq, V, P: Policy> Shard<K, V, P> {
             out.voided.absent = self.absent.remove(hash, key);
         }
         Placed::Inserted
+    }
+
+    /// Sees to it that the index takes one more without hashing a key. If a key's `Hash` panics, nothing has changed.
+    #[inline]
+    fn reserve_in_index<S: BuildHasher>(&mut self, rules: &Rules<K, V, S>) {
+        if self.index.len() == self.index.capacity() {
+            self.grow_index(rules);
+        }
+    }
+
+    #[cold]
+    fn grow_index<S: BuildHasher>(&mut self, rules: &Rules<K, V, S>) {
+        // By slot, and before the table is touched: one that is interrupted in putting itself in order loses entries.
+        let mut hashes = Vec::new();
+        for slot in self.slab.slots_from(0) {
+            hashes.resize(slot.index(), 0);
+            hashes.push(rules.hash(self.slab.key(slot)));
+        }
+        self.index.reserve(1, |&index| hashes[index as usize]);
     }
 
     /// Stores a new value under a key that is here.
@@ -106,9 +128,10 @@ impl<K: Hash + Eq, V, P: Policy> Shard<K, V, P> {
         if incoming.weight > old_weight {
             let more = incoming.weight - old_weight;
             let at = (Newcomer { hash: incoming.hash, weight: old_weight }, incoming.now);
-            if !matches!(self.make_room(more, at, Some(slot), rules, out), Room::Made) {
+            let Room::Made(room) = self.make_room(more, at, Some(slot), rules, out) else {
                 return Placed::NoRoom(incoming);
-            }
+            };
+            room.settle();
         } else {
             rules.budget.release(old_weight - incoming.weight);
         }
@@ -122,60 +145,47 @@ impl<K: Hash + Eq, V, P: Policy> Shard<K, V, P> {
 
     /// Reserves `need` units: from the account if it has them, else from the victims of this shard. `keep` is not
     /// evicted for it; if its turn comes it becomes a newcomer.
-    fn make_room<S: BuildHasher>(
+    fn make_room<'a, S: BuildHasher>(
         &mut self,
         need: u64,
         (newcomer, now): (Newcomer, u64),
         keep: Option<Slot>,
-        rules: &Rules<K, V, S>,
+        rules: &'a Rules<K, V, S>,
         out: &mut Removals<K, V>,
-    ) -> Room {
-        let mut in_hand = 0;
+    ) -> Room<'a> {
+        let mut room = Reservation::none(&rules.budget);
         let mut admitted = keep.is_some();
         let mut full = self.slab.is_exhausted() && keep.is_none();
-        let mut aside = None;
         let mut moves = MOVES_PER_WRITE;
-        let room = loop {
-            if in_hand >= need && !full {
-                rules.budget.release(in_hand - need);
-                break Room::Made;
+        let mut making = Making { shard: self, aside: None, newcomer };
+        loop {
+            if !full && room.fill_up(need) {
+                return Room::Made(room);
             }
-            if !full && rules.budget.reserve(need - in_hand) {
-                break Room::Made;
-            }
-            let expired = self.pop_expired(now, &mut moves);
-            let (slot, cause) = match expired.or_else(|| self.order.policy().victim()) {
-                None => {
-                    rules.budget.release(in_hand);
-                    break Room::None;
-                }
+            let shard = &mut *making.shard;
+            let expired = shard.pop_expired(now, &mut moves);
+            let (slot, cause) = match expired.or_else(|| shard.order.policy().victim()) {
+                None => return Room::None,
                 Some(slot) if Some(slot) == keep => {
                     // Out of the policy's sight meanwhile, so that it is not its own victim.
-                    self.order.policy().remove(slot);
-                    aside = keep;
+                    shard.order.policy().remove(slot);
+                    making.aside = keep;
                     continue;
                 }
                 Some(slot) if expired.is_some() => (slot, RemovalCause::Expired),
                 Some(slot) => (slot, RemovalCause::Size),
             };
             if cause == RemovalCause::Size && !admitted {
-                if !self.order.policy().admit(newcomer, slot) {
-                    rules.budget.release(in_hand);
-                    break Room::Rejected;
+                if !shard.order.policy().admit(newcomer, slot) {
+                    return Room::Rejected;
                 }
                 admitted = true;
             }
-            in_hand += self.evict(slot, cause, rules, out);
+            room.add(shard.evict(slot, cause, rules, out));
             full = false;
             // An overdrawn account (the capacity was lowered) is balanced first.
-            let overdrawn = rules.budget.excess().min(in_hand);
-            rules.budget.release(overdrawn);
-            in_hand -= overdrawn;
-        };
-        if let Some(slot) = aside {
-            self.order.policy().insert(slot, newcomer);
+            room.give_back(rules.budget.excess());
         }
-        room
     }
 
     /// Lets an entry that expires as it comes replace what is there, and go.
@@ -256,10 +266,12 @@ impl<K: Hash + Eq, V, P: Policy> Shard<K, V, P> {
             let fits = weight <= rules.budget.capacity();
             let more = weight - old_weight;
             let at = (Newcomer { hash, weight: old_weight }, now);
-            if !fits || !matches!(self.make_room(more, at, Some(slot), rules, out), Room::Made) {
+            let room = if fits { self.make_room(more, at, Some(slot), rules, out) } else { Room::None };
+            let Room::Made(room) = room else {
                 self.counters.rejections += 1;
                 return Some(self.detach(slot, rules));
-            }
+            };
+            room.settle();
         }
         rules.budget.release(old_weight.saturating_sub(weight));
         self.change_weight(slot, weight, rules);
@@ -267,5 +279,21 @@ impl<K: Hash + Eq, V, P: Policy> Shard<K, V, P> {
         let own = own.and_then(|expiry| expiry(self.slab.key(slot), self.slab.value(slot)));
         self.set_times(slot, own.map(saturating_nanos), now, rules);
         None
+    }
+}
+
+/// Room being made for an entry that is here. However that ends, the entry is in the policy's sight afterwards.
+struct Making<'a, K, V, P: Policy> {
+    shard: &'a mut Shard<K, V, P>,
+    /// The entry, if its turn came to be evicted.
+    aside: Option<Slot>,
+    newcomer: Newcomer,
+}
+
+impl<K, V, P: Policy> Drop for Making<'_, K, V, P> {
+    fn drop(&mut self) {
+        if let Some(slot) = self.aside {
+            self.shard.order.policy().insert(slot, self.newcomer);
+        }
     }
 }

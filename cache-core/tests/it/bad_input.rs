@@ -1,7 +1,7 @@
 //! Settings that cannot work, entries that do not fit, and callers' code that misbehaves.
 
 use std::cell::Cell;
-use std::hash::{BuildHasher, Hasher};
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -298,4 +298,91 @@ fn an_update_that_panics_leaves_the_weight_of_what_it_made() {
     assert_eq!(update(3, 2), (3, 2, Some(Duration::from_secs(2))));
     assert_eq!(update(3, 10), (10, 1, Some(Duration::from_secs(10))), "the other had to make room");
     assert_eq!(update(3, 11), (1, 1, None), "too heavy to stay");
+}
+
+thread_local! {
+    /// How many more keys may be hashed on this thread before one panics.
+    static HASHES_LEFT: Cell<Option<usize>> = const { Cell::new(None) };
+}
+
+/// A key whose `Hash` panics when it is told to.
+#[derive(Clone, PartialEq, Eq)]
+struct Fused(u64);
+
+impl Hash for Fused {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        match HASHES_LEFT.get() {
+            Some(0) => {
+                HASHES_LEFT.set(None);
+                panic!("{INTENDED}");
+            }
+            left => HASHES_LEFT.set(left.map(|left| left - 1)),
+        }
+        state.write_u64(self.0);
+    }
+}
+
+/// Does something to a fresh cache, again and again, with a panic in each of the hashes in turn.
+fn panic_in_each_hash<C>(make: impl Fn() -> C, step: impl Fn(&mut C), check: impl Fn(&C)) {
+    for count in 0.. {
+        let mut cache = make();
+        HASHES_LEFT.set(Some(count));
+        let outcome = catch_unwind(AssertUnwindSafe(|| step(&mut cache)));
+        HASHES_LEFT.set(None);
+        check(&cache);
+        if outcome.is_ok() {
+            assert!(count > 0, "nothing was hashed");
+            return;
+        }
+    }
+}
+
+/// What makes the engine hash keys that it has already.
+type Hashing<C> = fn(&mut C);
+
+#[test]
+fn a_hash_that_panics_leaves_the_account_right() {
+    type Concurrent = Cache<Fused, u64, VecLru>;
+    let steps: [Hashing<Concurrent>; 8] = [
+        |cache| _ = cache.collect_expired(),
+        |cache| _ = cache.insert(Fused(50), 1),
+        |cache| _ = cache.insert(Fused(50), 90),
+        |cache| _ = cache.insert(Fused(0), 90),
+        |cache| _ = cache.remove(&Fused(1)),
+        |cache| cache.clear(),
+        |cache| cache.resize(10),
+        |cache| cache.retain(|key, _| key.0 % 2 == 0),
+    ];
+    for shards in [1, 4] {
+        for step in steps {
+            let clock = ManualClock::new();
+            let make = || {
+                let builder = Builder::default().capacity(100).shards(shards).weigher(|_: &Fused, &value: &u64| value);
+                let cache: Concurrent = builder.clock(clock.clone()).build().unwrap();
+                for key in 0..28 {
+                    // Some have expired when the step is taken.
+                    let time_to_live = Duration::from_secs(if key % 7 == 3 { 1 } else { 9 });
+                    cache.insert_with_ttl(Fused(key), 1 + 2 * (key % 4), time_to_live);
+                }
+                clock.advance(Duration::from_secs(1));
+                cache
+            };
+            panic_in_each_hash(make, step, Cache::check_invariants);
+        }
+    }
+}
+
+#[test]
+fn a_hash_that_panics_while_the_table_grows_loses_no_entry() {
+    type Single = unsync::Cache<Fused, u64, VecLru>;
+    let fill = |cache: &mut Single| (0..120).for_each(|key| _ = cache.insert(Fused(key), key));
+    panic_in_each_hash(|| Single::new(1_000), fill, Single::check_invariants);
+    // Room that removals left is used again by a table that is put in order where it stands.
+    let churn = |cache: &mut Single| (100..200).for_each(|key| _ = cache.insert(Fused(key), key));
+    let make = || {
+        let mut cache = Single::new(12);
+        (0..12).for_each(|key| _ = cache.insert(Fused(key), key));
+        cache
+    };
+    panic_in_each_hash(make, churn, Single::check_invariants);
 }
