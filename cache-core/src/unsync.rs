@@ -3,6 +3,7 @@
 mod load;
 
 use std::borrow::Borrow;
+use std::convert::Infallible;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -196,15 +197,11 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
     where
         K: Clone,
     {
-        let hash = self.rules.hash(&key);
-        let now = self.rules.now();
-        if let Some((slot, _)) = self.shard.hit(hash, &key, now) {
-            return Some(self.shard.value(slot));
+        let made: Result<_, Infallible> = self.get_or_try_insert_with(key, || Ok(make()));
+        match made {
+            Ok(value) => value,
+            Err(never) => match never {},
         }
-        let value = make();
-        self.insert(key.clone(), value);
-        let slot = self.shard.find_fresh(hash, &key, now)?;
-        Some(self.shard.value(slot))
     }
 
     /// Like [`get_or_insert_with`](Self::get_or_insert_with) with a maker that may fail; nothing is stored then.
@@ -215,11 +212,15 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
     where
         K: Clone,
     {
-        if !self.contains(&key) {
-            let value = make()?;
-            return Ok(self.get_or_insert_with(key, || value));
+        let hash = self.rules.hash(&key);
+        let now = self.rules.now();
+        if let Some((slot, _)) = self.shard.hit(hash, &key, now) {
+            return Ok(Some(self.shard.value(slot)));
         }
-        Ok(self.get(&key))
+        let value = make()?;
+        self.insert(key.clone(), value);
+        let found = self.shard.find_fresh(hash, &key, now);
+        Ok(found.map(|slot| self.shard.value(slot)))
     }
 
     /// Starts a conditional update of this key. Nothing happens before one of the [`Entry`]'s methods is called.

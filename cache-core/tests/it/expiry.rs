@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tenfold_cache_core::testing::{Rng, for_each_seed, steps};
 use tenfold_cache_core::{Builder, Cache, Clock, ManualClock, RemovalCause, unsync};
 
-use crate::recency::VecFifo;
+use crate::recency::{VecFifo, VecLru};
 
 type Seconds = u64;
 
@@ -357,4 +357,27 @@ fn the_system_clock_expires_entries_too() {
     while cache.contains(&1) {
         assert!(Instant::now() < patience);
     }
+}
+
+#[test]
+fn an_entry_that_is_there_at_first_is_there_to_the_end() {
+    let clock = ManualClock::new();
+    let ticking = {
+        let clock = clock.clone();
+        move || {
+            clock.advance(Duration::from_secs(1));
+            clock.now()
+        }
+    };
+    let builder = Builder::<u64, u64, VecLru>::default().time_to_live(Duration::from_secs(2)).clock(ticking);
+    let mut cache = builder.build_unsync().unwrap();
+    cache.insert(7, 1);
+    assert_eq!(
+        cache.get_or_try_insert_with(7, || Err("not asked")),
+        Ok(Some(&1)),
+        "found once, a second before its end"
+    );
+    assert_eq!(cache.get_or_try_insert_with(7, || Ok::<_, ()>(2)), Ok(Some(&2)));
+    assert_eq!(cache.get_or_insert_with(7, || 3), Some(&2));
+    assert_eq!((cache.stats().hits, cache.stats().misses), (2, 1));
 }
