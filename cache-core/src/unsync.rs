@@ -385,9 +385,10 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
         slots.map(|slot| (self.shard.key(slot), self.shard.value(slot)))
     }
 
-    /// The evictable entries in eviction order, first victim first. O(n log n) at most.
+    /// The live evictable entries in eviction order, first victim first. O(n log n) at most.
     pub fn iter_by_eviction(&self) -> impl Iterator<Item = (&K, &V)> {
-        let slots = self.shard.foretold_order().into_iter();
+        let now = self.rules.now();
+        let slots = self.shard.foretold_order().into_iter().filter(move |&slot| self.shard.is_fresh(slot, now));
         slots.map(|slot| (self.shard.key(slot), self.shard.value(slot)))
     }
 

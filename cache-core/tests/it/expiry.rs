@@ -381,3 +381,15 @@ fn an_entry_that_is_there_at_first_is_there_to_the_end() {
     assert_eq!(cache.get_or_insert_with(7, || 3), Some(&2));
     assert_eq!((cache.stats().hits, cache.stats().misses), (2, 1));
 }
+
+#[test]
+fn what_has_expired_is_in_no_eviction_order_of_references() {
+    let clock = ManualClock::new();
+    let builder = Builder::<u64, u64, VecLru>::default().clock(clock.clone()).stale_if_error(Duration::from_secs(9));
+    let mut cache = builder.build_unsync().unwrap();
+    cache.insert_with_ttl(1, 1, Duration::from_secs(5));
+    cache.insert(2, 2);
+    clock.advance(Duration::from_secs(5));
+    assert_eq!(cache.iter_by_eviction().collect::<Vec<_>>(), [(&2, &2)]);
+    assert_eq!(cache.len(), 2);
+}

@@ -32,6 +32,7 @@ pub(crate) trait Subject {
     fn collect_expired(&mut self) -> usize;
     fn contents(&self) -> Vec<(u64, Value)>;
     fn eviction_order(&self) -> Vec<u64>;
+    const ORDER_HAS_EXPIRED: bool;
     fn len(&self) -> usize;
     fn weight(&self) -> u64;
     fn stats(&self) -> StatsSnapshot;
@@ -101,6 +102,7 @@ impl<P: Policy> Subject for unsync::Cache<u64, Value, P> {
     common!();
     const COMPUTE_RETURNS_REFUSED: bool = false;
     const RETAIN_COLLECTS: bool = true;
+    const ORDER_HAS_EXPIRED: bool = false;
 
     fn get(&mut self, key: u64) -> Option<Value> {
         Self::get(self, &key).cloned()
@@ -129,6 +131,7 @@ impl<P: Policy> Subject for Cache<u64, Value, P> {
     common!();
     const COMPUTE_RETURNS_REFUSED: bool = true;
     const RETAIN_COLLECTS: bool = false;
+    const ORDER_HAS_EXPIRED: bool = true;
 
     fn get(&mut self, key: u64) -> Option<Value> {
         Self::get(self, &key)
