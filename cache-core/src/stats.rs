@@ -33,11 +33,11 @@ pub struct StatsSnapshot {
     pub removals: u64,
     /// Entries refused: heavier than the capacity, or all else is pinned, or the policy did not admit them.
     pub rejections: u64,
-    /// Loads that brought a value or the knowledge that there is none.
+    /// Loads that brought a value or the knowledge that there is none. A load of many keys counts as one for each.
     pub loads: u64,
     /// Loads that failed or panicked.
     pub load_failures: u64,
-    /// Time spent in loads, successful or not, in nanoseconds.
+    /// Time spent in loads, successful or not, in nanoseconds. Each key of a load of many took the time of the whole.
     pub load_nanos: u64,
     /// Refreshes started ahead of expiry.
     pub refreshes: u64,

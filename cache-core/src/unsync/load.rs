@@ -4,13 +4,14 @@ use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, Hash};
 
 use super::Cache;
-use crate::clock::saturating_nanos;
+use crate::clock::{Timeline, saturating_nanos};
 use crate::policy::Policy;
+use crate::stats::Counters;
 
 impl<K: Hash + Eq + Clone, V: Clone, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
     /// The value of a key, loaded and stored if it is not there.
     ///
-    /// A value that cannot be stored is returned all the same. If the loader panics, nothing has changed.
+    /// A value that cannot be stored is returned all the same. If the loader panics, nothing has changed but the statistics.
     ///
     /// # Errors
     /// The loader's; nothing is remembered of it. With `stale_if_error` an expired value may be returned instead.
@@ -77,9 +78,7 @@ impl<K: Hash + Eq + Clone, V: Clone, P: Policy, S: BuildHasher> Cache<K, V, P, S
         loader: impl FnOnce(&[K]) -> Result<Vec<(K, V)>, E>,
         found: &mut HashMap<K, V>,
     ) -> Result<(), E> {
-        let started = self.rules.timeline.now();
-        let loaded = loader(&missing);
-        self.count_load_time(started);
+        let loaded = self.counted(missing.len() as u64, || loader(&missing));
         match loaded {
             Ok(loaded) => {
                 let mut loaded: HashMap<K, V> = loaded.into_iter().collect();
@@ -91,7 +90,6 @@ impl<K: Hash + Eq + Clone, V: Clone, P: Policy, S: BuildHasher> Cache<K, V, P, S
                 Ok(())
             }
             Err(error) => {
-                self.shard.counters.load_failures += missing.len() as u64;
                 for key in missing {
                     let Some(stale) = self.stale_value(&key) else { return Err(error) };
                     found.insert(key, stale);
@@ -111,30 +109,28 @@ impl<K: Hash + Eq + Clone, V: Clone, P: Policy, S: BuildHasher> Cache<K, V, P, S
     }
 
     fn load<E>(&mut self, key: K, loader: impl FnOnce(&K) -> Result<Option<V>, E>) -> Result<Option<V>, E> {
-        let started = self.rules.timeline.now();
-        let loaded = loader(&key);
-        self.count_load_time(started);
+        let loaded = self.counted(1, || loader(&key));
         match loaded {
             Ok(value) => {
                 self.keep(key, value.clone());
                 Ok(value)
             }
-            Err(error) => {
-                self.shard.counters.load_failures += 1;
-                self.stale_value(&key).map(Some).ok_or(error)
-            }
+            Err(error) => self.stale_value(&key).map(Some).ok_or(error),
         }
     }
 
-    fn count_load_time(&mut self, started: u64) {
-        let nanos = self.rules.timeline.now().saturating_sub(started);
+    /// Runs a load of so many keys, and counts it, whether it ends well, with an error or with a panic.
+    fn counted<T, E>(&mut self, keys: u64, load: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+        let started = self.rules.timeline.now();
         let counters = &mut self.shard.counters;
-        counters.load_nanos = counters.load_nanos.saturating_add(nanos);
+        let mut going_on = GoingOn { counters, timeline: &self.rules.timeline, started, keys, failed: true };
+        let loaded = load();
+        going_on.failed = loaded.is_err();
+        loaded
     }
 
     /// Stores what was loaded, or remembers that there is no such thing.
     fn keep(&mut self, key: K, loaded: Option<V>) {
-        self.shard.counters.loads += 1;
         if let Some(value) = loaded {
             self.insert(key, value);
             return;
@@ -167,5 +163,27 @@ impl<K: Hash + Eq + Clone, V: Clone, P: Policy, S: BuildHasher> Cache<K, V, P, S
         let value = self.shard.stale(self.rules.hash(key), key, self.rules.now())?.clone();
         self.shard.counters.stale_hits += 1;
         Some(value)
+    }
+}
+
+/// Counts a load when it is over.
+struct GoingOn<'a> {
+    counters: &'a mut Counters,
+    timeline: &'a Timeline,
+    started: u64,
+    keys: u64,
+    failed: bool,
+}
+
+impl Drop for GoingOn<'_> {
+    fn drop(&mut self) {
+        let Self { counters, keys, .. } = self;
+        let nanos = self.timeline.now().saturating_sub(self.started).saturating_mul(*keys);
+        counters.load_nanos = counters.load_nanos.saturating_add(nanos);
+        if self.failed {
+            counters.load_failures += *keys;
+        } else {
+            counters.loads += *keys;
+        }
     }
 }

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::time::Duration;
 
-use tenfold_cache_core::{Builder, ManualClock, unsync};
+use tenfold_cache_core::{Builder, ManualClock, StatsSnapshot, unsync};
 
 use crate::recency::VecLru;
 use crate::staged::{INTENDED, must_panic};
@@ -30,7 +30,7 @@ fn a_miss_loads_and_a_hit_does_not() {
     assert_eq!(cache.refresh(7, |_| Err("down")), Err("down"));
     assert_eq!(cache.get(&7), Some(&71), "a live value stays");
     let stats = cache.stats();
-    assert_eq!((stats.loads, stats.load_failures, stats.hits, stats.misses), (3, 2, 2, 4));
+    assert_eq!((stats.loads, stats.load_failures, stats.hits, stats.misses), (3, 3, 2, 4));
     cache.check_invariants();
 }
 
@@ -120,4 +120,36 @@ fn a_restored_cache_evicts_in_the_same_order() {
     assert_eq!(order, [(3, 99), (1, 10), (4, 40), (0, 0), (2, 20)], "what was there is newer");
     assert_eq!(after.time_left(&1), Some(seconds(10)), "no longer than here");
     after.check_invariants();
+}
+
+#[test]
+fn loads_are_counted_and_timed_as_by_the_concurrent_twin() {
+    let clock = ManualClock::new();
+    let twin = builder(&clock).shards(1).build().unwrap();
+    let mut cache: Store = builder(&clock).build_unsync().unwrap();
+    let took = |answer: Result<Vec<(u64, u64)>, ()>| {
+        clock.advance(seconds(3));
+        answer
+    };
+    let none = || -> Result<Vec<(u64, u64)>, ()> {
+        clock.advance(seconds(3));
+        panic!("{INTENDED}")
+    };
+    let found = || Ok(vec![(1, 1), (2, 2)]);
+    assert_eq!(twin.get_or_load_all([1, 2, 3], |_| took(found())).unwrap(), [(1, 1), (2, 2)]);
+    assert_eq!(cache.get_or_load_all([1, 2, 3], |_| took(found())).unwrap(), [(1, 1), (2, 2)]);
+    assert!(twin.get_or_load_all([1, 4, 5], |_| took(Err(()))).is_err());
+    assert!(cache.get_or_load_all([1, 4, 5], |_| took(Err(()))).is_err());
+    must_panic(|| twin.get_or_load_all([4, 5, 6, 7], |_| none()));
+    must_panic(|| cache.get_or_load_all([4, 5, 6, 7], |_| none()));
+    let one = |fails: bool| {
+        clock.advance(seconds(1));
+        if fails { panic!("{INTENDED}") } else { Err::<u64, _>(()) }
+    };
+    assert!(twin.get_or_load(8, |_| one(false)).is_err() && cache.get_or_load(8, |_| one(false)).is_err());
+    must_panic(|| twin.get_or_load(9, |_| one(true)));
+    must_panic(|| cache.get_or_load(9, |_| one(true)));
+    let figures = |stats: StatsSnapshot| (stats.loads, stats.load_failures, stats.load_nanos, stats.misses);
+    assert_eq!(figures(cache.stats()), figures(twin.stats()));
+    assert_eq!(figures(cache.stats()), (3, 8, 29_000_000_000, 11), "nine keys took three seconds each, two one");
 }
