@@ -42,6 +42,8 @@ impl<K: Hash + Eq + Clone, V: Clone, P: Policy, S: BuildHasher> Cache<K, V, P, S
         let order = distinct(keys);
         let mut found = HashMap::with_capacity(order.len());
         let mut wanted = order.clone();
+        // Expired values among those found.
+        let mut stale = 0;
         while !wanted.is_empty() {
             wanted.retain(|key| !self.find_hit(key, &mut found, &mut due));
             let mut led = Vec::new();
@@ -62,7 +64,7 @@ impl<K: Hash + Eq + Clone, V: Clone, P: Policy, S: BuildHasher> Cache<K, V, P, S
                     Begin::Join(flight) => joined.push((key, hash, flight)),
                 }
             }
-            self.lead_all(led, &mut loader, &mut found)?;
+            stale += self.lead_all(led, &mut loader, &mut found)?;
             for (key, hash, flight) in joined {
                 let settle = |flight: &Flight<V>, outcome: &Outcome<V>| {
                     self.settle(hash, &key, (flight, outcome), started);
@@ -79,11 +81,18 @@ impl<K: Hash + Eq + Clone, V: Clone, P: Policy, S: BuildHasher> Cache<K, V, P, S
                 };
                 match self.land(hash, &key, outcome) {
                     Landed::Value(value) => drop(found.insert(key, value)),
+                    Landed::Stale(value) => {
+                        found.insert(key, value);
+                        stale += 1;
+                    }
                     Landed::Absent => {}
                     Landed::Failed(error) => return Err(error),
                     Landed::Again => wanted.push(key),
                 }
             }
+        }
+        if let Some(first) = order.first() {
+            self.count_stale_hits(self.hash(first), stale);
         }
         Ok(in_order(order, found))
     }
@@ -101,15 +110,15 @@ impl<K: Hash + Eq + Clone, V: Clone, P: Policy, S: BuildHasher> Cache<K, V, P, S
         true
     }
 
-    /// Loads the keys that this caller leads. If the loader panics, dropping the leaders tells every waiter.
+    /// Loads the keys that this caller leads; returns how many expired values stand in for what was not loaded. If the loader panics, dropping the leaders tells every waiter.
     fn lead_all<E: Send + Sync + 'static>(
         &self,
         led: Vec<(K, Leader<V, impl FnOnce(&Flight<V>, &Outcome<V>)>)>,
         loader: &mut impl FnMut(&[K]) -> Result<Vec<(K, V)>, E>,
         found: &mut HashMap<K, V>,
-    ) -> Result<(), LoadError<E>> {
+    ) -> Result<u64, LoadError<E>> {
         if led.is_empty() {
-            return Ok(());
+            return Ok(0);
         }
         let keys: Vec<K> = led.iter().map(|(key, _)| key.clone()).collect();
         match loader(&keys) {
@@ -120,7 +129,7 @@ impl<K: Hash + Eq + Clone, V: Clone, P: Policy, S: BuildHasher> Cache<K, V, P, S
                     leader.finish(Ok(value.clone()));
                     found.extend(value.map(|value| (key, value)));
                 }
-                Ok(())
+                Ok(0)
             }
             Err(error) => {
                 let error = Arc::new(error);
@@ -132,7 +141,7 @@ impl<K: Hash + Eq + Clone, V: Clone, P: Policy, S: BuildHasher> Cache<K, V, P, S
                         None => all_stale = false,
                     }
                 }
-                if all_stale { Ok(()) } else { Err(LoadError::Failed(error)) }
+                if all_stale { Ok(keys.len() as u64) } else { Err(LoadError::Failed(error)) }
             }
         }
     }
@@ -182,6 +191,8 @@ where
         let order = distinct(keys);
         let mut found = HashMap::with_capacity(order.len());
         let mut wanted = order.clone();
+        // Expired values among those found.
+        let mut stale = 0;
         while !wanted.is_empty() {
             // Keys that are neither here nor on their way, as seen now; `begin` looks again.
             let mut missing = Vec::new();
@@ -231,12 +242,19 @@ where
             for (key, hash, flight) in joined {
                 match self.land(hash, &key, flight.await.map_err(LoadError::waiting)?) {
                     Landed::Value(value) => drop(found.insert(key, value)),
+                    Landed::Stale(value) => {
+                        found.insert(key, value);
+                        stale += 1;
+                    }
                     Landed::Absent => {}
                     Landed::Failed(error) => return Err(error),
                     Landed::Again => again.push(key),
                 }
             }
             wanted = again;
+        }
+        if let Some(first) = order.first() {
+            self.count_stale_hits(self.hash(first), stale);
         }
         Ok(in_order(order, found))
     }

@@ -94,6 +94,8 @@ pub(crate) enum Begin<V, L> {
 /// What a finished flight means to one who waited for it.
 pub(crate) enum Landed<V, E> {
     Value(V),
+    /// A value that stands in for one that could not be loaded; to be counted if the caller returns it.
+    Stale(V),
     Absent,
     Failed(LoadError<E>),
     /// The flight is no use to this caller: look again.
@@ -230,7 +232,7 @@ impl<K: Hash + Eq + Clone, V: Clone, P: Policy, S: BuildHasher> Cache<K, V, P, S
             return Landed::Again;
         }
         if let Some(stale) = self.stale_value(hash, key) {
-            return Landed::Value(stale);
+            return Landed::Stale(stale);
         }
         match failure {
             Failure::Error(error) => {
@@ -241,14 +243,18 @@ impl<K: Hash + Eq + Clone, V: Clone, P: Policy, S: BuildHasher> Cache<K, V, P, S
         }
     }
 
-    /// An expired value within its grace, counted.
+    /// An expired value within its grace.
     pub(crate) fn stale_value(&self, hash: u64, key: &K) -> Option<V> {
         self.rules.config.stale_if_error?;
         let now = self.rules.now();
-        let mut shard = self.lock(hash);
-        let value = shard.stale(hash, key, now)?.clone();
-        shard.counters.stale_hits += 1;
-        Some(value)
+        self.lock(hash).stale(hash, key, now).cloned()
+    }
+
+    /// Counts expired values that are returned to a caller: by one of their keys, since shards are added up.
+    pub(crate) fn count_stale_hits(&self, hash: u64, count: u64) {
+        if count > 0 {
+            self.lock(hash).counters.stale_hits += count;
+        }
     }
 
     /// The load of the key that is going on.

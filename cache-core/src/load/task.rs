@@ -145,6 +145,10 @@ where
             };
             match self.land(hash, &key, joined.await.map_err(LoadError::waiting)?) {
                 Landed::Value(value) => return Ok(Some(value)),
+                Landed::Stale(value) => {
+                    self.count_stale_hits(hash, 1);
+                    return Ok(Some(value));
+                }
                 Landed::Absent if absence == Absence::IsAnAnswer || leads => return Ok(None),
                 Landed::Absent => want = Want::NewValue,
                 Landed::Failed(error) => return Err(error),

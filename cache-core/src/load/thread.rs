@@ -128,6 +128,10 @@ impl<K: Hash + Eq + Clone, V: Clone, P: Policy, S: BuildHasher> Cache<K, V, P, S
             };
             match self.land(hash, key, outcome) {
                 Landed::Value(value) => return Ok(Some(value)),
+                Landed::Stale(value) => {
+                    self.count_stale_hits(hash, 1);
+                    return Ok(Some(value));
+                }
                 Landed::Absent if absence == Absence::IsAnAnswer => return Ok(None),
                 Landed::Absent => want = Want::NewValue,
                 Landed::Failed(error) => return Err(error),
@@ -152,10 +156,9 @@ impl<K: Hash + Eq + Clone, V: Clone, P: Policy, S: BuildHasher> Cache<K, V, P, S
             Err(error) => {
                 let error = Arc::new(error);
                 leader.finish(Err(Failure::Error(Arc::clone(&error) as _)));
-                match self.stale_value(hash, key) {
-                    Some(stale) => Ok(Some(stale)),
-                    None => Err(LoadError::Failed(error)),
-                }
+                let stale = self.stale_value(hash, key).ok_or(LoadError::Failed(error))?;
+                self.count_stale_hits(hash, 1);
+                Ok(Some(stale))
             }
         }
     }

@@ -90,10 +90,12 @@ impl<K: Hash + Eq + Clone, V: Clone, P: Policy, S: BuildHasher> Cache<K, V, P, S
                 Ok(())
             }
             Err(error) => {
+                let count = missing.len() as u64;
                 for key in missing {
                     let Some(stale) = self.stale_value(&key) else { return Err(error) };
                     found.insert(key, stale);
                 }
+                self.shard.counters.stale_hits += count;
                 Ok(())
             }
         }
@@ -115,7 +117,11 @@ impl<K: Hash + Eq + Clone, V: Clone, P: Policy, S: BuildHasher> Cache<K, V, P, S
                 self.keep(key, value.clone());
                 Ok(value)
             }
-            Err(error) => self.stale_value(&key).map(Some).ok_or(error),
+            Err(error) => {
+                let stale = self.stale_value(&key).ok_or(error)?;
+                self.shard.counters.stale_hits += 1;
+                Ok(Some(stale))
+            }
         }
     }
 
@@ -157,12 +163,10 @@ impl<K: Hash + Eq + Clone, V: Clone, P: Policy, S: BuildHasher> Cache<K, V, P, S
             && self.shard.absent.contains(self.rules.hash(key), key, self.rules.negative_now())
     }
 
-    /// An expired value within its grace, counted.
-    fn stale_value(&mut self, key: &K) -> Option<V> {
+    /// An expired value within its grace.
+    fn stale_value(&self, key: &K) -> Option<V> {
         self.rules.config.stale_if_error?;
-        let value = self.shard.stale(self.rules.hash(key), key, self.rules.now())?.clone();
-        self.shard.counters.stale_hits += 1;
-        Some(value)
+        self.shard.stale(self.rules.hash(key), key, self.rules.now()).cloned()
     }
 }
 

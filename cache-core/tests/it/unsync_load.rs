@@ -97,6 +97,7 @@ fn an_expired_value_stands_in_for_a_failing_load() {
     assert_eq!(cache.get_or_load(7, |_| Err("down")), Ok(1));
     assert_eq!(cache.get_or_load_all([7], |_| Err("down")), Ok(vec![(7, 1)]));
     assert_eq!(cache.get_or_load_all([7, 8], |_| Err("down")), Err("down"), "8 has nothing to show");
+    assert_eq!(cache.stats().stale_hits, 2, "what was found for 7 reached nobody");
     assert_eq!(cache.get_or_load_optional(7, |_| Ok::<_, ()>(None)), Ok(None), "absence is no failure");
     assert_eq!(cache.get_or_load(7, |_| Err("down")), Err("down"), "and it ended the old value");
     cache.check_invariants();
