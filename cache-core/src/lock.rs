@@ -13,12 +13,17 @@
 //!   locked = false   (release)          spins, then yields; then, under the queue's mutex:
 //!   if parked != 0:                     parked += 1
 //!     under the queue's mutex:          until it takes the lock (swap locked = true, acquire):
-//!       wake one                          sleeps until woken, or for NAP
+//!       if parked != 0 and not woken:     sleeps until woken, or for a nap
+//!         woken = true, wake one          woken = false
 //!                                       parked -= 1
 //! ```
-//! Whoever comes may take the lock, woken or not; there is no order among waiters.
+//! Whoever comes may take the lock, woken or not; there is no order among waiters. A waiter that was woken takes some
+//! microseconds to come, in which the lock may be taken and freed a hundred times; these wake nobody else, who would only
+//! find it taken. While `woken` is set somebody is on the way: it is set under the mutex while there is a waiter that has not
+//! looked since it slept, and the first one to look clears it.
 //!
-//! **No wake-up is lost for longer than [`NAP`].** If all threads saw these steps in one order, none would be lost at
+//! **No wake-up is lost for longer than a nap,** which is [`NAP`] at first, and twice as long after each that ended with the
+//! lock taken, up to [`LONGEST_NAP`]. If all threads saw these steps in one order, none would be lost at
 //! all: a waiter that finds the lock taken has marked itself before, so the holder's look at `parked`, which follows its
 //! store to `locked`, finds the mark; and it cannot be woken too early, as it holds the queue's mutex from the mark to its
 //! sleep. That much is what shuttle searches. A processor may however let the holder's look pass its store, and to forbid
@@ -54,7 +59,8 @@ pub(crate) struct Raw {
     locked: AtomicBool,
     /// Waiters that have given up spinning. Changed under `queue`.
     parked: AtomicU32,
-    queue: Mutex<()>,
+    /// Whether a waiter that was woken has not looked yet.
+    queue: Mutex<bool>,
     wake: Condvar,
 }
 
@@ -65,8 +71,12 @@ pub(crate) struct Raw {
 #[allow(unsafe_code)]
 unsafe impl RawMutex for Raw {
     #[allow(clippy::declare_interior_mutable_const, reason = "how lock_api makes a new lock")]
-    const INIT: Self =
-        Self { locked: AtomicBool::new(false), parked: AtomicU32::new(0), queue: Mutex::new(()), wake: Condvar::new() };
+    const INIT: Self = Self {
+        locked: AtomicBool::new(false),
+        parked: AtomicU32::new(0),
+        queue: Mutex::new(false),
+        wake: Condvar::new(),
+    };
 
     type GuardMarker = GuardNoSend;
 
@@ -126,10 +136,13 @@ impl Raw {
     }
 
     fn park(&self) {
-        let mut queue = self.queue.lock();
+        let mut woken = self.queue.lock();
         self.parked.fetch_add(1, Ordering::SeqCst);
+        let mut nap = NAP;
         while !self.try_lock() {
-            queue = wait_for(&self.wake, queue, NAP);
+            woken = wait_for(&self.wake, woken, nap);
+            *woken = false;
+            nap = LONGEST_NAP.min(nap * 2);
         }
         self.parked.fetch_sub(1, Ordering::Relaxed);
     }
@@ -137,8 +150,12 @@ impl Raw {
     #[cold]
     #[inline(never)]
     fn wake_one(&self) {
-        let _queue = self.queue.lock();
-        self.wake.notify_one();
+        let mut woken = self.queue.lock();
+        // Nobody is left to clear the mark once the last waiter has gone.
+        if !*woken && self.parked.load(Ordering::Relaxed) != 0 {
+            *woken = true;
+            self.wake.notify_one();
+        }
     }
 }
 
@@ -149,5 +166,8 @@ const SPINS: u32 = if cfg!(all(test, shuttle)) { 1 } else { 7 };
 /// How often a waiter yields before it sleeps.
 const YIELDS: u32 = if cfg!(all(test, shuttle)) { 1 } else { 4 };
 
-/// The longest that a waiter sleeps without looking.
+/// How long a waiter sleeps at first without looking.
 const NAP: Duration = Duration::from_millis(1);
+
+/// How long at most.
+const LONGEST_NAP: Duration = Duration::from_millis(64);

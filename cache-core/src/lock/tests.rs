@@ -1,11 +1,13 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Barrier;
 use std::thread;
+use std::time::Duration;
 
 use parking_lot::lock_api::RawMutex;
 
 use super::{Lock, Raw};
 use crate::sync::atomic::Ordering;
+use crate::{Clock, SystemClock};
 
 /// More than the cores of most machines, so that holders are interrupted and waiters get as far as sleeping.
 const THREADS: usize = if cfg!(miri) { 3 } else { 64 };
@@ -87,13 +89,39 @@ fn a_lost_wake_up_costs_a_nap() {
         // The mark is made under this mutex, which is free once the waiter sleeps.
         drop(raw.queue.lock());
         raw.locked.store(false, Ordering::Release);
+        let freed = SystemClock.now();
         waiter.join().unwrap();
+        let napped = SystemClock.now().duration_since(freed);
+        assert!(napped < Duration::from_secs(if cfg!(miri) { 600 } else { 10 }), "that was no nap");
     });
     assert!(raw.is_locked());
     assert_eq!(raw.parked.load(Ordering::Relaxed), 0);
 }
 
+/// A mark that nobody clears would keep every later waiter asleep for its nap.
 #[test]
+fn the_mark_of_a_woken_waiter_outlives_no_waiter() {
+    let raw = Raw::INIT;
+    raw.wake_one();
+    assert!(!*raw.queue.lock(), "nobody waits");
+    raw.lock();
+    thread::scope(|scope| {
+        let waiter = scope.spawn(|| raw.lock());
+        while raw.parked.load(Ordering::SeqCst) == 0 {
+            thread::yield_now();
+        }
+        raw.wake_one();
+        raw.wake_one();
+        raw.locked.store(false, Ordering::Release);
+        raw.wake_one();
+        waiter.join().unwrap();
+    });
+    raw.wake_one();
+    assert!(!*raw.queue.lock(), "nobody waits any more");
+}
+
+#[test]
+#[cfg(target_pointer_width = "64")]
 fn a_lock_takes_sixteen_bytes() {
     assert_eq!(size_of::<Raw>(), 16);
 }
