@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crate::builder::Builder;
 use crate::clock::saturating_nanos;
 use crate::insert::{InsertError, Insertion};
-use crate::lock::{Lock, LockGuard};
+use crate::lock::{Lock, LockGuard, wait_for_lock};
 use crate::policy::Policy;
 use crate::removal::{RemovalCause, Removals};
 use crate::rules::{Incoming, Rules, SharedRules};
@@ -138,7 +138,7 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
         K: Borrow<Q>,
         V: Clone,
     {
-        hit_for_ever(self.lock(hash), hash, key)
+        hit_for_ever(wait_for_lock(&self.shards[self.shard_number(hash)].0), hash, key)
     }
 
     /// The value of a key, without counting as a use: neither the eviction order, nor the time to idle, nor the

@@ -54,6 +54,17 @@ pub(crate) type Lock<T> = lock_api::Mutex<Raw, T>;
 /// Exclusive access as long as this lives.
 pub(crate) type LockGuard<'a, T> = lock_api::MutexGuard<'a, Raw, T>;
 
+/// Takes a lock that a try has just found taken, without another try first: that would only pull its cache line away from
+/// the holder.
+pub(crate) fn wait_for_lock<T>(lock: &Lock<T>) -> LockGuard<'_, T> {
+    // SAFETY: `wait` returns when this thread holds the lock, and no guard of it is there yet.
+    #[allow(unsafe_code)]
+    unsafe {
+        lock.raw().wait();
+        lock.make_guard_unchecked()
+    }
+}
+
 /// The lock without what it protects: 16 bytes.
 pub(crate) struct Raw {
     locked: AtomicBool,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use parking_lot::lock_api::RawMutex;
 
-use super::{Lock, Raw};
+use super::{Lock, Raw, wait_for_lock};
 use crate::sync::atomic::Ordering;
 use crate::{Clock, SystemClock};
 
@@ -61,6 +61,17 @@ fn a_try_takes_what_is_free_and_nothing_else() {
     assert!(lock.try_lock().is_none());
     drop(held);
     assert!(lock.try_lock().is_some());
+}
+
+#[test]
+fn who_has_tried_in_vain_may_wait_at_once() {
+    let lock = Lock::new(0);
+    let held = lock.lock();
+    thread::scope(|scope| {
+        scope.spawn(|| *wait_for_lock(&lock) += 1);
+        drop(held);
+    });
+    assert_eq!(*lock.try_lock().expect("freed by its guard"), 1);
 }
 
 #[test]
