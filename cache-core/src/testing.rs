@@ -89,7 +89,7 @@ pub const fn steps(full: usize) -> usize {
 /// A naive model of a policy: no links, no buckets, only what the policy's documentation says.
 pub trait Oracle {
     /// An entry came.
-    fn insert(&mut self, slot: Slot, hash: u64);
+    fn insert(&mut self, slot: Slot, newcomer: Newcomer);
     /// An entry was hit.
     fn hit(&mut self, slot: Slot);
     /// An entry's value was replaced; a hit unless said otherwise.
@@ -241,7 +241,7 @@ pub fn check_against_oracle<P: Policy>(mut policy: P, mut oracle: impl Oracle, s
         let step = tracked.step(&mut rng, policy.victim());
         apply(&mut policy, step);
         match step {
-            Step::Insert(slot, hash) => oracle.insert(slot, hash),
+            Step::Insert(slot, hash) => oracle.insert(slot, newcomer(hash)),
             Step::Hit(slot) => oracle.hit(slot),
             Step::Replace(slot) => oracle.replace(slot),
             Step::Reweigh(slot, weight) => oracle.reweigh(slot, weight),

@@ -105,7 +105,7 @@ impl Policy for Plain {
 }
 
 impl Oracle for Vec<Slot> {
-    fn insert(&mut self, slot: Slot, _hash: u64) {
+    fn insert(&mut self, slot: Slot, _: Newcomer) {
         self.push(slot);
     }
     fn hit(&mut self, slot: Slot) {
@@ -164,6 +164,79 @@ fn notices_policies_that_differ_after_the_same_calls() {
     };
     let complaint = complaint(|| check_policy(make, 1)).expect("the kit must refuse this policy");
     assert!(complaint.contains("L6"), "{complaint}");
+}
+
+/// Goes by weight alone.
+#[derive(Clone, Default)]
+struct Lightest(Vec<(u64, Slot)>);
+
+impl Lightest {
+    fn put(&mut self, slot: Slot, weight: u64) {
+        self.take(slot);
+        self.0.push((weight, slot));
+        self.0.sort_unstable();
+    }
+
+    fn take(&mut self, slot: Slot) {
+        self.0.retain(|&(_, other)| other != slot);
+    }
+}
+
+impl Policy for Lightest {
+    const HIT: Hit = Hit::Ignored;
+
+    fn insert(&mut self, slot: Slot, newcomer: Newcomer) {
+        self.put(slot, newcomer.weight);
+    }
+    fn reweigh(&mut self, slot: Slot, weight: u64) {
+        self.put(slot, weight);
+    }
+    fn remove(&mut self, slot: Slot) {
+        self.take(slot);
+    }
+    fn victim(&mut self) -> Option<Slot> {
+        self.0.first().map(|&(_, slot)| slot)
+    }
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+    fn clear(&mut self) {
+        self.0.clear();
+    }
+    fn order(&self) -> Vec<Slot> {
+        self.0.iter().map(|&(_, slot)| slot).collect()
+    }
+}
+
+/// The same order, found anew each time it is asked for.
+#[derive(Default)]
+struct Weights(Vec<(Slot, u64)>);
+
+impl Oracle for Weights {
+    fn insert(&mut self, slot: Slot, newcomer: Newcomer) {
+        self.0.push((slot, newcomer.weight));
+    }
+    fn hit(&mut self, _: Slot) {}
+    fn reweigh(&mut self, slot: Slot, weight: u64) {
+        Oracle::remove(self, slot);
+        self.0.push((slot, weight));
+    }
+    fn remove(&mut self, slot: Slot) {
+        self.0.retain(|&(other, _)| other != slot);
+    }
+    fn clear(&mut self) {
+        self.0.clear();
+    }
+    fn order(&self) -> Vec<Slot> {
+        let mut slots = self.0.clone();
+        slots.sort_by_key(|&(slot, weight)| (weight, slot));
+        slots.into_iter().map(|(slot, _)| slot).collect()
+    }
+}
+
+#[test]
+fn an_oracle_knows_what_entries_weigh() {
+    for_each_seed(|seed| check_against_oracle(Lightest::default(), Weights::default(), seed));
 }
 
 #[test]

@@ -33,7 +33,7 @@ impl Counts {
 }
 
 impl Oracle for Counts {
-    fn insert(&mut self, slot: Slot, _hash: u64) {
+    fn insert(&mut self, slot: Slot, _: Newcomer) {
         let (count, last_use) = (self.age + 1, self.now());
         self.entries.push(Entry { slot, count, last_use });
     }
@@ -76,7 +76,7 @@ impl Oracle for Counts {
 struct Recency(Vec<Slot>);
 
 impl Oracle for Recency {
-    fn insert(&mut self, slot: Slot, _hash: u64) {
+    fn insert(&mut self, slot: Slot, _: Newcomer) {
         self.0.push(slot);
     }
 

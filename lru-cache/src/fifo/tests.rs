@@ -1,5 +1,5 @@
-use tenfold_cache_core::Slot;
 use tenfold_cache_core::testing::{Oracle, check_against_oracle, check_cost, check_policy, for_each_seed};
+use tenfold_cache_core::{Newcomer, Slot};
 
 use super::Fifo;
 
@@ -8,7 +8,7 @@ use super::Fifo;
 struct Arrivals(Vec<Slot>);
 
 impl Oracle for Arrivals {
-    fn insert(&mut self, slot: Slot, _hash: u64) {
+    fn insert(&mut self, slot: Slot, _: Newcomer) {
         self.0.push(slot);
     }
 
