@@ -32,8 +32,9 @@ pub(crate) use place::Placed;
 /// - **C3** `weight` is the sum of the entries' weights; over all shards it is the budget's `used` (B1).
 /// - **C4** A key that is resident and fresh is neither pending as a lease nor remembered as absent.
 ///
-/// The fields stand in this order so that all that a hit writes here lies in one cache line with the lock, if the policy
-/// has at most 40 bytes, and the next line, which hits only read, stays with every core that has it.
+/// The fields stand in this order so that all that a hit writes here lies in one cache line with the lock, if it lies in the
+/// first 32 bytes of the policy (an LRU has 40, of which a hit writes none beyond), and the next line, which hits only
+/// read, stays with every core that has it.
 #[repr(C)]
 pub(crate) struct Shard<K, V, P> {
     /// Look-ups that found a live entry; the other counters are `counters`.
@@ -51,6 +52,12 @@ pub(crate) struct Shard<K, V, P> {
     pub(crate) counters: Counters,
     next_lease: u64,
 }
+
+#[cfg(all(target_pointer_width = "64", not(all(test, shuttle))))]
+const _: () = assert!(
+    size_of::<crate::lock::Raw>() + std::mem::offset_of!(Shard<u64, u64, [u64; 4]>, index) == 64,
+    "32 bytes of the policy lie in the first line"
+);
 
 impl<K: Hash + Eq, V, P: Policy> Shard<K, V, P> {
     pub(crate) fn new<S>(policy: P, rules: &Rules<K, V, S>, number: u64) -> Self {

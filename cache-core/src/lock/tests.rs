@@ -109,6 +109,14 @@ fn a_lost_wake_up_costs_a_nap() {
     assert_eq!(raw.parked.load(Ordering::Relaxed), 0);
 }
 
+/// What a hit writes is to lie in the lock's cache line, so it has to come right behind.
+#[test]
+#[cfg(target_pointer_width = "64")]
+fn what_is_locked_begins_behind_the_lock() {
+    let lock = Lock::new([0_u64; 20]);
+    assert_eq!(lock.data_ptr().addr() - (&raw const lock).addr(), size_of::<Raw>());
+}
+
 /// A mark that nobody clears would keep every later waiter asleep for its nap.
 #[test]
 fn the_mark_of_a_woken_waiter_outlives_no_waiter() {

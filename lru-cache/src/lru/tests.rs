@@ -3,6 +3,14 @@ use tenfold_cache_core::{Newcomer, Slot};
 
 use super::Lru;
 
+/// The engine keeps the first 32 bytes of a policy in the cache line that a look-up has brought along.
+#[test]
+#[cfg(target_pointer_width = "64")]
+fn what_a_hit_writes_comes_first() {
+    let first_and_last = 2 * size_of::<u32>();
+    assert!(std::mem::offset_of!(Lru, order) + first_and_last <= 32);
+}
+
 /// Slots by last use, longest ago first.
 #[derive(Default)]
 struct Uses(Vec<Slot>);
