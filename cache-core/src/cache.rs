@@ -93,7 +93,7 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
     /// The value is cloned under the shard's lock: keep anything big in an `Arc`.
     ///
     /// # Complexity
-    /// O(1); no allocation beyond what `V::clone` does.
+    /// O(1), if the policy's hit is; no allocation beyond what that and `V::clone` do.
     #[inline]
     pub fn get<Q: Hash + Eq + ?Sized>(&self, key: &Q) -> Option<V>
     where

@@ -59,7 +59,7 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
     /// The value of a key, counting as a use of it.
     ///
     /// # Complexity
-    /// O(1), no allocation.
+    /// O(1), if the policy's hit is; no allocation beyond what that does.
     #[inline]
     pub fn get<Q: Hash + Eq + ?Sized>(&mut self, key: &Q) -> Option<&V>
     where

@@ -45,7 +45,8 @@ mod tests;
 /// - **I6** `len` is the sum of the buckets' lengths.
 ///
 /// # Complexity
-/// O(1) each, in the worst case. 12 bytes an entry and 32 bytes a distinct count. With ageing there are never more
+/// O(1) each, but for the growth of tables: a hit that leads to a count for which there is no spare bucket may double the
+/// table of buckets, O(1) amortised. 12 bytes an entry and 32 bytes a distinct count. With ageing there are never more
 /// distinct counts than `max_lead` plus one. Without, k distinct counts need k² / 2 hits to arise.
 ///
 /// # Examples
