@@ -35,7 +35,7 @@ pub struct Config {
     /// do not expire together. Default 0, at most 100.
     pub time_to_live_jitter_percent: u8,
     /// How long a value may be served after it was last read or written. `None`, the default: for ever. With it,
-    /// every hit takes the shard's write lock.
+    /// every hit asks the clock and notes the time.
     #[cfg_attr(feature = "serde", serde(with = "crate::duration::option"))]
     pub time_to_idle: Option<Duration>,
     /// How long after it was written a value is due to be reloaded by the next hit, in the background

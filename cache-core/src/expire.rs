@@ -45,7 +45,7 @@ impl Lifetimes {
         self.time_to_live != NEVER || self.hits_are_writes()
     }
 
-    /// Whether a hit must note its time, and so needs exclusive access.
+    /// Whether hits have to know the time.
     pub(crate) fn hits_are_writes(&self) -> bool {
         self.time_to_idle != NEVER || self.refresh_after != NEVER
     }

@@ -148,7 +148,7 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
 
     /// Notes, under the lease it was granted, that a reader found nothing in the source. For `negative_time_to_live` look-ups
     /// under the protocol then answer [`Lookup::Absent`] and read-through loads nothing; without that setting the lease is
-    /// given back and no more. An expired value that `stale_if_error` keeps is gone.
+    /// given back and nothing is remembered. Either way an expired value that `stale_if_error` keeps is gone.
     ///
     /// # Errors
     /// [`FillError::Void`] as [`fill`](Self::fill) has it.

@@ -36,8 +36,8 @@
 //!   expire, a timer wheel, behind one lock. [`unsync::Cache`] is the same shard without the lock.
 //! - All shards draw on one account of the capacity. An insertion reserves its weight before the entry exists, so the
 //!   bound holds at every instant; one that evicts passes the freed weight on and touches no shared line.
-//! - The host's code (weigher, loader, listener, `Drop`) never runs under a lock; `Hash` and `Eq` of keys and `Clone` of
-//!   values do.
+//! - The host's code (weigher, loader, listener, `Drop`) never runs under a lock; `Hash`, `Eq` and `Clone` of keys and
+//!   `Clone` of values do.
 //! - Loads in progress and leases are kept by key beside the entries; whatever writes or removes a key voids them, so
 //!   nothing stale is stored. One [flight](Cache::get_or_load_async) serves threads and tasks.
 //! - Expiry is decided on reads by comparing two numbers; the wheel only finds what to collect, a few entries with each

@@ -63,9 +63,20 @@ pub trait AsyncLoader<K, V>: Send + Sync + 'static {
     type Error: Send + Sync + 'static;
 
     /// Loads one value; `Ok(None)` says that there is no such thing. The future is polled by whoever waits.
+    ///
+    /// # Errors
+    /// Whatever the source reports.
     fn load(&self, key: K) -> impl Future<Output = Result<Option<V>, Self::Error>> + Send;
 
     /// Loads many values, in any order; what is missing from the result does not exist. By default one after the other.
+    /// The future is polled by whoever waits for one of the keys.
+    ///
+    /// # Errors
+    /// Whatever the source reports: one error for all keys, so by default the first one, and what was loaded before it is
+    /// lost.
+    ///
+    /// # Cancel safety
+    /// Dropped, as the future of [`load`](Self::load) is, when nobody waits for any of the keys any more.
     fn load_all(&self, keys: Vec<K>) -> impl Future<Output = Result<Vec<(K, V)>, Self::Error>> + Send
     where
         K: Clone + Send,

@@ -1,7 +1,7 @@
 //! One shard: the index table, the entries, the policy's order and the times, kept consistent.
 //!
 //! Everything here runs under the shard's lock (or on one thread), so nothing here calls the host's code except
-//! `Hash` and `Eq` of keys and `Clone` of values. What leaves goes into [`Removals`].
+//! `Hash`, `Eq` and `Clone` of keys and `Clone` of values. What leaves goes into [`Removals`].
 
 mod leave;
 mod place;
