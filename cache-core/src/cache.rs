@@ -21,7 +21,21 @@ use crate::{DefaultHashBuilder, Slot};
 /// One shard behind its lock, on cache lines of its own.
 ///
 /// The second field keeps it `Sync` only where keys and values are, which the lock alone would not ask for: a table that is
-/// read without a lock would.
+/// read without a lock would:
+///
+/// ```compile_fail,E0277
+/// use tenfold_cache_core::{Cache, Policy};
+///
+/// fn is_sync<T: Sync>() {}
+/// fn check<P: Policy>() { is_sync::<Cache<u64, std::cell::Cell<u8>, P>>() }
+/// ```
+///
+/// ```
+/// use tenfold_cache_core::{Cache, Policy};
+///
+/// fn is_sync<T: Sync>() {}
+/// fn check<P: Policy>() { is_sync::<Cache<u64, u8, P>>() }
+/// ```
 #[repr(align(128))]
 pub(crate) struct Locked<K, V, P>(Lock<Shard<K, V, P>>, PhantomData<(K, V)>);
 
