@@ -4,6 +4,7 @@ use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::Slot;
 use crate::budget::Budget;
 use crate::clock::{Timeline, saturating_nanos};
 use crate::config::Config;
@@ -40,6 +41,8 @@ pub(crate) struct Incoming<K, V> {
     /// Nanoseconds; `None` for the cache-wide setting.
     pub(crate) time_to_live: Option<u64>,
     pub(crate) now: u64,
+    /// The value that it is to replace, if the policy knows: an entry may need more than one try.
+    pub(crate) told: Option<(Slot, u32)>,
 }
 
 impl<K, V> Incoming<K, V> {
@@ -87,7 +90,7 @@ impl<K, V, S> Rules<K, V, S> {
     pub(crate) fn incoming(&self, hash: u64, key: K, value: V, now: u64) -> Incoming<K, V> {
         let weight = self.weigh(&key, &value);
         let own = self.expiry.as_ref().and_then(|expiry| expiry(&key, &value));
-        Incoming { hash, weight, time_to_live: own.map(saturating_nanos), now, key, value }
+        Incoming { hash, weight, time_to_live: own.map(saturating_nanos), now, key, value, told: None }
     }
 
     /// The weight that counts: at least 1, so that entries of weight 0 cannot fill the memory.

@@ -76,7 +76,7 @@ impl<K: Hash + Eq, V, P: Policy> Shard<K, V, P> {
             Room::None => return Placed::NoRoom(incoming),
         };
         self.reserve_in_index(rules);
-        let Incoming { hash, key, value, weight, time_to_live, now } = incoming;
+        let Incoming { hash, key, value, weight, time_to_live, now, told: _ } = incoming;
         let slot = self.slab.insert(key, value, rules.expected_per_shard);
         let slab = &self.slab;
         self.index.insert_unique(hash, slot.get(), |&index| rules.hash(slab.key(Slot::from_stored(index))));
@@ -116,14 +116,15 @@ impl<K: Hash + Eq, V, P: Policy> Shard<K, V, P> {
     fn place_over<S: BuildHasher>(
         &mut self,
         slot: Slot,
-        incoming: Incoming<K, V>,
+        mut incoming: Incoming<K, V>,
         rules: &Rules<K, V, S>,
         out: &mut Removals<K, V>,
     ) -> Placed<K, V> {
         let old_weight = self.weight_of(slot);
-        let pinned = self.is_pinned(slot);
-        if !pinned {
+        let replaced = self.generation(slot).map(|generation| (slot, generation));
+        if !self.is_pinned(slot) && incoming.told != replaced {
             self.order.policy().replace(slot);
+            incoming.told = replaced;
         }
         if incoming.weight > old_weight {
             let more = incoming.weight - old_weight;

@@ -97,49 +97,58 @@ fn a_policy_hears_of_every_miss() {
     check::<2>();
 }
 
-/// Evicts what came first, and counts how often it is cloned while it tracks something.
+/// Evicts what came first, and counts how often it is cloned while it tracks something, and told of a replacement.
 #[derive(Default)]
-struct Cloned(Vec<Slot>, Arc<AtomicUsize>);
+struct Counted {
+    order: Vec<Slot>,
+    clones: Arc<AtomicUsize>,
+    replaced: Arc<AtomicUsize>,
+}
 
-impl Clone for Cloned {
+impl Clone for Counted {
     fn clone(&self) -> Self {
-        self.1.fetch_add(usize::from(!self.0.is_empty()), Ordering::Relaxed);
-        Self(self.0.clone(), Arc::clone(&self.1))
+        self.clones.fetch_add(usize::from(!self.order.is_empty()), Ordering::Relaxed);
+        let (clones, replaced) = (Arc::clone(&self.clones), Arc::clone(&self.replaced));
+        Self { order: self.order.clone(), clones, replaced }
     }
 }
 
-impl Policy for Cloned {
+impl Policy for Counted {
     const HIT: Hit = Hit::Exclusive;
 
     fn insert(&mut self, slot: Slot, _: Newcomer) {
-        self.0.push(slot);
+        self.order.push(slot);
+    }
+
+    fn replace(&mut self, _: Slot) {
+        self.replaced.fetch_add(1, Ordering::Relaxed);
     }
 
     fn remove(&mut self, slot: Slot) {
-        self.0.retain(|&other| other != slot);
+        self.order.retain(|&other| other != slot);
     }
 
     fn victim(&mut self) -> Option<Slot> {
-        self.0.first().copied()
+        self.order.first().copied()
     }
 
     fn len(&self) -> usize {
-        self.0.len()
+        self.order.len()
     }
 
     fn clear(&mut self) {
-        self.0.clear();
+        self.order.clear();
     }
 
     fn order(&self) -> Vec<Slot> {
-        self.0.clone()
+        self.order.clone()
     }
 }
 
 #[test]
 fn no_policy_is_cloned_under_a_lock_to_tell_its_order() {
-    let policy = Cloned::default();
-    let clones = Arc::clone(&policy.1);
+    let policy = Counted::default();
+    let clones = Arc::clone(&policy.clones);
     let cache = Builder::<u64, u64, _>::default().shards(1).policy(policy).build().unwrap();
     (1..=3).for_each(|key| _ = cache.insert(key, key));
     cache.get(&1);
@@ -147,5 +156,18 @@ fn no_policy_is_cloned_under_a_lock_to_tell_its_order() {
     cache.get(&1);
     assert_eq!(cache.snapshot().entries.len(), 3);
     assert_eq!(clones.load(Ordering::Relaxed), 0);
+    cache.check_invariants();
+}
+
+/// A replacement for which room is made in another shard is tried again, but the policy is told once.
+#[test]
+fn a_policy_hears_once_of_each_replacement() {
+    let policy = Counted::default();
+    let replaced = Arc::clone(&policy.replaced);
+    let builder = Builder::<u64, u64, _>::default().capacity(64).shards(8).weigher(|_: &u64, &value: &u64| value);
+    let cache = builder.policy(policy).build().unwrap();
+    (0..64).for_each(|key| _ = cache.insert(key, 1));
+    assert_eq!(cache.insert(63, 64), Some(1));
+    assert_eq!((cache.len(), replaced.load(Ordering::Relaxed)), (1, 1));
     cache.check_invariants();
 }
