@@ -22,13 +22,36 @@ pub enum Hit {
     Ignored,
 }
 
-/// What a policy learns of an entry that comes.
+/// What a policy learns of an entry that comes. More may be added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Newcomer {
     /// Of the key; the same for one key as long as the cache lives.
     pub hash: u64,
     /// In the weigher's units, at least 1; 1 without a weigher.
     pub weight: u64,
+}
+
+impl Newcomer {
+    /// An entry of weight 1, of a key with this hash: for whoever calls a policy without a cache, as tests do.
+    ///
+    /// # Examples
+    /// ```
+    /// use tenfold_cache_core::Newcomer;
+    ///
+    /// let newcomer = Newcomer::new(7).weighing(3);
+    /// assert_eq!((newcomer.hash, newcomer.weight), (7, 3));
+    /// ```
+    #[must_use]
+    pub const fn new(hash: u64) -> Self {
+        Self { hash, weight: 1 }
+    }
+
+    /// The same with this weight.
+    #[must_use]
+    pub const fn weighing(self, weight: u64) -> Self {
+        Self { weight, ..self }
+    }
 }
 
 /// An eviction policy: the order in which entries of one shard leave when room is needed.

@@ -4,7 +4,7 @@ use tenfold_cache_core::{Newcomer, Policy, Slot};
 use super::Lfu;
 use crate::Ageing;
 
-const ANY: Newcomer = Newcomer { hash: 0, weight: 1 };
+const ANY: Newcomer = Newcomer::new(0);
 
 /// LFU as its documentation has it: a count and a time of last use for each entry, sorted when asked.
 #[derive(Default)]
