@@ -70,6 +70,12 @@ pub enum FillError<V> {
     Refused(V),
 }
 
+/// The key was written or invalidated after the lease was granted, or the lease timed out and went to another reader, or was
+/// never granted: that there is nothing may be out of date.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the lease is void: the key was written or invalidated, or the lease timed out")]
+pub struct LeaseVoid;
+
 impl<V> FillError<V> {
     /// The value that was not stored.
     pub fn into_value(self) -> V {
@@ -151,7 +157,7 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
     /// given back and nothing is remembered. Either way an expired value that `stale_if_error` keeps is gone.
     ///
     /// # Errors
-    /// [`FillError::Void`] as [`fill`](Self::fill) has it.
+    /// [`LeaseVoid`] where [`fill`](Self::fill) says [`FillError::Void`]. What is not stored needs no room.
     ///
     /// # Examples
     /// ```
@@ -167,7 +173,7 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn fill_absent(&self, key: K, lease: LeaseId) -> Result<(), FillError<()>>
+    pub fn fill_absent(&self, key: K, lease: LeaseId) -> Result<(), LeaseVoid>
     where
         K: Clone,
     {
@@ -177,7 +183,7 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
         let mut shard = self.lock(hash);
         if !is_current(&shard, hash, &key, (lease, lease_now)) {
             shard.counters.stale_fills += 1;
-            return Err(FillError::Void(()));
+            return Err(LeaseVoid);
         }
         let voided = shard.pending.void(hash, &key);
         let old = shard.remove(hash, &key, now, &self.rules);

@@ -91,7 +91,7 @@ pub use entry::{Change, Entry};
 pub use hashbrown::DefaultHashBuilder;
 pub use insert::InsertError;
 pub use iter::Iter;
-pub use lease::{FillError, LeaseId, Lookup};
+pub use lease::{FillError, LeaseId, LeaseVoid, Lookup};
 pub use load::LoadError;
 pub use policy::{Hit, Newcomer, Policy};
 pub use read_through::{AsyncLoader, AsyncReadThrough, Loader, ReadThrough, RefreshJob, RefreshTask};

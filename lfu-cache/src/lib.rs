@@ -158,7 +158,7 @@ pub use ageing::Ageing;
 pub use lfu::Lfu;
 pub use tenfold_cache_core::{
     AsyncLoader, AsyncReadThrough, Builder, Cache, Change, Clock, Config, ConfigError, DefaultHashBuilder, Entry,
-    FillError, InsertError, Iter, LeaseId, LoadError, Loader, Lookup, ManualClock, ReadThrough, RefreshJob,
+    FillError, InsertError, Iter, LeaseId, LeaseVoid, LoadError, Loader, Lookup, ManualClock, ReadThrough, RefreshJob,
     RefreshTask, RemovalCause, Snapshot, SnapshotEntry, StatsSnapshot, SystemClock, Weigher,
 };
 

@@ -146,7 +146,7 @@ pub use fifo::Fifo;
 pub use lru::Lru;
 pub use tenfold_cache_core::{
     AsyncLoader, AsyncReadThrough, Builder, Cache, Change, Clock, Config, ConfigError, DefaultHashBuilder, Entry,
-    FillError, InsertError, Iter, LeaseId, LoadError, Loader, Lookup, ManualClock, ReadThrough, RefreshJob,
+    FillError, InsertError, Iter, LeaseId, LeaseVoid, LoadError, Loader, Lookup, ManualClock, ReadThrough, RefreshJob,
     RefreshTask, RemovalCause, Snapshot, SnapshotEntry, StatsSnapshot, SystemClock, Weigher,
 };
 

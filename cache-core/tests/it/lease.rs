@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tenfold_cache_core::{Builder, Cache, Change, FillError, LeaseId, Lookup, ManualClock};
+use tenfold_cache_core::{Builder, Cache, Change, FillError, LeaseId, LeaseVoid, Lookup, ManualClock};
 
 use crate::recency::VecLru;
 use crate::staged::{INTENDED, must_panic};
@@ -219,11 +219,11 @@ fn a_reader_that_finds_nothing_says_so_under_its_lease() {
     assert_eq!(cache.lease(&7), Lookup::Absent);
     assert_eq!(cache.get_or_load_optional(7, |_| Err::<Option<u64>, _>("asked")), Ok(None));
     assert_eq!((cache.stats().negative_hits, cache.stats().misses), (2, 3));
-    assert_eq!(cache.fill_absent(7, lease), Err(FillError::Void(())), "a lease is good for one fill");
+    assert_eq!(cache.fill_absent(7, lease), Err(LeaseVoid), "a lease is good for one fill");
     clock.advance(Duration::from_secs(10));
     let lease = granted(&cache, 7);
     cache.insert(7, 1);
-    assert_eq!(cache.fill_absent(7, lease), Err(FillError::Void(())), "a write came in between");
+    assert_eq!(cache.fill_absent(7, lease), Err(LeaseVoid), "a write came in between");
     assert_eq!((cache.lease(&7), cache.stats().stale_fills), (Lookup::Hit(1), 2));
     cache.remove(&7);
     let lease = granted(&cache, 7);

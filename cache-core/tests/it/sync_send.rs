@@ -1,8 +1,8 @@
 //! What may cross threads does, by the compiler's word.
 
 use tenfold_cache_core::{
-    AsyncReadThrough, Builder, Cache, ConfigError, Entry, FillError, InsertError, Iter, LeaseId, LoadError, Lookup,
-    ManualClock, ReadThrough, RefreshJob, RefreshTask, StatsSnapshot, unsync,
+    AsyncReadThrough, Builder, Cache, ConfigError, Entry, FillError, InsertError, Iter, LeaseId, LeaseVoid, LoadError,
+    Lookup, ManualClock, ReadThrough, RefreshJob, RefreshTask, StatsSnapshot, unsync,
 };
 
 use crate::recency::VecLru;
@@ -28,6 +28,7 @@ fn handles_and_answers_cross_threads() {
     is_shared::<LoadError<std::fmt::Error>>();
     is_shared::<InsertError<u64, String>>();
     is_shared::<FillError<String>>();
+    is_shared::<LeaseVoid>();
     is_shared::<ConfigError>();
     is_shared::<StatsSnapshot>();
     is_shared::<unsync::Cache<u64, String, VecLru>>();
