@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::endpoint::Endpoint;
 use crate::health::{Ended, Sign, Verdict};
@@ -74,7 +74,7 @@ impl<T> Pick<T> {
         self.endpoint().data()
     }
 
-    /// When it was picked, as the picker was told.
+    /// When it was picked, as the picker was told, or [began anew](Self::restart).
     #[inline]
     #[must_use]
     pub fn started(&self) -> Instant {
@@ -100,6 +100,29 @@ impl<T> Pick<T> {
     pub fn is_idler_than(&self, late: &Self) -> bool {
         let is_doubtful = late.is_trial.load(Ordering::Relaxed) || !late.endpoint().is_open();
         is_doubtful || 2 * self.in_flight().saturating_sub(1) <= late.in_flight()
+    }
+
+    /// Says that the backend's time begins only now: until now the request was on its way from whoever sends it, as one
+    /// with a large body or a slow client is. Latency, what is overdue and the time of a trial are counted from here. May
+    /// be called again and again, with each part that the backend was given.
+    pub fn restart(&mut self, now: Instant) {
+        if *self.is_trial.get_mut() {
+            let pool = self.endpoint().pool();
+            let is_kept = self.endpoint().vitals().move_trial(pool.time(self.started), pool.time(now));
+            *self.is_trial.get_mut() = is_kept;
+        }
+        self.started = now;
+    }
+
+    /// Says that an answer which is good so far has begun and that its rest is a matter of the client's pace, too. The
+    /// request stays in flight; a backend on trial has passed, or was too slow.
+    #[inline]
+    pub fn answered(&self, now: Instant) {
+        if self.is_trial.load(Ordering::Relaxed) {
+            let pool = self.endpoint().pool();
+            let took = pool.time(now).since(pool.time(self.started));
+            self.report(Sign::Fine, Some(self.verdict(true, took)), now);
+        }
     }
 
     /// Says that the request has waited longer than most do and goes on waiting: so health sees a backend that hangs
@@ -131,10 +154,14 @@ impl<T> Pick<T> {
         let sign = endpoint.vitals().finished(pool.norm(), end);
         let is_trial = self.is_trial.load(Ordering::Relaxed);
         if sign != Sign::Fine || is_trial {
-            let is_slow = end.now.since(started).as_nanos() > u128::from(pool.norm().slow_after_nanos());
-            let verdict = if outcome.is_success() && !is_slow { Verdict::Good } else { Verdict::Bad };
+            let verdict = self.verdict(outcome.is_success(), end.now.since(started));
             self.report(sign, is_trial.then_some(verdict), now);
         }
+    }
+
+    fn verdict(&self, is_success: bool, took: Duration) -> Verdict {
+        let is_slow = took.as_nanos() > u128::from(self.endpoint().pool().norm().slow_after_nanos());
+        if is_success && !is_slow { Verdict::Good } else { Verdict::Bad }
     }
 
     /// Tells the balancer what the measurements cannot decide by themselves.

@@ -255,6 +255,12 @@ impl Vitals {
         self.exchange_trial(started.as_nanos().max(TRIAL_IS_FREE + 1), if is_open { TRIAL_IS_FREE } else { NO_TRIAL })
     }
 
+    /// Lets the request of the trial begin later. False if its place had been taken from it.
+    pub(crate) fn move_trial(&self, from: Time, to: Time) -> bool {
+        let began = |time: Time| time.as_nanos().max(TRIAL_IS_FREE + 1);
+        self.exchange_trial(began(from), began(to))
+    }
+
     /// When the request of the trial began, if there is one.
     pub(crate) fn trial_began(&self) -> Option<Time> {
         let trial = self.trial.load(Ordering::Relaxed);

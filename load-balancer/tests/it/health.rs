@@ -152,6 +152,54 @@ fn a_cancelled_trial_is_no_verdict() {
 }
 
 #[test]
+fn a_request_that_begins_anew_is_slow_from_there_on_only() {
+    let mut host = Host::new(2, Config::default());
+    host.send(400, good);
+    // What the clients need to send is a second each time, what the backend needs is nothing.
+    for _ in 0..50 {
+        let mut pick = host.balancer.pick(&Request::default(), host.now).unwrap();
+        host.now += 1_000 * MS;
+        pick.restart(host.now);
+        pick.finish(Outcome::Success, host.now + MS);
+        host.send(1, good);
+    }
+    assert!((1..=2).all(|port| host.health(port) == HealthState::Healthy));
+}
+
+#[test]
+fn a_trial_is_decided_by_the_beginning_of_an_answer_and_waits_for_who_sends() {
+    let mut host = Host::new(2, Config::default());
+    host.send(40, good);
+    host.send(10, |port| if port == 2 { REFUSED } else { Outcome::Success });
+    host.now += 600 * MS;
+    let mut trials = 0;
+    let mut downloads = vec![];
+    for _ in 0..100 {
+        let mut pick = host.balancer.pick(&Request::default(), host.now).unwrap();
+        if pick.address().port() == 1 || host.health(2) != HealthState::Probation {
+            host.now += MS;
+            pick.finish(Outcome::Success, host.now);
+            continue;
+        }
+        trials += 1;
+        // The client is slow to send, then slow to read.
+        for _ in 0..20 {
+            host.now += 1_000 * MS;
+            pick.restart(host.now);
+            host.balancer.tick(host.now);
+        }
+        host.now += MS;
+        pick.answered(host.now);
+        downloads.push(pick);
+        host.now += 10_000 * MS;
+        host.balancer.tick(host.now);
+    }
+    assert_eq!(trials, 3, "as many as there are canaries");
+    assert_ne!(host.health(2), HealthState::Probation);
+    assert_eq!(host.balancer.backends().iter().map(|backend| backend.in_flight).sum::<usize>(), 3);
+}
+
+#[test]
 fn a_backend_that_comes_back_takes_a_growing_share() {
     for policy in [Policy::RoundRobin, Policy::Random, Policy::WeightedRoundRobin] {
         let mut host = Host::new(2, Config { policy, ..Config::default() });
