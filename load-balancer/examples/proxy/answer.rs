@@ -53,7 +53,8 @@ pub(crate) struct Download {
     pub(crate) alarm: Alarm,
     /// When the head came: how long the body takes is the client's matter as much as the backend's.
     pub(crate) answered_at: Instant,
-    pub(crate) last_read: Instant,
+    /// Since when the client could have taken more and the backend had nothing.
+    pub(crate) waiting_since: Option<Instant>,
     /// The client has a request until this is dropped.
     pub(crate) _active: Active,
 }
@@ -81,23 +82,20 @@ impl Download {
                     self.upload = None;
                     self.keep_alive = false;
                 }
-                Poll::Ready(Err(UploadError::Client(_))) => {
-                    self.lease = None;
-                    return Poll::Ready(Some(Err(Cut)));
-                }
+                Poll::Ready(Err(UploadError::Client(_))) => return Poll::Ready(Some(self.cut())),
                 Poll::Pending => {}
             }
         }
         let piece = match lease.link.poll_piece(cx, &mut self.framing) {
             Poll::Ready(piece) => piece,
             Poll::Pending => {
-                ready!(self.alarm.poll(cx, self.last_read + self.worker.options.limits.response_timeout));
-                return Poll::Ready(Some(self.fail(Failure::TimedOut)));
+                let since = *self.waiting_since.get_or_insert_with(clock::now);
+                return self.poll_late(cx, since).map(Some);
             }
         };
+        self.waiting_since = None;
         match piece {
             Ok(Piece::Data(data)) => {
-                self.last_read = clock::now();
                 if self.framing.is_done() {
                     self.complete();
                 }
@@ -111,8 +109,25 @@ impl Download {
                 self.complete();
                 Poll::Ready(None)
             }
-            Err(_) => Poll::Ready(Some(self.fail(Failure::Broken))),
+            Err(_) => Poll::Ready(Some(self.fail(Failure::Broken, self.answered_at))),
         }
+    }
+
+    /// Ready once the time of whoever keeps the other waiting is up. As long as the client owes a part of its request,
+    /// that is the client.
+    fn poll_late(&mut self, cx: &mut Context<'_>, since: Instant) -> Poll<Result<Frame<Bytes>, Cut>> {
+        let limits = &self.worker.options.limits;
+        let upload = self.upload.as_ref().filter(|upload| !upload.is_held());
+        if let Some(owed_since) = upload.and_then(Upload::waiting_since) {
+            ready!(self.alarm.poll(cx, owed_since + limits.client_timeout));
+            return Poll::Ready(self.cut());
+        }
+        let since = upload.map_or(since, |upload| since.max(upload.moved_at()));
+        ready!(self.alarm.poll(cx, since + limits.response_timeout));
+        if let Some(lease) = &mut self.lease {
+            lease.pick.restart(since);
+        }
+        Poll::Ready(self.fail(Failure::TimedOut, clock::now()))
     }
 
     fn complete(&mut self) {
@@ -122,10 +137,17 @@ impl Download {
         }
     }
 
-    fn fail(&mut self, failure: Failure) -> Result<Frame<Bytes>, Cut> {
+    /// The backend is to blame.
+    fn fail(&mut self, failure: Failure, at: Instant) -> Result<Frame<Bytes>, Cut> {
         if let Some(lease) = self.lease.take() {
-            attempt::finish(lease.pick, Outcome::Failure(failure), clock::now());
+            attempt::finish(lease.pick, Outcome::Failure(failure), at);
         }
+        Err(Cut)
+    }
+
+    /// The client is to blame.
+    fn cut(&mut self) -> Result<Frame<Bytes>, Cut> {
+        self.lease = None;
         Err(Cut)
     }
 }

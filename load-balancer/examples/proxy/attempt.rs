@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
 use tenfold_load_balancer::{Failure, Outcome, Pick};
 
-use crate::link::{Framing, Head, Link, LinkError, Upload};
+use crate::link::{self, ConnectError, Framing, Head, Link, LinkError, Upload};
 use crate::traffic::Traffic;
 use crate::worker::Worker;
 
@@ -58,10 +58,12 @@ pub(crate) struct Try {
     head: Option<Head>,
     /// An empty map with room, for the answer's fields.
     headers: HeaderMap,
+    /// Whether doing the request twice is the same as doing it once (RFC 9110 section 9.2.2).
+    is_idempotent: bool,
 }
 
 enum Way {
-    Connecting(Pin<Box<dyn Future<Output = Result<Link, Failure>>>>),
+    Connecting(Pin<Box<dyn Future<Output = Result<Link, ConnectError>>>>),
     Open(Link),
 }
 
@@ -69,8 +71,20 @@ enum Way {
 pub(crate) enum Fault {
     /// The backend did not do it, and this is known of it.
     Backend(Failure),
+    /// There is no connection for a want on this side. The backend is not to blame.
+    Local,
     /// The client is to blame; it gets this status.
     Client(StatusCode),
+}
+
+impl From<ConnectError> for Fault {
+    fn from(error: ConnectError) -> Self {
+        match error {
+            ConnectError::Refused => Self::Backend(Failure::Refused),
+            ConnectError::TimedOut => Self::Backend(Failure::NotSent),
+            ConnectError::Local => Self::Local,
+        }
+    }
 }
 
 /// What a try brought.
@@ -93,12 +107,13 @@ impl Try {
         pick: Pick<Traffic>,
         upload: Upload,
         headers: HeaderMap,
+        is_idempotent: bool,
         now: Instant,
     ) -> Self {
         pick.data().attempt();
         let kept = worker.pool.borrow_mut().take(pick.id(), now);
         let way = kept.map_or_else(|| connect(worker, &pick), Way::Open);
-        Self { pick, way, upload, head: None, headers }
+        Self { pick, way, upload, head: None, headers, is_idempotent }
     }
 
     /// Goes on. Ready with the body if it is short, and with nothing if it is not; then [`arrive`](Self::arrive) gives
@@ -114,18 +129,19 @@ impl Try {
             let link = match &mut self.way {
                 Way::Open(link) => link,
                 Way::Connecting(connect) => {
-                    let link = ready!(connect.as_mut().poll(cx)).map_err(Fault::Backend)?;
+                    let link = ready!(connect.as_mut().poll(cx))?;
                     self.way = Way::Open(link);
                     continue;
                 }
             };
             let max_bytes = worker.options.limits.max_header_bytes;
             let polled = poll_answer(cx, link, &mut self.upload, &mut self.head, &mut self.headers, method, max_bytes);
+            follow_upload(&mut self.pick, &self.upload);
             let error = match ready!(polled) {
                 Ok(whole) => return Poll::Ready(Ok(whole)),
                 Err(error) => error,
             };
-            let is_repeatable = method.is_idempotent() || !self.upload.is_sent();
+            let is_repeatable = self.is_idempotent || !self.upload.is_sent();
             if error == LinkError::Closed && link.is_stale() && is_repeatable && self.upload.can_restart() {
                 // The backend closed a connection that was idle, just now: no failure of anybody, and no try.
                 self.upload.restart();
@@ -154,6 +170,11 @@ impl Try {
         finish(self.pick, Outcome::Failure(failure), now);
         self.upload
     }
+
+    /// Ends it without blame; gives the request back.
+    pub(crate) fn give_up(self) -> Upload {
+        self.upload
+    }
 }
 
 impl Arrival {
@@ -167,13 +188,15 @@ impl Arrival {
 
 fn connect(worker: &Worker, pick: &Pick<Traffic>) -> Way {
     let (address, timeout) = (pick.address(), worker.options.limits.connect_timeout);
-    Way::Connecting(Box::pin(async move {
-        match tokio::time::timeout(timeout, Link::connect(address)).await {
-            Ok(Ok(link)) => Ok(link),
-            Ok(Err(_)) => Err(Failure::Refused),
-            Err(_) => Err(Failure::NotSent),
-        }
-    }))
+    Way::Connecting(Box::pin(async move { link::connect(address, timeout).await.map(Link::new) }))
+}
+
+/// The backend's time begins with what it took last: a client that is slow to send makes no backend slow.
+#[inline]
+fn follow_upload(pick: &mut Pick<Traffic>, upload: &Upload) {
+    if upload.has_body() && upload.moved_at() > pick.started() {
+        pick.restart(upload.moved_at());
+    }
 }
 
 #[inline]
@@ -191,8 +214,10 @@ fn poll_answer(
         None => head.insert(ready!(link.poll_head(cx, upload, method, headers, max_bytes))?).framing,
     };
     match framing {
-        // A 101 is followed by whatever, and none of it is a body.
-        Framing::Length(len) if len <= WHOLE_BYTES => link.poll_whole(cx, len as usize).map_ok(Some),
+        // An answer before the end of the request may wait for the rest of it.
+        Framing::Length(len) if len <= WHOLE_BYTES && (upload.is_done() || link.has(len as usize)) => {
+            link.poll_whole(cx, len as usize).map_ok(Some)
+        }
         _ => Poll::Ready(Ok(None)),
     }
 }

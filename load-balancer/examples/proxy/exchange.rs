@@ -14,6 +14,9 @@ use crate::worker::Worker;
 
 /// How long a body is held back for a "100 Continue" that some backends do not know (RFC 9110 section 10.1.1).
 const CONTINUE_TIMEOUT: Duration = Duration::from_secs(1);
+/// How often a backend that waits for a slow client is said to be in time; well below
+/// [`OutlierConfig::canary_timeout`](tenfold_load_balancer::OutlierConfig).
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A request under way.
 pub(crate) struct Errand<'a> {
@@ -26,12 +29,15 @@ pub(crate) struct Errand<'a> {
     upload: Option<Upload>,
     /// Room for the fields of an answer.
     headers: HeaderMap,
-    /// What the try that ended last brought.
-    last: Option<Result<Arrival, Failure>>,
+    /// What the try that ended last brought: an answer, or the status that says why there is none.
+    last: Option<Result<Arrival, StatusCode>>,
     started: Instant,
-    /// How long the client took to send its body; none while it still does. The exchange's clock stands still
-    /// meanwhile: its deadlines are the backends', not the client's.
-    paused: Option<Duration>,
+    has_body: bool,
+    /// Since when the exchange's clock stands still: while a try has a body that is not all sent. The exchange's
+    /// deadlines are the backends', not the client's.
+    frozen: Option<Instant>,
+    /// For how long it stood still before.
+    paused: Duration,
 }
 
 /// What ends a wait.
@@ -40,6 +46,8 @@ enum Due {
     Exchange,
     /// The backend does not say "100 Continue".
     Continue,
+    /// The client owes a part of the body, and the backend has nothing to do.
+    Patience,
     /// The client does not go on with the body.
     Client,
     /// The backend does not go on reading it.
@@ -58,11 +66,22 @@ impl<'a> Errand<'a> {
         started: Instant,
     ) -> Self {
         // A body is gone once it was sent, so only what was surely not begun can be repeated.
-        let is_repeatable = method.is_idempotent() && !upload.has_body();
-        let exchange = Exchange::new(&worker.policy, is_repeatable, None, started);
-        let paused = (!upload.has_body()).then_some(Duration::ZERO);
-        let (tries, upload) = (Tries::default(), Some(upload));
-        Self { worker, method, key, exchange, tries, upload, headers, last: None, started, paused }
+        let has_body = upload.has_body();
+        let exchange = Exchange::new(&worker.policy, method.is_idempotent() && !has_body, None, started);
+        Self {
+            worker,
+            method,
+            key,
+            exchange,
+            tries: Tries::default(),
+            upload: Some(upload),
+            headers,
+            last: None,
+            started,
+            has_body,
+            frozen: None,
+            paused: Duration::ZERO,
+        }
     }
 
     /// Goes on; ready with the answer, or with the status that says why there is none.
@@ -78,11 +97,7 @@ impl<'a> Errand<'a> {
                     Err(status) => return Poll::Ready(Err(status)),
                 },
                 Action::Return(_) => {
-                    let last = self.last.take().unwrap_or(Err(Failure::Broken));
-                    return Poll::Ready(last.map_err(|failure| match failure {
-                        Failure::TimedOut => StatusCode::GATEWAY_TIMEOUT,
-                        _ => StatusCode::BAD_GATEWAY,
-                    }));
+                    return Poll::Ready(self.last.take().unwrap_or(Err(StatusCode::BAD_GATEWAY)));
                 }
                 Action::Fail(ExchangeError::DeadlineExceeded) => return Poll::Ready(Err(StatusCode::GATEWAY_TIMEOUT)),
                 Action::Fail(_) => return Poll::Ready(Err(StatusCode::SERVICE_UNAVAILABLE)),
@@ -93,8 +108,20 @@ impl<'a> Errand<'a> {
 
     /// The exchange's time.
     fn now(&self) -> Instant {
-        let now = clock::now();
-        now.checked_sub(self.paused.unwrap_or_else(|| now.saturating_duration_since(self.started))).unwrap_or(now)
+        let now = self.frozen.unwrap_or_else(clock::now);
+        now.checked_sub(self.paused).unwrap_or(now)
+    }
+
+    /// Lets the exchange's clock go or stand still, as the upload does.
+    fn set_clock(&mut self) {
+        match (self.frozen, self.tries.is_sending_body()) {
+            (None, true) => self.frozen = Some(clock::now()),
+            (Some(since), false) => {
+                self.paused += clock::now().saturating_duration_since(since);
+                self.frozen = None;
+            }
+            _ => {}
+        }
     }
 
     #[inline]
@@ -124,7 +151,10 @@ impl<'a> Errand<'a> {
             self.discard_last(now);
         }
         let headers = std::mem::take(&mut self.headers);
-        self.tries.push(attempt, Try::begin(self.worker, pick, upload, headers, now));
+        // The pick keeps the time of the clock that does not stand still.
+        let now = if is_first { now } else { clock::now() };
+        let is_idempotent = self.method.is_idempotent();
+        self.tries.push(attempt, Try::begin(self.worker, pick, upload, headers, is_idempotent, now));
     }
 
     /// The exchange gave a try up.
@@ -142,13 +172,19 @@ impl<'a> Errand<'a> {
             let (worker, method) = (self.worker, self.method);
             if let Some((attempt, ended)) = self.tries.poll(|this| this.poll(cx, worker, method)) {
                 return Poll::Ready(match ended {
-                    Ok(arrival) => self.arrived(attempt, arrival),
-                    Err((Fault::Backend(failure), failed)) => self.failed(attempt, failed, failure),
+                    Ok(arrival) => {
+                        self.arrived(attempt, arrival);
+                        Ok(())
+                    }
                     Err((Fault::Client(status), _)) => Err(status),
+                    Err((fault, failed)) => {
+                        self.failed(attempt, failed, &fault);
+                        Ok(())
+                    }
                 });
             }
-            if self.paused.is_none() && self.tries.has_sent_body() {
-                self.paused = Some(clock::now().saturating_duration_since(self.started));
+            if self.has_body {
+                self.set_clock();
             }
             let (deadline, due) = self.due(until);
             ready!(alarm.poll(cx, deadline));
@@ -159,8 +195,14 @@ impl<'a> Errand<'a> {
                     return Poll::Ready(Ok(()));
                 }
                 Due::Continue => self.tries.release(),
+                Due::Patience => self.tries.restart(),
                 Due::Client => return Poll::Ready(Err(StatusCode::REQUEST_TIMEOUT)),
-                Due::Backend => return Poll::Ready(Err(StatusCode::GATEWAY_TIMEOUT)),
+                Due::Backend => {
+                    if let Some((attempt, late)) = self.tries.take_sending() {
+                        self.failed(attempt, late, &Fault::Backend(Failure::TimedOut));
+                    }
+                    return Poll::Ready(Ok(()));
+                }
             }
         }
     }
@@ -169,20 +211,25 @@ impl<'a> Errand<'a> {
     #[inline]
     fn due(&self, until: Instant) -> (Instant, Due) {
         let limits = &self.worker.options.limits;
-        match (self.paused, self.tries.upload()) {
-            (Some(paused), _) => (until + paused, Due::Exchange),
-            (None, Some(upload)) if upload.is_held() => (self.started + CONTINUE_TIMEOUT, Due::Continue),
-            (None, Some(upload)) => match upload.waiting_since() {
-                Some(since) => (since + limits.client_timeout, Due::Client),
-                None => (upload.moved_at() + limits.response_timeout, Due::Backend),
-            },
-            // Between two tries of a request that has not left yet.
-            (None, None) => (until, Due::Exchange),
+        let Some(sending) = self.frozen.and(self.tries.sending()) else {
+            return (until + self.paused, Due::Exchange);
+        };
+        let upload = &sending.upload;
+        match upload.waiting_since() {
+            _ if upload.is_held() => (upload.moved_at() + CONTINUE_TIMEOUT, Due::Continue),
+            None => (upload.moved_at() + limits.response_timeout, Due::Backend),
+            Some(since) => {
+                let (patience, client) = (sending.pick.started() + PATIENCE, since + limits.client_timeout);
+                if patience < client { (patience, Due::Patience) } else { (client, Due::Client) }
+            }
         }
     }
 
     #[inline]
-    fn arrived(&mut self, attempt: Attempt, mut arrival: Arrival) -> Result<(), StatusCode> {
+    fn arrived(&mut self, attempt: Attempt, mut arrival: Arrival) {
+        if self.has_body {
+            self.set_clock();
+        }
         let now = self.now();
         if !arrival.outcome.is_success() && arrival.upload.can_restart() {
             self.upload = arrival.upload.take_again();
@@ -191,21 +238,30 @@ impl<'a> Errand<'a> {
         self.discard_last(now);
         self.last = Some(Ok(arrival));
         self.exchange.ended(&self.worker.policy, attempt, outcome, now);
-        Ok(())
     }
 
     #[cold]
-    fn failed(&mut self, attempt: Attempt, failed: Try, failure: Failure) -> Result<(), StatusCode> {
+    fn failed(&mut self, attempt: Attempt, failed: Try, fault: &Fault) {
+        if self.has_body {
+            self.set_clock();
+        }
         let now = self.now();
-        let mut upload = failed.fail(failure, clock::now());
+        let (failure, status) = match fault {
+            Fault::Backend(Failure::TimedOut) => (Failure::TimedOut, StatusCode::GATEWAY_TIMEOUT),
+            Fault::Backend(failure) => (*failure, StatusCode::BAD_GATEWAY),
+            Fault::Local | Fault::Client(_) => (Failure::NotSent, StatusCode::SERVICE_UNAVAILABLE),
+        };
+        let mut upload = match fault {
+            Fault::Backend(failure) => failed.fail(*failure, clock::now()),
+            Fault::Local | Fault::Client(_) => failed.give_up(),
+        };
         if upload.can_restart() {
             upload.restart();
             self.upload = Some(upload);
         }
         self.discard_last(now);
-        self.last = Some(Err(failure));
+        self.last = Some(Err(status));
         self.exchange.ended(&self.worker.policy, attempt, Outcome::Failure(failure), now);
-        Ok(())
     }
 
     fn discard_last(&mut self, now: Instant) {
@@ -285,18 +341,29 @@ impl Tries {
         all.find_map(|(_, this)| this.upload.copy())
     }
 
-    /// The request with a body, which only one try has.
-    fn upload(&self) -> Option<&Upload> {
-        self.first.as_ref().or(self.others.first()).map(|(_, this)| &this.upload)
+    /// The try of a request with a body: there is never more than one at a time.
+    fn sending(&self) -> Option<&Try> {
+        self.first.as_ref().map(|(_, this)| this)
     }
 
-    fn has_sent_body(&self) -> bool {
-        self.upload().is_some_and(Upload::is_done)
+    fn is_sending_body(&self) -> bool {
+        self.sending().is_some_and(|this| !this.upload.is_done())
+    }
+
+    fn take_sending(&mut self) -> Option<(Attempt, Try)> {
+        self.first.take()
     }
 
     fn release(&mut self) {
-        if let Some((_, this)) = self.first.as_mut().or(self.others.first_mut()) {
+        if let Some((_, this)) = &mut self.first {
             this.upload.release();
+        }
+    }
+
+    /// The backend is not late as long as the client is.
+    fn restart(&mut self) {
+        if let Some((_, this)) = &mut self.first {
+            this.pick.restart(clock::now());
         }
     }
 }

@@ -135,18 +135,23 @@ fn answer(client: &Client, arrival: Arrival, asked: Asked, spare: &mut Spare) ->
             spare.head = upload.into_buffer();
             Body::Whole(body)
         }
-        None => Body::Download(Box::new(Download {
-            lease: Some(lease),
-            framing,
-            keep_alive,
-            outcome,
-            upload: (!is_sent).then_some(upload),
-            worker: Rc::clone(&client.worker),
-            alarm: Alarm::default(),
-            answered_at: now,
-            last_read: now,
-            _active: asked.active,
-        })),
+        None => {
+            if outcome.is_success() {
+                lease.pick.answered(now);
+            }
+            Body::Download(Box::new(Download {
+                lease: Some(lease),
+                framing,
+                keep_alive,
+                outcome,
+                upload: (!is_sent).then_some(upload),
+                worker: Rc::clone(&client.worker),
+                alarm: Alarm::default(),
+                answered_at: now,
+                waiting_since: None,
+                _active: asked.active,
+            }))
+        }
     };
     Ok(response)
 }

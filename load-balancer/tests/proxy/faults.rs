@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::admin::Load;
-use crate::rig::{BackendProcess, Conn, Fake, Proxy, eventually, get, ok};
+use crate::rig::{BackendProcess, Client, Conn, Fake, Proxy, eventually, get, ok};
 
 #[test]
 fn a_killed_backend_costs_no_request() {
@@ -156,4 +156,27 @@ fn a_client_that_leaves_frees_the_backend() {
     assert!(client.line().is_some());
     drop(client);
     eventually("nothing is in flight", || proxy.ask("GET", "/backends").text().contains("\"in_flight\":0"));
+}
+
+/// Descriptors run out on the proxy's side: the backend has nothing to do with it.
+#[test]
+fn a_want_of_descriptors_is_no_fault_of_the_backends() {
+    let (a, b) = (Fake::named("a"), Fake::named("b"));
+    let proxy = Proxy::start_with_files(48, &[a.address, b.address], &["--threads", "1"]);
+    let mut operator = Client::connect(proxy.admin);
+    operator.send("GET /backends HTTP/1.1\r\nhost: admin\r\n\r\n");
+    operator.answer();
+    // More than there is room for: those that were accepted hold all descriptors.
+    let mut clients: Vec<_> = (0..64).map(|_| proxy.client()).collect();
+    std::thread::sleep(Duration::from_millis(100));
+    for client in &mut clients[..8] {
+        client.send("GET / HTTP/1.1\r\nhost: t\r\n\r\n");
+        assert_eq!(client.answer().status, 503);
+    }
+    operator.send("GET /backends HTTP/1.1\r\nhost: admin\r\n\r\n");
+    let backends = operator.answer().text();
+    assert_eq!(backends.matches("\"state\":\"healthy\"").count(), 2, "{backends}");
+    assert_eq!(backends.matches("\"failures\":0").count(), 2, "{backends}");
+    clients.truncate(8);
+    eventually("there is room again", || clients[0].get("/").status == 200);
 }

@@ -20,3 +20,4 @@ mod requests;
 mod rig;
 mod shutdown;
 mod tcp;
+mod uploads;

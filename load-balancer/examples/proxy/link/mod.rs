@@ -4,13 +4,13 @@
 //! answer, where a connection in a task of its own needs two and a hand-over each way. It also tells exactly what a
 //! retry has to know: whether the kernel took any byte of the request, and whether any byte of an answer came.
 
+mod connect;
 pub(crate) mod framing;
 mod head;
 mod outgoing;
 mod upload;
 
 use std::io;
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
@@ -19,6 +19,7 @@ use http::{HeaderMap, Method, StatusCode};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
+pub(crate) use connect::{ConnectError, connect};
 pub(crate) use framing::{Framing, Piece};
 pub(crate) use head::Head;
 pub(crate) use outgoing::{Additions, BodyFraming, encode};
@@ -54,15 +55,10 @@ pub(crate) enum LinkError {
 }
 
 impl Link {
-    /// Connects to a backend.
-    ///
-    /// # Cancel safety
-    /// Cancel safe: the attempt is given up.
-    pub(crate) async fn connect(address: SocketAddr) -> io::Result<Self> {
-        let stream = TcpStream::connect(address).await?;
-        stream.set_nodelay(true)?;
+    /// A connection that carried nothing yet.
+    pub(crate) fn new(stream: TcpStream) -> Self {
         let inbox = BytesMut::with_capacity(READ_BYTES);
-        Ok(Self { stream, inbox, places: vec![], interim_count: 0, reused: false, received: false })
+        Self { stream, inbox, places: vec![], interim_count: 0, reused: false, received: false }
     }
 
     /// Whether the backend kept the connection open and silent, as far as is known without asking the kernel.
@@ -169,6 +165,12 @@ impl Link {
                 Poll::Pending => return Poll::Pending,
             }
         }
+    }
+
+    /// Whether so many bytes behind the head were read.
+    #[inline]
+    pub(crate) fn has(&self, len: usize) -> bool {
+        self.inbox.len() >= len
     }
 
     /// The whole of a body of this length, ready when all of it was read.

@@ -38,7 +38,7 @@ pub(crate) struct Upload {
     sent: bool,
     room: u64,
     waiting_since: Option<Instant>,
-    /// When the backend last took something of a request with a body.
+    /// When a request with a body began, or the backend last took something of it.
     moved_at: Instant,
 }
 
@@ -104,7 +104,7 @@ impl Upload {
         self.had_body
     }
 
-    /// When a backend last took something of a request with a body.
+    /// When a request with a body began at a backend, or this last took something of it.
     pub(crate) fn moved_at(&self) -> Instant {
         self.moved_at
     }
@@ -128,6 +128,7 @@ impl Upload {
     pub(crate) fn restart(&mut self) {
         self.written = 0;
         self.sent = false;
+        self.moved_at = clock::now();
     }
 
     /// The backend wants the body, or took too long to say so.

@@ -28,8 +28,18 @@ pub(crate) struct Proxy {
 impl Proxy {
     /// A proxy of two threads before these backends.
     pub(crate) fn start(backends: &[SocketAddr], arguments: &[&str]) -> Self {
+        Self::run(Command::new(executable()), backends, arguments)
+    }
+
+    /// The same, with no more than so many open files.
+    pub(crate) fn start_with_files(max_files: u32, backends: &[SocketAddr], arguments: &[&str]) -> Self {
+        let mut command = Command::new("sh");
+        command.args(["-c", "ulimit -n $0 && exec \"$@\"", &max_files.to_string()]).arg(executable());
+        Self::run(command, backends, arguments)
+    }
+
+    fn run(mut command: Command, backends: &[SocketAddr], arguments: &[&str]) -> Self {
         let backends: Vec<_> = backends.iter().flat_map(|address| ["--backend".into(), address.to_string()]).collect();
-        let mut command = Command::new(executable());
         command.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--threads", "2"]);
         command.args(backends).args(arguments);
         let mut child = command.stderr(Stdio::piped()).spawn().expect("the proxy starts");
