@@ -17,13 +17,17 @@ pub enum Failure {
     Refused,
     /// The request did not leave: no connection in time, a pool that was closed, a stale kept-alive connection.
     NotSent,
-    /// The backend said that it did not begin: overloaded, shutting down (HTTP 429 and 503, HTTP/2 REFUSED_STREAM).
+    /// The backend said that it did not begin: HTTP/2 REFUSED_STREAM, or a stream beyond the last one that GOAWAY names.
+    ///
+    /// HTTP 503 says nothing of the kind: whatever stands behind the backend may have failed in the middle. It belongs
+    /// here where the request is idempotent, since then nothing depends on it and a busy backend is judged mildly, and is
+    /// [`Answered`](Self::Answered) where it is not. A 429 is an answer to the client, about the client.
     Rejected,
     /// Some of it was sent and the connection broke before the whole answer: it may have been done.
     Broken,
     /// It was sent and no answer came in time: it may have been done, or be done later.
     TimedOut,
-    /// The backend answered that it failed (HTTP 500, 502, 504): it may have been done in part.
+    /// The backend answered that it failed (HTTP 500, 502, 504; 503, if the request is not idempotent): it may have been done in part.
     Answered,
 }
 

@@ -161,7 +161,7 @@ impl Try {
     #[inline]
     pub(crate) fn arrive(self, whole: Option<Bytes>) -> Option<Arrival> {
         let (Way::Open(link), Some(head)) = (self.way, self.head) else { return None };
-        let (outcome, is_sent) = (outcome(head.status), self.upload.is_done());
+        let (outcome, is_sent) = (outcome(head.status, self.is_idempotent), self.upload.is_done());
         Some(Arrival { lease: Lease { link, pick: self.pick }, head, whole, upload: self.upload, is_sent, outcome })
     }
 
@@ -224,10 +224,10 @@ fn poll_answer(
 
 /// What a status says of the backend (as [`Failure`] documents).
 #[inline]
-fn outcome(status: StatusCode) -> Outcome {
+fn outcome(status: StatusCode, is_idempotent: bool) -> Outcome {
     match status.as_u16() {
-        429 | 503 => Outcome::Failure(Failure::Rejected),
-        500 | 502 | 504 => Outcome::Failure(Failure::Answered),
+        503 if is_idempotent => Outcome::Failure(Failure::Rejected),
+        500 | 502..=504 => Outcome::Failure(Failure::Answered),
         _ => Outcome::Success,
     }
 }

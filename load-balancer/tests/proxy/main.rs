@@ -19,5 +19,6 @@ mod limits;
 mod requests;
 mod rig;
 mod shutdown;
+mod statuses;
 mod tcp;
 mod uploads;
