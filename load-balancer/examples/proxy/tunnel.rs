@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use tenfold_load_balancer::{Failure, Key, Outcome, Request};
+use tenfold_load_balancer::{Action, Exchange, Failure, Key, Outcome, Pick, Request};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -16,6 +16,8 @@ use crate::alarm::Alarm;
 use crate::attempt::{self, Lease};
 use crate::clock;
 use crate::forward::Active;
+use crate::link::{self, ConnectError};
+use crate::traffic::Traffic;
 use crate::worker::Worker;
 
 /// Where a client's connection leads once hyper is done with it.
@@ -41,28 +43,57 @@ impl Tunnel {
 
 /// Serves a client in TCP mode: finds a backend that accepts the connection, and passes on.
 pub(crate) async fn serve_tcp(worker: Rc<Worker>, client: TcpStream, key: Key) {
-    let limits = &worker.options.limits;
-    let mut avoid = vec![];
-    while avoid.len() < usize::from(limits.max_tries) {
-        let request = Request { key: Some(key), avoid: &avoid, ..Request::default() };
-        let picked = worker.picker.borrow_mut().pick(&request, clock::now());
-        let Ok(pick) = picked else { return };
-        pick.data().attempt();
-        let connected = tokio::time::timeout(limits.connect_timeout, TcpStream::connect(pick.address())).await;
-        let failure = match connected {
-            Ok(Ok(backend)) => {
-                // That it accepted is all that is known of it.
-                let connected_at = clock::now();
-                let _ = backend.set_nodelay(true);
-                let _ = copy(client, backend, limits.tunnel_timeout).await;
-                return pick.finish(Outcome::Success, connected_at);
+    let Some((backend, pick)) = reach(&worker, key).await else { return };
+    // That it accepted is all that is known of it.
+    let connected_at = clock::now();
+    pick.answered(connected_at);
+    let _ = copy(client, backend, worker.options.limits.tunnel_timeout).await;
+    pick.finish(Outcome::Success, connected_at);
+}
+
+/// Connects to one backend or another, as often and as fast as the budget of all clients together allows.
+async fn reach(worker: &Worker, key: Key) -> Option<(TcpStream, Pick<Traffic>)> {
+    let policy = &worker.policy;
+    let mut exchange = Exchange::new(policy, false, None, clock::now());
+    loop {
+        match exchange.action() {
+            Action::Pick => {}
+            // Between two tries: none is in flight here.
+            Action::Wait(until) => {
+                tokio::time::sleep_until(until.into()).await;
+                exchange.timer(policy, clock::now());
+                continue;
             }
-            Ok(Err(_)) => Failure::Refused,
-            Err(_) => Failure::NotSent,
+            Action::Return(_) | Action::Fail(_) => return None,
+            _ => continue,
+        }
+        let is_first = exchange.tried().is_empty();
+        let request = Request { key: Some(key), avoid: exchange.tried(), ..Request::default() };
+        let picked = worker.picker.borrow_mut().pick(&request, clock::now());
+        let Ok(pick) = picked else {
+            exchange.not_picked();
+            continue;
         };
-        avoid.push(pick.id());
-        attempt::finish(pick, Outcome::Failure(failure), clock::now());
-        worker.metrics.retried();
+        let Some(attempt) = exchange.picked(policy, pick.id(), clock::now()) else { continue };
+        if !is_first {
+            worker.metrics.retried();
+        }
+        pick.data().attempt();
+        let error = match link::connect(pick.address(), worker.options.limits.connect_timeout).await {
+            Ok(backend) => {
+                exchange.ended(policy, attempt, Outcome::Success, clock::now());
+                return Some((backend, pick));
+            }
+            Err(error) => error,
+        };
+        let failure = match error {
+            ConnectError::Refused => Failure::Refused,
+            ConnectError::TimedOut | ConnectError::Local => Failure::NotSent,
+        };
+        if error != ConnectError::Local {
+            attempt::finish(pick, Outcome::Failure(failure), clock::now());
+        }
+        exchange.ended(policy, attempt, Outcome::Failure(failure), clock::now());
     }
 }
 

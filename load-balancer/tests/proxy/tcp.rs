@@ -69,6 +69,20 @@ fn with_nobody_there_the_connection_is_closed() {
 }
 
 #[test]
+fn tries_at_backends_that_refuse_are_bounded() {
+    let nobody = [0, 1, 2].map(|_| TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap());
+    let proxy = Proxy::start(&nobody, &["--mode", "tcp", "--threads", "1"]);
+    for _ in 0..400 {
+        assert!(proxy.client().is_closed());
+    }
+    let backends = proxy.ask("GET", "/backends").text();
+    let counts =
+        backends.split("\"requests\":").skip(1).map(|rest| rest.split(',').next().unwrap().parse::<u32>().unwrap());
+    let tries: u32 = counts.sum();
+    assert!(tries < 600, "{tries} for 400 connections; a hundred are the budget's reserve");
+}
+
+#[test]
 fn silence_both_ways_ends_in_time() {
     let backend = echo();
     let proxy = Proxy::start(&[backend.address], &["--mode", "tcp", "--tunnel-timeout", "200ms"]);
