@@ -1,5 +1,6 @@
 //! What a client gets: the body of an answer, whole or as it comes, or the proxy's own word.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -23,7 +24,7 @@ pub(crate) enum Body {
     /// All of it, not yet taken.
     Whole(Bytes),
     /// On its way.
-    Download(Box<Download>),
+    Download(Rc<RefCell<Download>>),
 }
 
 impl Body {
@@ -55,8 +56,12 @@ pub(crate) struct Download {
     pub(crate) answered_at: Instant,
     /// Since when the client could have taken more and the backend had nothing.
     pub(crate) waiting_since: Option<Instant>,
+    /// Since when the client could have taken more and did not ask for it.
+    pub(crate) left_since: Option<Instant>,
     /// The client has a request until this is dropped.
-    pub(crate) _active: Active,
+    pub(crate) active: Option<Active>,
+    /// It ended before it was complete.
+    pub(crate) is_cut: bool,
 }
 
 /// The backend broke off its answer, or the client its request.
@@ -73,6 +78,22 @@ impl std::error::Error for Cut {}
 
 impl Download {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        let polled = self.poll_next(cx);
+        self.left_since = matches!(polled, Poll::Ready(Some(Ok(_)))).then(clock::now);
+        polled
+    }
+
+    /// Gives the backend free: the client has left the answer lying.
+    pub(crate) fn let_go(&mut self) {
+        let _ = self.cut();
+        self.left_since = None;
+        self.active = None;
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        if self.is_cut {
+            return Poll::Ready(Some(Err(Cut)));
+        }
         let Some(lease) = &mut self.lease else { return Poll::Ready(None) };
         if let Some(upload) = &mut self.upload {
             match lease.link.poll_upload(cx, upload) {
@@ -130,6 +151,10 @@ impl Download {
         Poll::Ready(self.fail(Failure::TimedOut, clock::now()))
     }
 
+    fn is_over(&self) -> bool {
+        self.lease.is_none() && !self.is_cut
+    }
+
     fn complete(&mut self) {
         let keep_alive = self.keep_alive && self.upload.is_none();
         if let Some(lease) = self.lease.take() {
@@ -142,12 +167,14 @@ impl Download {
         if let Some(lease) = self.lease.take() {
             attempt::finish(lease.pick, Outcome::Failure(failure), at);
         }
+        self.is_cut = true;
         Err(Cut)
     }
 
     /// The client is to blame.
     fn cut(&mut self) -> Result<Frame<Bytes>, Cut> {
         self.lease = None;
+        self.is_cut = true;
         Err(Cut)
     }
 }
@@ -161,7 +188,7 @@ impl http_body::Body for Body {
         match self.get_mut() {
             Self::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
             Self::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
-            Self::Download(download) => download.poll(cx),
+            Self::Download(download) => download.borrow_mut().poll(cx),
         }
     }
 
@@ -169,7 +196,7 @@ impl http_body::Body for Body {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Whole(bytes) => bytes.is_empty(),
-            Self::Download(download) => download.lease.is_none(),
+            Self::Download(download) => download.borrow().is_over(),
         }
     }
 
@@ -177,7 +204,9 @@ impl http_body::Body for Body {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Self::Download(download) => download.framing.known_len().map_or_else(SizeHint::new, SizeHint::with_exact),
+            Self::Download(download) => {
+                download.borrow().framing.known_len().map_or_else(SizeHint::new, SizeHint::with_exact)
+            }
         }
     }
 }

@@ -6,7 +6,7 @@ use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -40,7 +40,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, mut stream: TcpStream, address: So
         () = worker.drain.notified() => return,
     };
     let Ok(Ok(Some((version, prefix)))) = detected else { return };
-    let watch = Rc::new(Watch::new(clock::now()));
+    let watch = Rc::new(Watch::new(version == Version::HTTP_2, clock::now()));
     let via = worker.options.via.then_some(version);
     let client = Rc::new(Client {
         additions: Additions::new(address.ip(), worker.options.forwarded, via),
@@ -143,13 +143,21 @@ async fn drive(client: &Client, mut connection: impl FnMut(&mut Context<'_>, boo
     let mut told = false;
     let _ = poll_fn(|cx| Poll::Ready(drained.as_mut().poll(cx).is_ready())).await;
     poll_fn(|cx| {
-        let drain = worker.is_draining() && !std::mem::replace(&mut told, worker.is_draining());
-        if connection(cx, drain).is_ready() {
-            return Poll::Ready(None);
-        }
-        match client.watch.deadline(&worker.options.limits) {
-            Some((deadline, late)) => alarm.poll(cx, deadline).map(|()| Some(late)),
-            None => Poll::Pending,
+        let mut tell = worker.is_draining();
+        loop {
+            let is_new = tell && !std::mem::replace(&mut told, true);
+            if connection(cx, is_new).is_ready() {
+                return Poll::Ready(None);
+            }
+            let limits = &worker.options.limits;
+            let Some((deadline, late)) = client.watch.deadline(limits) else { return Poll::Pending };
+            ready!(alarm.poll(cx, deadline));
+            let now = clock::now();
+            match late {
+                Late::Download => client.watch.cut_downloads(limits, now),
+                Late::Idle if client.watch.tell_to_leave(now) => tell = true,
+                late => return Poll::Ready(Some(late)),
+            }
         }
     })
     .await

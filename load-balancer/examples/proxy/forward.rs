@@ -139,7 +139,7 @@ fn answer(client: &Client, arrival: Arrival, asked: Asked, spare: &mut Spare) ->
             if outcome.is_success() {
                 lease.pick.answered(now);
             }
-            Body::Download(Box::new(Download {
+            let download = Rc::new(RefCell::new(Download {
                 lease: Some(lease),
                 framing,
                 keep_alive,
@@ -149,8 +149,12 @@ fn answer(client: &Client, arrival: Arrival, asked: Asked, spare: &mut Spare) ->
                 alarm: Alarm::default(),
                 answered_at: now,
                 waiting_since: None,
-                _active: asked.active,
-            }))
+                left_since: Some(now),
+                active: Some(asked.active),
+                is_cut: false,
+            }));
+            client.watch.follow(&download);
+            Body::Download(download)
         }
     };
     Ok(response)

@@ -3,13 +3,20 @@
 //! | the client ...                         | since when           | limit            | then      |
 //! |----------------------------------------|----------------------|------------------|-----------|
 //! | takes none of the answer               | the write that stuck | `client-timeout` | cut off   |
+//! | takes none of one answer of many       | the part before      | `client-timeout` | let go    |
 //! | waits for its answer                   |                      | (the exchange's) |           |
 //! | began a request head and does not end  | its first byte       | `header-timeout` | 408       |
 //! | has no request                         | the last answer      | `idle-timeout`   | closed    |
+//!
+//! An HTTP/2 client shares its connection among many answers and withholds its window from any of them, so these are
+//! looked at one by one; and its bytes need not be a request's, so that it has no time for a head. It is told before its
+//! connection is closed (RFC 9113 section 6.8).
 
-use std::cell::Cell;
-use std::time::Instant;
+use std::cell::{Cell, RefCell};
+use std::rc::{Rc, Weak};
+use std::time::{Duration, Instant};
 
+use crate::answer::Download;
 use crate::clock;
 use crate::options::Limits;
 
@@ -18,15 +25,21 @@ use crate::options::Limits;
 pub(crate) enum Late {
     /// It does not read its answer.
     Stalled,
+    /// It does not read one of its answers.
+    Download,
     /// It does not end the head of its request.
     Head,
     /// It asks for nothing.
     Idle,
 }
 
+/// How long a client that was told to leave may still send what was under way.
+const FAREWELL: Duration = Duration::from_secs(1);
+
 /// The state of one client connection; its socket and its requests report here.
-#[derive(Debug)]
 pub(crate) struct Watch {
+    /// Whether requests share the connection (HTTP/2).
+    is_shared: bool,
     /// Requests whose answer is not complete.
     active: Cell<u32>,
     head_since: Cell<Option<Instant>>,
@@ -34,24 +47,31 @@ pub(crate) struct Watch {
     head_reads: Cell<u32>,
     stalled_since: Cell<Option<Instant>>,
     idle_since: Cell<Instant>,
+    /// When it was told to ask for nothing more.
+    told_at: Cell<Option<Instant>>,
+    /// Answers under way on a connection that is shared.
+    downloads: RefCell<Vec<Weak<RefCell<Download>>>>,
 }
 
 impl Watch {
     /// A client that has just connected.
-    pub(crate) fn new(now: Instant) -> Self {
+    pub(crate) fn new(is_shared: bool, now: Instant) -> Self {
         Self {
+            is_shared,
             active: Cell::new(0),
             head_since: Cell::new(None),
             head_reads: Cell::new(0),
             stalled_since: Cell::new(None),
             idle_since: Cell::new(now),
+            told_at: Cell::new(None),
+            downloads: RefCell::default(),
         }
     }
 
     /// Bytes came. The first ones since the last request begin the next one.
     #[inline]
     pub(crate) fn read(&self) {
-        if self.active.get() == 0 {
+        if self.active.get() == 0 && !self.is_shared {
             self.head_reads.set(self.head_reads.get().saturating_add(1));
             if self.head_since.get().is_none() {
                 self.head_since.set(Some(clock::now()));
@@ -84,13 +104,55 @@ impl Watch {
         self.idle_since.set(now);
     }
 
+    /// An answer is passed on as it comes.
+    pub(crate) fn follow(&self, download: &Rc<RefCell<Download>>) {
+        if self.is_shared {
+            self.downloads.borrow_mut().push(Rc::downgrade(download));
+        }
+    }
+
+    /// Since when the client has taken nothing of an answer, the one that it has left for the longest time.
+    fn left_since(&self) -> Option<Instant> {
+        let mut oldest = None::<Instant>;
+        self.downloads.borrow_mut().retain(|download| {
+            let Some(download) = download.upgrade() else { return false };
+            if let Some(since) = download.borrow().left_since {
+                oldest = Some(oldest.map_or(since, |oldest| oldest.min(since)));
+            }
+            true
+        });
+        oldest
+    }
+
+    /// Ends the answers that the client has left for too long.
+    pub(crate) fn cut_downloads(&self, limits: &Limits, now: Instant) {
+        for download in self.downloads.borrow().iter().filter_map(Weak::upgrade) {
+            let mut download = download.borrow_mut();
+            if download.left_since.is_some_and(|since| since + limits.client_timeout <= now) {
+                download.let_go();
+            }
+        }
+    }
+
+    /// The client is to leave. Says whether it is still to be told.
+    pub(crate) fn tell_to_leave(&self, now: Instant) -> bool {
+        let is_new = self.is_shared && self.told_at.get().is_none();
+        if is_new {
+            self.told_at.set(Some(now));
+        }
+        is_new
+    }
+
     /// When the client's time is up, as things stand, and why.
     #[inline]
     pub(crate) fn deadline(&self, limits: &Limits) -> Option<(Instant, Late)> {
         if let Some(since) = self.stalled_since.get() {
             Some((since + limits.client_timeout, Late::Stalled))
         } else if self.active.get() > 0 {
-            None
+            let left_since = if self.is_shared { self.left_since() } else { None };
+            left_since.map(|since| (since + limits.client_timeout, Late::Download))
+        } else if let Some(told_at) = self.told_at.get() {
+            Some((told_at.max(self.idle_since.get()) + FAREWELL, Late::Idle))
         } else if let Some(since) = self.head_since.get() {
             Some((since + limits.header_timeout, Late::Head))
         } else {

@@ -1,13 +1,14 @@
 //! Clients that speak HTTP/2 from the first byte.
 
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Version};
 use http_body::{Body, Frame};
 use hyper::body::Incoming;
 use hyper::client::conn::http2;
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 
 use crate::rig::{Client, Conn, Fake, Proxy, ok};
@@ -37,7 +38,10 @@ fn run<R>(address: SocketAddr, work: impl AsyncFnOnce(Sender) -> R) -> R {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let stream = TcpStream::connect(address).await.unwrap();
-        let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+        let mut builder = http2::Builder::new(TokioExecutor::new());
+        // As many clients do: frames that are no request's.
+        builder.timer(TokioTimer::new()).keep_alive_interval(Duration::from_millis(50)).keep_alive_while_idle(true);
+        let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.unwrap();
         tokio::spawn(connection);
         work(sender).await
     })
@@ -138,7 +142,7 @@ fn a_preface_in_pieces_is_known_and_one_that_turns_out_wrong_is_refused() {
     let mut client = proxy.client();
     for piece in ["PRI * HT", "TP/2.0\r\n\r\nSM", "\r\n\r\n"] {
         client.send(piece);
-        std::thread::sleep(std::time::Duration::from_millis(5));
+        std::thread::sleep(Duration::from_millis(5));
     }
     client.send_bytes(&[0, 0, 0, 4, 0, 0, 0, 0, 0]);
     let settings = client.take(9).expect("the proxy speaks HTTP/2");
@@ -150,4 +154,62 @@ fn a_preface_in_pieces_is_known_and_one_that_turns_out_wrong_is_refused() {
     client.send("PRI");
     client.finish();
     assert!(client.is_closed());
+}
+
+#[test]
+fn a_client_between_two_requests_has_the_idle_time_not_that_of_a_head() {
+    let backend = Fake::named("a");
+    let proxy = Proxy::start(&[backend.address], &["--header-timeout", "100ms", "--idle-timeout", "10s"]);
+    run(proxy.address, async |mut sender| {
+        for _ in 0..3 {
+            let answer = sender.send_request(request(Method::GET, "/", vec![])).await.unwrap();
+            assert_eq!(text(answer.into_body()).await, "a");
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+    });
+}
+
+/// RFC 9113 section 6.8: a request that crosses the end of the connection is known not to have been done.
+#[test]
+fn a_client_without_a_request_is_told_before_its_connection_ends() {
+    let backend = Fake::named("a");
+    let proxy = Proxy::start(&[backend.address], &["--idle-timeout", "200ms"]);
+    let mut client = proxy.client();
+    client.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+    client.send_bytes(&[0, 0, 0, 4, 0, 0, 0, 0, 0]);
+    let mut kinds = vec![];
+    while let Some(head) = client.take(9) {
+        kinds.push(head[3]);
+        let len = usize::from(head[1]) << 8 | usize::from(head[2]);
+        assert!(client.take(len).is_some());
+    }
+    assert!(kinds.contains(&7), "a GOAWAY is among the frames of the kinds {kinds:?}");
+}
+
+#[test]
+fn an_answer_that_the_client_leaves_lying_frees_its_backend_and_stops_no_other() {
+    let backend = Fake::new(|conn: &mut Conn| {
+        while let Some(request) = conn.request() {
+            if !request.head.contains("/endless") {
+                conn.send(&ok(b"whole"));
+                continue;
+            }
+            conn.send(b"HTTP/1.1 200 OK\r\n\r\n");
+            while conn.send(&[b'a'; 65_536]) {}
+        }
+    });
+    let proxy = Proxy::start(&[backend.address], &["--client-timeout", "300ms"]);
+    run(proxy.address, async |mut sender| {
+        let endless = sender.send_request(request(Method::GET, "/endless", vec![])).await.unwrap();
+        let idle = || proxy.ask("GET", "/backends").text().contains("\"in_flight\":0");
+        let start = Instant::now();
+        while !idle() {
+            assert!(start.elapsed() < Duration::from_secs(20), "the backend is held");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            let answer = sender.send_request(request(Method::GET, "/", vec![])).await.unwrap();
+            assert_eq!(text(answer.into_body()).await, "whole");
+        }
+        assert!(read(endless.into_body()).await.is_err(), "what it left does not look whole");
+    });
+    assert!(proxy.ask("GET", "/backends").text().contains("\"failures\":0"));
 }
