@@ -17,7 +17,7 @@
 //!
 //! | signal           | does                                                                                    |
 //! |------------------|-----------------------------------------------------------------------------------------|
-//! | SIGHUP           | reads `--config` again; a file with a mistake changes nothing                           |
+//! | SIGHUP           | reads `--config` again; a file with a mistake, or without a backend, changes nothing    |
 //! | SIGTERM, SIGINT  | takes no more clients, lets requests in flight end (`--drain-timeout`), and stops       |
 
 mod admin;
@@ -93,7 +93,7 @@ async fn control(options: Arc<Options>) -> Result<()> {
     let mut hangup = signal(SignalKind::hangup())?;
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let roster = Roster::new(Balancer::builder().config(options.balancer_config()).build()?);
-    roster.load(&options)?;
+    roster.load(options.read_backends()?)?;
     let (stop, stopping) = flag::channel(false);
     let (alive, mut all_done) = mpsc::channel(1);
     let (threads, metrics) = start(&options, &roster, &stopping, alive)?;
@@ -144,7 +144,7 @@ fn start(
 }
 
 fn reload(roster: &Roster, options: &Options) {
-    match roster.load(options) {
+    match options.read_backends_again().and_then(|backends| roster.load(backends)) {
         Ok(count) => eprintln!("proxy: {count} backends"),
         Err(error) => eprintln!("proxy: nothing changed: {error}"),
     }

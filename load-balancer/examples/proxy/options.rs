@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ A reverse proxy for HTTP/1.1, HTTP/2 (prior knowledge) and TCP.
 
   --listen ADDR             where clients connect (required)
   --backend ADDR[,WEIGHT]   a backend; once for each
-  --config FILE             more backends, one ADDR[,WEIGHT] a line; read again on SIGHUP
+  --config FILE             more backends, one ADDR[,WEIGHT] a line, each with a line end; read again on SIGHUP
   --mode http|tcp           default http
   --policy NAME             weighted-round-robin (default), round-robin, random, p2c, least-request, and by the client's
                             address: ring-hash, maglev, capped-rendezvous, rendezvous
@@ -41,7 +41,7 @@ Limits, each with its default:
   --tunnel-timeout 10m      a TCP connection, or one after a 101, on which nothing comes either way
   --drain-timeout 30s       how long requests in flight may take at shutdown
   --no-hedge                sends no second copy of an idempotent request that takes longer than most
-  --no-forwarded            adds no X-Forwarded-For
+  --no-forwarded            adds no X-Forwarded-For, and leaves X-Forwarded-Proto as it came
   --no-via                  adds no Via
 ";
 
@@ -219,19 +219,38 @@ impl Options {
         }
     }
 
-    /// The backends of the command line and of the file, as it is now.
+    /// The backends of the command line and of the file.
     pub(crate) fn read_backends(&self) -> Result<Vec<BackendOption>, OptionsError> {
         let mut backends = self.backends.clone();
         if let Some(path) = &self.config {
-            let text =
-                std::fs::read_to_string(path).map_err(|error| OptionsError(format!("{}: {error}", path.display())))?;
-            let lines = text.lines().map(|line| line.split('#').next().unwrap_or_default().trim());
-            for line in lines.filter(|line| !line.is_empty()) {
-                backends.push(line.parse()?);
-            }
+            backends.extend(read_file(path)?);
         }
         Ok(backends)
     }
+
+    /// The same once more, while clients are served: a file without a backend is a mistake then. It may be empty for a
+    /// moment, as long as somebody writes it.
+    pub(crate) fn read_backends_again(&self) -> Result<Vec<BackendOption>, OptionsError> {
+        let backends = self.read_backends()?;
+        match &self.config {
+            Some(path) if backends.len() == self.backends.len() => {
+                Err(OptionsError(format!("{} names no backend", path.display())))
+            }
+            _ => Ok(backends),
+        }
+    }
+}
+
+fn read_file(path: &Path) -> Result<Vec<BackendOption>, OptionsError> {
+    let wrong = |what: &dyn fmt::Display| OptionsError(format!("{}: {what}", path.display()));
+    let text = std::fs::read_to_string(path).map_err(|error| wrong(&error))?;
+    if !text.is_empty() && !text.ends_with('\n') {
+        // Half an address may be one, too.
+        return Err(wrong(&"the last line has no end, so some of the file may be missing"));
+    }
+    let lines = text.lines().map(|line| line.split('#').next().unwrap_or_default().trim());
+    let backend = |line: &str| line.parse().map_err(|error: OptionsError| wrong(&error));
+    lines.filter(|line| !line.is_empty()).map(backend).collect()
 }
 
 impl Limits {

@@ -1,12 +1,12 @@
 //! The set of backends as operators change it: by the command line, the file and the admin address.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tenfold_load_balancer::{Backend, BackendId, Balancer, ChangeError};
 
-use crate::options::{BackendOption, Options, OptionsError};
+use crate::options::{BackendOption, OptionsError};
 use crate::traffic::Traffic;
 
 /// Changes the pool, and knows the counts of each of its backends. A handle: clones change one pool.
@@ -14,12 +14,14 @@ use crate::traffic::Traffic;
 pub(crate) struct Roster {
     balancer: Balancer<Traffic>,
     traffic: Arc<Mutex<BTreeMap<BackendId, Traffic>>>,
+    /// Those that an operator drained, which no file takes back.
+    drained: Arc<Mutex<BTreeSet<BackendId>>>,
 }
 
 impl Roster {
     /// Changes this pool.
     pub(crate) fn new(balancer: Balancer<Traffic>) -> Self {
-        Self { balancer, traffic: Arc::default() }
+        Self { balancer, traffic: Arc::default(), drained: Arc::default() }
     }
 
     /// The pool.
@@ -27,10 +29,14 @@ impl Roster {
         &self.balancer
     }
 
-    /// Makes the backends of the command line and the file those of the pool. What was added on the admin address goes;
-    /// backends that stay keep their connections, counts and health. Returns how many there are.
-    pub(crate) fn load(&self, options: &Options) -> Result<usize, OptionsError> {
-        let backends = options.read_backends()?;
+    /// Makes these the backends of the pool. What was added on the admin address goes; backends that stay keep their
+    /// connections, counts and health, and those that were drained there stay drained. Returns how many there are.
+    pub(crate) fn load(&self, mut backends: Vec<BackendOption>) -> Result<usize, OptionsError> {
+        for backend in &mut backends {
+            if self.drained.lock().contains(&BackendId::of_address(backend.address)) {
+                backend.weight = 0;
+            }
+        }
         let count = backends.len();
         let backends = backends.into_iter().map(|backend| self.backend(backend)).collect();
         self.balancer.replace(backends).map_err(|error| OptionsError(error.to_string()))?;
@@ -40,7 +46,9 @@ impl Roster {
 
     /// Lets a backend join, or changes its weight, and takes it back if it drained.
     pub(crate) fn add(&self, backend: BackendOption) -> Result<bool, ChangeError> {
-        self.balancer.insert(self.backend(backend))
+        let is_new = self.balancer.insert(self.backend(backend))?;
+        self.drained.lock().remove(&BackendId::of_address(backend.address));
+        Ok(is_new)
     }
 
     /// Takes a backend out. Its requests in flight may end.
@@ -50,9 +58,13 @@ impl Roster {
         was_there
     }
 
-    /// Lets a backend finish what it has.
+    /// Lets a backend finish what it has, until it is added again.
     pub(crate) fn drain(&self, id: BackendId) -> bool {
-        self.balancer.drain(id)
+        let is_there = self.balancer.drain(id);
+        if is_there {
+            self.drained.lock().insert(id);
+        }
+        is_there
     }
 
     /// The counts of a backend.
@@ -65,9 +77,12 @@ impl Roster {
         Backend::new(option.address).with_weight(option.weight).with_data(traffic)
     }
 
-    /// Drops the counts of those that are gone.
+    /// Drops what is known of those that are gone.
     fn forget(&self) {
         let members: Vec<_> = self.balancer.backends().iter().map(|backend| backend.id).collect();
-        self.traffic.lock().retain(|id, _| members.contains(id));
+        // They come in the order of their ids.
+        let is_member = |id: &BackendId| members.binary_search(id).is_ok();
+        self.traffic.lock().retain(|id, _| is_member(id));
+        self.drained.lock().retain(is_member);
     }
 }

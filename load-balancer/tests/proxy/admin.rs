@@ -110,6 +110,47 @@ fn the_file_is_read_again_under_load() {
 }
 
 #[test]
+fn a_file_that_is_empty_or_cut_off_changes_nothing() {
+    let (a, b) = (Fake::named("a"), Fake::named("b"));
+    let folder = std::env::temp_dir().join(format!("tenfold-proxy-cut-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let file = folder.join("backends");
+    let whole = format!("{}\n{}\n", a.address, b.address);
+    std::fs::write(&file, &whole).unwrap();
+    let proxy = Proxy::start(&[], &["--config", file.to_str().unwrap()]);
+    let before = proxy.ask("GET", "/backends").text();
+    for text in ["", "# nothing but words\n", &whole[..whole.len() - 2], &whole[..whole.len() - 1]] {
+        std::fs::write(&file, text).unwrap();
+        proxy.signal("HUP");
+        let said = proxy.says();
+        assert!(said.starts_with("proxy: nothing changed: "), "{said} after {text:?}");
+        assert_eq!(proxy.ask("GET", "/backends").text(), before);
+    }
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn what_an_operator_drained_stays_drained_when_the_file_is_read_again() {
+    let (a, b) = (Fake::named("a"), Fake::named("b"));
+    let folder = std::env::temp_dir().join(format!("tenfold-proxy-drained-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let file = folder.join("backends");
+    std::fs::write(&file, format!("{}\n{}\n", a.address, b.address)).unwrap();
+    let proxy = Proxy::start(&[], &["--config", file.to_str().unwrap(), "--threads", "1"]);
+    assert_eq!(proxy.ask("POST", &format!("/backends/drain?addr={}", a.address)).status, 200);
+    proxy.signal("HUP");
+    assert_eq!(proxy.says(), "proxy: 2 backends");
+    for _ in 0..10 {
+        assert_eq!(get(proxy.address, "/").text(), "b");
+    }
+    assert_eq!(proxy.ask("POST", &format!("/backends/add?addr={}", a.address)).status, 200);
+    proxy.signal("HUP");
+    assert_eq!(proxy.says(), "proxy: 2 backends");
+    eventually("it gets requests again", || get(proxy.address, "/").text() == "a");
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
 fn the_pool_is_listed_with_states_and_counts() {
     let a = Fake::new(|conn: &mut Conn| {
         while let Some(request) = conn.request() {
