@@ -54,7 +54,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::{LocalOptions, LocalRuntime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, mpsc, watch as flag};
-use worker::Seat;
+use worker::{Presence, Seat};
 
 type Thread = JoinHandle<std::io::Result<()>>;
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
@@ -95,26 +95,37 @@ async fn control(options: Arc<Options>) -> Result<()> {
     let roster = Roster::new(Balancer::builder().config(options.balancer_config()).build()?);
     roster.load(options.read_backends()?)?;
     let (stop, stopping) = flag::channel(false);
-    let (alive, mut all_done) = mpsc::channel(1);
-    let (threads, metrics) = start(&options, &roster, &stopping, alive)?;
+    let (ended, mut ends) = mpsc::unbounded_channel();
+    let (threads, metrics) = start(&options, &roster, &stopping, &ended)?;
+    let mut threads: Vec<_> = threads.into_iter().map(Some).collect();
     if let Some(address) = options.admin {
         let listener = TcpListener::bind(address).await?;
         eprintln!("proxy: admin on {}", listener.local_addr()?);
-        tokio::task::spawn_local(admin::serve(Rc::new(Admin { roster: roster.clone(), metrics, stopping }), listener));
+        tokio::task::spawn_local(admin::serve(
+            Rc::new(Admin { roster: roster.clone(), metrics, stopping: stopping.clone() }),
+            listener,
+        ));
     }
     let (path, timeout) = (options.health_path.clone(), options.limits.probe_timeout);
     tokio::task::spawn_local(health::run(roster.balancer().clone(), path, timeout));
     let stop_all = || _ = stop.send_replace(true);
-    loop {
+    while threads.iter().any(Option::is_some) {
         tokio::select! {
             _ = hangup.recv() => reload(&roster, &options),
             _ = terminate.recv() => stop_all(),
             _ = interrupt.recv() => stop_all(),
-            _ = all_done.recv() => break,
+            Some(thread) = ends.recv() => {
+                if let Some(thread) = threads[thread].take() {
+                    thread.join().map_err(|_| "a thread panicked")??;
+                }
+                // One that ends before it was to leaves its clients to nobody: whoever watches the process does better.
+                if !*stopping.borrow() {
+                    return Err("a thread has ended".into());
+                }
+            }
         }
     }
-    // Each has said that it is done, or has panicked and said so.
-    threads.into_iter().try_for_each(|thread| thread.join().map_err(|_| "a thread panicked")?.map_err(Into::into))
+    Ok(())
 }
 
 /// Starts the threads that serve clients.
@@ -122,7 +133,7 @@ fn start(
     options: &Arc<Options>,
     roster: &Roster,
     stopping: &flag::Receiver<bool>,
-    alive: mpsc::Sender<()>,
+    ended: &mpsc::UnboundedSender<usize>,
 ) -> Result<(Vec<Thread>, Vec<Arc<Metrics>>)> {
     let policy = Arc::new(RequestPolicy::new(options.request_config(), clock::now())?);
     let room = Arc::new(Semaphore::new(options.limits.max_connections));
@@ -130,15 +141,16 @@ fn start(
     // All sockets before any thread: an address that is taken is found out before a client is served.
     let mut listen = options.listen;
     let mut seats = vec![];
-    for metrics in &metrics {
+    for (thread, metrics) in metrics.iter().enumerate() {
         let listener = worker::listen(listen)?;
         listen = listener.local_addr()?;
         let (options, balancer, policy) = (Arc::clone(options), roster.balancer().clone(), Arc::clone(&policy));
         let (metrics, room, stopping) = (Arc::clone(metrics), Arc::clone(&room), stopping.clone());
-        seats.push(Seat { options, balancer, policy, metrics, room, listener, stopping, _alive: alive.clone() });
+        let presence = Presence { thread, ended: ended.clone() };
+        seats.push(Seat { options, balancer, policy, metrics, room, listener, stopping, presence });
     }
     eprintln!("proxy: listening on {listen}");
-    let work = |seat| runtime()?.block_on(worker::run(seat));
+    let work = |seat: Seat| runtime()?.block_on(worker::run(seat));
     let start = |seat| std::thread::Builder::new().name("proxy".into()).spawn(move || work(seat));
     Ok((seats.into_iter().map(start).collect::<std::io::Result<_>>()?, metrics))
 }

@@ -65,13 +65,25 @@ pub(crate) struct Seat {
     pub(crate) room: Arc<Semaphore>,
     pub(crate) listener: std::net::TcpListener,
     pub(crate) stopping: watch::Receiver<bool>,
-    /// Dropped when the thread is done.
-    pub(crate) _alive: mpsc::Sender<()>,
+    pub(crate) presence: Presence,
+}
+
+/// Says when it is dropped that a thread, by its number, has ended, in whatever way.
+pub(crate) struct Presence {
+    pub(crate) thread: usize,
+    pub(crate) ended: mpsc::UnboundedSender<usize>,
+}
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        // Nobody listens once the process ends.
+        let _ = self.ended.send(self.thread);
+    }
 }
 
 /// Serves clients until it is to stop, and then until they are done or the drain time is over.
 pub(crate) async fn run(seat: Seat) -> std::io::Result<()> {
-    let Seat { options, balancer, policy, metrics, room, listener, mut stopping, _alive } = seat;
+    let Seat { options, balancer, policy, metrics, room, listener, mut stopping, presence: _presence } = seat;
     let listener = TcpListener::from_std(listener)?;
     let worker = Rc::new(Worker {
         picker: RefCell::new(balancer.picker()),
@@ -104,9 +116,11 @@ pub(crate) async fn run(seat: Seat) -> std::io::Result<()> {
 
 async fn accept(worker: &Rc<Worker>, listener: &TcpListener, room: &Arc<Semaphore>) {
     loop {
-        let Ok(permit) = Arc::clone(room).acquire_owned().await else { return };
+        // The client first, then the room for it: a thread that kept room for a client which may never come would keep it
+        // from the clients of the others.
         match listener.accept().await {
             Ok((stream, address)) => {
+                let Ok(permit) = Arc::clone(room).acquire_owned().await else { return };
                 let _ = stream.set_nodelay(true);
                 let guest = Guest { worker: Rc::clone(worker), _permit: permit };
                 worker.clients.set(worker.clients.get() + 1);

@@ -137,6 +137,16 @@ fn clients_beyond_the_limit_wait() {
     assert_eq!(third.answer().status, 200);
 }
 
+/// Each thread has a listener of its own, and a client cannot choose.
+#[test]
+fn fewer_clients_than_threads_are_served_by_any() {
+    let backend = Fake::named("a");
+    let proxy = Proxy::start(&[backend.address], &["--max-connections", "1", "--threads", "4"]);
+    for _ in 0..20 {
+        assert_eq!(get(proxy.address, "/").status, 200);
+    }
+}
+
 #[test]
 fn idle_connections_to_a_backend_are_few_and_do_not_grow_old() {
     let backend = Fake::named("a");

@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 use std::sync::mpsc::channel;
 
-use crate::rig::{Client, Conn, Fake, Proxy, eventually, ok};
+use crate::rig::{Client, Conn, Fake, Process, Proxy, eventually, ok};
 
 /// A backend that answers when it is told to.
 fn held() -> (Fake, std::sync::mpsc::Sender<()>, std::sync::mpsc::Receiver<()>) {
@@ -59,4 +59,12 @@ fn a_client_in_the_middle_of_its_head_is_let_go() {
     assert_eq!(proxy.client().get("/").status, 200);
     proxy.signal("TERM");
     assert!(proxy.wait().success());
+}
+
+/// Threads that find no descriptors for their runtimes end, and whoever watches the process must learn of it.
+#[test]
+fn a_thread_that_ends_ends_the_process_with_an_error() {
+    let nobody = "127.0.0.1:1".parse().unwrap();
+    let mut process = Process::start(46, &["--listen", "127.0.0.1:0", "--threads", "24"], &[nobody]);
+    assert!(!process.wait().success());
 }

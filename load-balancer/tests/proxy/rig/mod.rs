@@ -6,4 +6,4 @@ mod process;
 
 pub(crate) use backend::{Conn, Fake, ok};
 pub(crate) use client::{Answer, Client, get};
-pub(crate) use process::{BackendProcess, Proxy, eventually};
+pub(crate) use process::{BackendProcess, Process, Proxy, eventually};

@@ -33,9 +33,7 @@ impl Proxy {
 
     /// The same, with no more than so many open files.
     pub(crate) fn start_with_files(max_files: u32, backends: &[SocketAddr], arguments: &[&str]) -> Self {
-        let mut command = Command::new("sh");
-        command.args(["-c", "ulimit -n $0 && exec \"$@\"", &max_files.to_string()]).arg(executable());
-        Self::run(command, backends, arguments)
+        Self::run(limited(max_files), backends, arguments)
     }
 
     fn run(mut command: Command, backends: &[SocketAddr], arguments: &[&str]) -> Self {
@@ -86,6 +84,35 @@ impl Drop for Proxy {
     fn drop(&mut self) {
         end(&mut self.child);
     }
+}
+
+/// A proxy that is not expected to serve.
+pub(crate) struct Process(Child);
+
+impl Process {
+    /// Starts one with no more than so many open files.
+    pub(crate) fn start(max_files: u32, arguments: &[&str], backends: &[SocketAddr]) -> Self {
+        let backends = backends.iter().flat_map(|address| ["--backend".into(), address.to_string()]);
+        Self(limited(max_files).args(arguments).args(backends).stderr(Stdio::null()).spawn().expect("it starts"))
+    }
+
+    /// How it ended.
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        wait(&mut self.0)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        end(&mut self.0);
+    }
+}
+
+/// The proxy, with no more than so many open files.
+fn limited(max_files: u32) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -n $0 && exec \"$@\"", &max_files.to_string()]).arg(executable());
+    command
 }
 
 /// A backend that can be killed: this test binary, told to act as one.
