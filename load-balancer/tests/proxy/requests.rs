@@ -9,7 +9,7 @@ fn a_request_arrives_without_what_was_between_client_and_proxy() {
     let mut client = proxy.client();
     client.send(
         "GET /path?query=1 HTTP/1.1\r\nHost: example.test\r\nConnection: keep-alive, X-Hop\r\nX-Hop: 1\r\nKeep-Alive: 5\r\n\
-         Proxy-Connection: x\r\nTE: gzip\r\nX-Kept: kept\r\nX-Forwarded-For: 10.1.2.3\r\nUpgrade: h2c\r\n\r\n",
+         Proxy-Connection: x\r\nTE: gzip\r\nX-Kept: kept\r\nX-Forwarded-For: 10.1.2.3\r\nX-Forwarded-Proto: https\r\nUpgrade: h2c\r\n\r\n",
     );
     assert_eq!(client.answer().text(), "a");
     let request = &backend.received()[0];
@@ -17,6 +17,7 @@ fn a_request_arrives_without_what_was_between_client_and_proxy() {
     assert_eq!(request.field("host"), Some("example.test"));
     assert_eq!(request.field("x-kept"), Some("kept"));
     assert_eq!(request.field("via"), Some("1.1 tenfold"));
+    assert_eq!((request.field("x-forwarded-proto"), request.count("x-forwarded-proto")), (Some("http"), 1));
     assert!(request.head.contains("x-forwarded-for: 10.1.2.3\nx-forwarded-for: 127.0.0.1"), "{}", request.head);
     for hop in ["connection", "x-hop", "keep-alive", "proxy-connection", "te", "upgrade", "transfer-encoding"] {
         assert_eq!(request.count(hop), 0, "{hop} in {}", request.head);
@@ -29,7 +30,8 @@ fn what_the_proxy_adds_can_be_left_out() {
     let proxy = Proxy::start(&[backend.address], &["--no-via", "--no-forwarded"]);
     assert_eq!(proxy.client().get("/").status, 200);
     let request = &backend.received()[0];
-    assert_eq!((request.count("via"), request.count("x-forwarded-for")), (0, 0));
+    let added = ["via", "x-forwarded-for", "x-forwarded-proto"].map(|name| request.count(name));
+    assert_eq!(added, [0, 0, 0]);
 }
 
 #[test]
@@ -50,7 +52,10 @@ fn bodies_of_every_framing_and_size_arrive_whole() {
             client.send_bytes(chunk);
             client.send("\r\n");
         }
-        client.send("0\r\nX-Sum: 1\r\nContent-Length: 5\r\n\r\n");
+        client.send(
+            "0\r\nX-Sum: 1\r\nContent-Length: 5\r\nAuthorization: x\r\nCookie: a\r\nContent-Type: b\r\n\
+             Cache-Control: c\r\nIf-Match: d\r\nX-Forwarded-For: e\r\nTrailer: f\r\n\r\n",
+        );
         assert!(client.answer().body == body, "chunks of {len}");
         let received = backend.received();
         assert_eq!(received.last().map(|request| request.trailers.to_lowercase()), Some("x-sum: 1".into()));
@@ -153,6 +158,12 @@ fn what_could_be_read_in_two_ways_is_refused() {
         ("POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n", 400),
         ("GET / HTTP/9.9\r\nhost: a\r\n\r\n", 400),
         ("nonsense\r\n\r\n", 400),
+        ("POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 501),
+        ("POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: gzip\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n", 501),
+        (
+            "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+            501,
+        ),
         ("CONNECT a:1 HTTP/1.1\r\nhost: a\r\n\r\n", 405),
         ("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\nexpect: something\r\n\r\nhello", 417),
     ] {

@@ -175,11 +175,51 @@ pub(crate) fn trailers(found: &[httparse::Header<'_>]) -> Result<HeaderMap, BadH
     Ok(trailers)
 }
 
-/// Whether a field means something behind a body, and nothing to the framing or the routing of a message.
+/// Whether a field may come behind a body. RFC 9110 section 6.5.1: nothing that decides on framing, routing, rights or
+/// what is done with the content, since that was decided before it came.
 pub(crate) fn may_trail(name: &HeaderName) -> bool {
-    let barred =
-        [CONTENT_LENGTH, TRANSFER_ENCODING, CONNECTION, TE, UPGRADE, http::header::HOST, http::header::TRAILER];
-    !barred.contains(name) && !is_old_hop(name)
+    const FRAMING_AND_ROUTING: &[&str] = &[
+        "connection",
+        "content-length",
+        "forwarded",
+        "host",
+        "keep-alive",
+        "max-forwards",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "via",
+        "x-forwarded-for",
+        "x-forwarded-host",
+        "x-forwarded-proto",
+        "x-real-ip",
+    ];
+    const RIGHTS: &[&str] =
+        &["authorization", "cookie", "proxy-authenticate", "proxy-authorization", "set-cookie", "www-authenticate"];
+    const HANDLING: &[&str] = &[
+        "age",
+        "cache-control",
+        "content-encoding",
+        "content-range",
+        "content-type",
+        "date",
+        "expect",
+        "expires",
+        "if-match",
+        "if-modified-since",
+        "if-none-match",
+        "if-range",
+        "if-unmodified-since",
+        "location",
+        "pragma",
+        "range",
+        "retry-after",
+        "vary",
+        "warning",
+    ];
+    ![FRAMING_AND_ROUTING, RIGHTS, HANDLING].iter().any(|barred| barred.contains(&name.as_str()))
 }
 
 /// A decimal number without sign, as a length must be.

@@ -21,21 +21,23 @@ pub(crate) enum BodyFraming {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Additions {
     lines: Vec<u8>,
+    /// Whether the lines say how the client came, so that it cannot.
+    says_proto: bool,
 }
 
 impl Additions {
-    /// RFC 9110 section 7.6.3 for `Via`; `X-Forwarded-For` has no standard, only users.
+    /// RFC 9110 section 7.6.3 for `Via`; `X-Forwarded-For` and `X-Forwarded-Proto` have no standard, only users.
     pub(crate) fn new(client: std::net::IpAddr, forwarded: bool, via: Option<Version>) -> Self {
         let mut lines = String::new();
         if forwarded {
-            lines.push_str(&format!("x-forwarded-for: {}\r\n", client.to_canonical()));
+            lines.push_str(&format!("x-forwarded-for: {}\r\nx-forwarded-proto: http\r\n", client.to_canonical()));
         }
         match via {
             Some(Version::HTTP_2) => lines.push_str("via: 2 tenfold\r\n"),
             Some(_) => lines.push_str("via: 1.1 tenfold\r\n"),
             None => {}
         }
-        Self { lines: lines.into_bytes() }
+        Self { lines: lines.into_bytes(), says_proto: forwarded }
     }
 }
 
@@ -57,6 +59,7 @@ pub(crate) fn encode(
 ) -> Result<Wishes, StatusCode> {
     let listed = listed(&parts.headers)?;
     let mut wishes = Wishes::default();
+    check_codings(&parts.headers)?;
     request_line(out, parts);
     host(out, parts)?;
     let mut cookies = 0;
@@ -75,6 +78,7 @@ pub(crate) fn encode(
             }
             COOKIE if parts.version == Version::HTTP_2 => cookies += 1,
             ref name if is_old_hop(name) || listed.contains(name) => {}
+            ref name if additions.says_proto && is_forwarded_proto(name) => {}
             ref name => line(out, name, value),
         }
     }
@@ -101,6 +105,20 @@ pub(crate) fn encode(
     }
     out.extend_from_slice(b"\r\n");
     Ok(wishes)
+}
+
+/// RFC 9112 section 6.1: a coding that is not known here cannot be taken off, and a body that goes on as mere chunks would
+/// be another one.
+fn check_codings(headers: &HeaderMap) -> Result<(), StatusCode> {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    let is_plain = codings.next().is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"));
+    if is_plain && codings.next().is_none() { Ok(()) } else { Err(StatusCode::NOT_IMPLEMENTED) }
+}
+
+#[inline]
+fn is_forwarded_proto(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    name.len() == 17 && name == "x-forwarded-proto"
 }
 
 /// RFC 9110 section 7.6.1: fields that `Connection` lists go no further.
