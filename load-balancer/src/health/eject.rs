@@ -41,7 +41,8 @@ impl Terms {
     /// Whether one more backend may be ejected by suspicion.
     ///
     /// Where more than an eighth of the others are out, or were until just now, those who are left have so much more to do
-    /// that failing at it is no defect of theirs.
+    /// that failing at it is no defect of theirs. One that is down counts for the time of a window only: what the others
+    /// still suffer from after that is how they are, and a pool with a dead member must not go without ejection for ever.
     pub(crate) fn have_room(&self, group: Group) -> bool {
         if 8 * group.missed > group.up {
             return false;
@@ -59,7 +60,8 @@ pub(crate) struct Group {
     pub(crate) up: usize,
     /// Those of them that are out by suspicion.
     pub(crate) ejected: usize,
-    /// Other backends whose work the others did for a while, and do still or did until just now.
+    /// Other backends whose work the others did for a while, and do still or did until just now; those that are down, only
+    /// in the first window.
     pub(crate) missed: usize,
 }
 
@@ -102,6 +104,11 @@ impl Spell {
     pub(crate) fn is_felt(&self, is_out: bool, window: Duration, now: Time) -> bool {
         let was_missed = self.began.is_some_and(|began| now.since(began) >= MISSED_AFTER);
         was_missed && (is_out || now.since(self.ended) < window)
+    }
+
+    /// Whether the trouble is younger than this.
+    pub(crate) fn has_begun_within(&self, time: Duration, now: Time) -> bool {
+        self.began.is_some_and(|began| now.since(began) < time)
     }
 
     fn is_forgotten(&self, began: Time, now: Time, terms: &Terms) -> bool {

@@ -267,7 +267,12 @@ impl Machine {
 
     /// Whether others may still suffer from its absence.
     pub(crate) fn is_missed(&self, window: Duration, now: Time) -> bool {
-        let is_out = matches!(self.state, State::Ejected { .. } | State::Probation { .. } | State::Down { .. });
+        let is_out = match self.state {
+            State::Ejected { .. } | State::Probation { was_down: false, .. } => true,
+            // Nobody knows whether it ever comes back, and the others do its work as their own by then.
+            State::Down { .. } | State::Probation { .. } => self.spell.has_begun_within(window, now),
+            _ => false,
+        };
         self.spell.is_felt(is_out, window, now)
     }
 

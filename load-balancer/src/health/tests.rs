@@ -151,6 +151,28 @@ fn trouble_that_all_share_ejects_nobody() {
     });
 }
 
+/// Somebody who died long ago, and was never taken out of the pool, does not excuse those who fall ill now.
+#[test]
+fn a_second_fault_is_found_while_one_backend_is_long_dead() {
+    for_each_seed(|seed| {
+        for backends in [3, 4, 6] {
+            for (fault, within) in
+                [(Fault::Hangs, ms(150)), (Fault::Delays(ms(200)), ms(150)), (Fault::Fails { percent: 50 }, ms(400))]
+            {
+                let mut world = World::new(Setup { backends, hedge_after: HEDGED, ..Setup::default() }, seed);
+                world.run(ms(1_000));
+                world.backends[0].fault = Some(Fault::Refuses);
+                world.run(ms(8_000));
+                let began = world.now;
+                world.backends[1].fault = Some(fault);
+                world.run(ms(1_000));
+                let found = world.out_after(1, began);
+                assert!(found.is_some_and(|found| found <= within), "{fault:?} of {backends}: {found:?}");
+            }
+        }
+    });
+}
+
 /// The cap is checked by the world at each change.
 #[test]
 fn faults_of_many_at_once_never_go_beyond_the_cap() {

@@ -83,3 +83,24 @@ fn half_the_answers_wrong_reach_nobody() {
         assert!(is_noticed(story, policy, 300 * MS), "noticed: {label}");
     });
 }
+
+/// The first has been dead for long, and nobody took it out of the pool, when the second falls ill.
+#[test]
+fn a_second_fault_is_found_while_one_backend_is_long_dead() {
+    for ill in [Ill::Hung, Ill::Slow(200 * MS), Ill::Failing(50)] {
+        for_each_seed(|seed| {
+            let plan = Plan {
+                backends: 4,
+                service: Service::Exponential(MS),
+                length: 12 * S,
+                faults: vec![(S, 0, Ill::Crashed), (9 * S, 1, ill)],
+                ..Plan::default()
+            };
+            let story = World::run(&plan, seed);
+            let label = format!("{ill:?}, seed {seed}, out {:?}", story.out);
+            assert_eq!((story.failed(), story.unfinished, story.bad_picks), (0, 0, 0), "{label}");
+            let noticed = story.out[1].first().map_or(Nanos::MAX, |(from, _)| from - 9 * S);
+            assert!(noticed <= 400 * MS, "noticed after {noticed}: {label}");
+        });
+    }
+}
