@@ -12,7 +12,8 @@ use crate::time::{Time, nanos};
 /// was slow a moment ago is avoided at once, and who gets no requests is forgiven.
 ///
 /// The high half of the word is the average in nanoseconds, an `f32`; the low half the time it was taken at, in units of
-/// 2^16 ns. Samples within one unit that are not higher are merged into one.
+/// 2^16 ns. Samples within one unit that are not higher are merged into one. Callers tell the time, and two threads may do so
+/// in the other order: what was taken a little later than now is of now, and a stamp never goes back.
 ///
 /// # Source
 /// The peak-sensitive average of Finagle's load balancer. Here the weight of the past fades as `1 / (1 + x + x²/2)`
@@ -49,7 +50,7 @@ impl PeakEwma {
     #[inline]
     pub(crate) fn load(&self, now: Time, decay: Decay) -> f32 {
         let (value, stamp) = unpack(self.0.load(Ordering::Relaxed));
-        value * decay.left(unit(now).wrapping_sub(stamp))
+        value * decay.left(elapsed(stamp, unit(now)))
     }
 
     /// Adds a sample. Says whether it is the first one of its unit of time: what follows a distribution need not look at
@@ -57,11 +58,11 @@ impl PeakEwma {
     #[inline]
     pub(crate) fn add(&self, latency: f32, now: Time, decay: Decay) -> bool {
         let (value, stamp) = unpack(self.0.load(Ordering::Relaxed));
-        let (here, elapsed) = (unit(now), unit(now).wrapping_sub(stamp));
+        let elapsed = elapsed(stamp, unit(now));
         let is_first = elapsed != 0;
         if is_first || latency > value {
             let next = if latency >= value { latency } else { latency + (value - latency) * decay.left(elapsed) };
-            self.0.store(pack(next, here), Ordering::Relaxed);
+            self.0.store(pack(next, stamp.wrapping_add(elapsed)), Ordering::Relaxed);
         }
         is_first
     }
@@ -128,6 +129,17 @@ fn unit(time: Time) -> u32 {
     (time.as_nanos() >> UNIT_BITS) as u32
 }
 
+/// Times that are told in the wrong order lie no further apart than this, in units: 69 s. (Half of all units would make a
+/// backend that nobody asked for 39 hours one whose time stands still for as long again.)
+const MAX_BACK: u32 = 1 << 20;
+
+/// Units from `stamp` to `now`; none if `now` is a little before it.
+#[inline]
+fn elapsed(stamp: u32, now: u32) -> u32 {
+    let units = now.wrapping_sub(stamp);
+    if units > u32::MAX - MAX_BACK { 0 } else { units }
+}
+
 #[inline]
 fn pack(value: f32, low: u32) -> u64 {
     u64::from(value.to_bits()) << 32 | u64::from(low)
@@ -164,6 +176,23 @@ mod tests {
         }
         let left = ewma.load(at(1_011), decay) / 200e6;
         assert!((0.35..0.41).contains(&left), "{left}");
+    }
+
+    #[test]
+    fn time_that_is_told_in_the_wrong_order_does_not_forgive() {
+        let decay = Decay::new(Duration::from_secs(1));
+        let ewma = PeakEwma::new();
+        let at = |ms: u64| Time::from_nanos(ms * MS);
+        ewma.add(200e6, at(1_000), decay);
+        assert!((ewma.load(at(999), decay) / 200e6 - 1.0).abs() < 0.01, "read a little early");
+        assert!(!ewma.add(1e6, at(999), decay), "a sample from before is merged");
+        assert!((ewma.load(at(1_000), decay) / 200e6 - 1.0).abs() < 0.01);
+        ewma.add(300e6, at(998), decay);
+        assert!((ewma.load(at(2_000), decay) / 300e6 - 0.4).abs() < 0.01, "the stamp did not go back");
+        // Far ahead is ahead, not a day back.
+        let fifty_hours = at(50 * 3_600_000);
+        assert!(ewma.load(fifty_hours, decay) < 1e3);
+        assert!(ewma.add(1e6, fifty_hours, decay));
     }
 
     #[test]
