@@ -171,7 +171,7 @@ impl<T> Control<T> {
     fn join(&mut self, backend: Backend<T>, is_late: bool) -> Member<T> {
         let (weight, priority, zone) = (backend.weight(), backend.priority(), backend.zone().cloned());
         let slot = Arc::new(Slot::new(backend, Arc::clone(&self.pool)));
-        let machine = Machine::new(is_late, self.now, &self.rules);
+        let machine = Machine::new(is_late, &self.rules);
         let fitness = machine.fitness(self.now, &self.rules);
         let schedule = self.config.probes.as_ref().map(|probes| Schedule::new(self.now, probes, &mut self.rng));
         if fitness != (Fitness::Fit { percent: 100 }) {

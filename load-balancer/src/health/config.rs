@@ -142,7 +142,7 @@ impl Default for ProbeConfig {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
 pub struct SlowStartConfig {
-    /// Time from the first request to the full share; 0 switches slow start off. Up to 1 h, default 2 s. Longer: caches
+    /// Time from the first request that ends after the backend joined (or the first tick) to the full share; 0 switches slow start off. Up to 1 h, default 2 s. Longer: caches
     /// and compilers of the backend have time to warm, and the others carry its share meanwhile.
     #[cfg_attr(feature = "serde", serde(with = "crate::duration"))]
     pub window: Duration,

@@ -172,6 +172,11 @@ impl Rules {
             waits_for_probe: probes.is_some_and(|probes| !probes.assume_up),
         }
     }
+
+    /// The share at the beginning of a ramp.
+    fn first_percent(&self) -> u8 {
+        self.slow_start.percent(Time::default(), Time::default())
+    }
 }
 
 /// What health says of a backend's share of requests.
@@ -199,6 +204,8 @@ enum State {
     Unknown,
     Healthy,
     Suspect,
+    /// Of a newcomer nobody knows since when; from the first time that is told on it warms up.
+    Joining,
     Warming {
         since: Time,
     },
@@ -226,10 +233,10 @@ pub(crate) struct Machine {
 
 impl Machine {
     /// Of a backend that has just joined. It is warmed up if it joins others that work already.
-    pub(crate) fn new(is_late: bool, now: Time, rules: &Rules) -> Self {
+    pub(crate) fn new(is_late: bool, rules: &Rules) -> Self {
         let state = match rules.waits_for_probe {
             true => State::Down { until: None },
-            false if is_late && rules.slow_start.percent(now, now) < 100 => State::Warming { since: now },
+            false if is_late && rules.first_percent() < 100 => State::Joining,
             false => State::Unknown,
         };
         Self { state, spell: Spell::default(), probes_fail: false }
@@ -241,7 +248,7 @@ impl Machine {
             State::Unknown => HealthState::Unknown,
             State::Healthy => HealthState::Healthy,
             State::Suspect => HealthState::Suspect,
-            State::Warming { .. } => HealthState::Warming,
+            State::Joining | State::Warming { .. } => HealthState::Warming,
             State::Ejected { .. } => HealthState::Ejected,
             State::Probation { .. } => HealthState::Probation,
             State::Down { .. } => HealthState::Down,
@@ -252,6 +259,7 @@ impl Machine {
     pub(crate) fn fitness(&self, now: Time, rules: &Rules) -> Fitness {
         match self.state {
             State::Unknown | State::Healthy | State::Suspect => Fitness::Fit { percent: 100 },
+            State::Joining => Fitness::Fit { percent: rules.first_percent() },
             State::Warming { since } => Fitness::Fit { percent: rules.slow_start.percent(since, now) },
             State::Ejected { .. } => Fitness::Ejected,
             State::Probation { was_down: false, .. } if self.probes_fail => Fitness::Ejected,
@@ -278,7 +286,7 @@ impl Machine {
 
     /// Whether probes should come faster.
     pub(crate) fn is_urgent(&self) -> bool {
-        !matches!(self.state, State::Healthy | State::Warming { .. })
+        !matches!(self.state, State::Healthy | State::Joining | State::Warming { .. })
     }
 
     /// Takes an event in.
@@ -304,9 +312,10 @@ impl Machine {
             (State::Probation { passed, was_down }, Event::Canary(verdict)) => {
                 self.after_canary(verdict, passed + 1, was_down, now, rules)
             }
-            (State::Unknown | State::Healthy | State::Suspect | State::Warming { .. }, Event::Outlier(group)) => {
-                self.outlier(group, now, rules)
-            }
+            (
+                State::Unknown | State::Healthy | State::Suspect | State::Joining | State::Warming { .. },
+                Event::Outlier(group),
+            ) => self.outlier(group, now, rules),
             (State::Ejected { .. } | State::Probation { was_down: false, .. }, Event::Amnesty) => {
                 self.spell.end(now);
                 State::Healthy
@@ -331,7 +340,7 @@ impl Machine {
     fn outlier(&mut self, group: Group, now: Time, rules: &Rules) -> State {
         if rules.terms.have_room(group) {
             State::Ejected { until: self.spell.eject(true, now, &rules.terms) }
-        } else if let State::Warming { .. } = self.state {
+        } else if let State::Joining | State::Warming { .. } = self.state {
             self.state
         } else {
             State::Suspect
@@ -347,13 +356,14 @@ impl Machine {
 
     fn warm(&mut self, now: Time, rules: &Rules) -> State {
         self.spell.end(now);
-        if rules.slow_start.percent(now, now) < 100 { State::Warming { since: now } } else { State::Healthy }
+        if rules.first_percent() < 100 { State::Warming { since: now } } else { State::Healthy }
     }
 
     fn after_time(&self, state: State, now: Time, rules: &Rules) -> State {
         match state {
             State::Ejected { until } if now >= until => State::Probation { passed: 0, was_down: false },
             State::Down { until: Some(until) } if now >= until => State::Probation { passed: 0, was_down: true },
+            State::Joining => State::Warming { since: now },
             State::Warming { since } if rules.slow_start.percent(since, now) == 100 => State::Healthy,
             _ => state,
         }
@@ -363,6 +373,7 @@ impl Machine {
         match self.state {
             State::Ejected { until } => Some(until),
             State::Down { until } => until,
+            State::Joining => Some(now),
             State::Warming { since } => Some(rules.slow_start.next_step(since, now).unwrap_or(now)),
             State::Unknown | State::Healthy | State::Suspect | State::Probation { .. } => None,
         }

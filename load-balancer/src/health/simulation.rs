@@ -175,7 +175,7 @@ impl World {
         let now = Time::default().after(ms(1));
         let backend = |_| Backend {
             vitals: Vitals::new(&norm),
-            machine: Machine::new(false, now, &rules),
+            machine: Machine::new(false, &rules),
             latency: setup.latency,
             fault: None,
         };

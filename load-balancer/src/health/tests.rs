@@ -234,7 +234,7 @@ const NO_ROOM: Event = Event::Outlier(Group { up: 3, ejected: 1, missed: 0 });
 #[test]
 fn a_backend_goes_out_and_comes_back_by_the_table() {
     let rules = Rules::new(&OutlierConfig::default(), SlowStartConfig::default(), None);
-    let mut machine = Machine::new(false, at(0), &rules);
+    let mut machine = Machine::new(false, &rules);
     let mut tell = |event, ms| {
         let step = machine.on(event, at(ms), &rules);
         (machine.state(), step.publish, step.wake_at)
@@ -261,7 +261,7 @@ fn a_backend_goes_out_and_comes_back_by_the_table() {
 fn probes_take_a_backend_down_and_bring_it_back() {
     let probes = ProbeConfig { assume_up: false, ..Default::default() };
     let rules = Rules::new(&OutlierConfig::default(), SlowStartConfig::default(), Some(&probes));
-    let mut machine = Machine::new(false, at(0), &rules);
+    let mut machine = Machine::new(false, &rules);
     let mut tell = |event, ms| (machine.on(event, at(ms), &rules).publish, machine.state());
     use HealthState::{Down, Ejected, Probation, Warming};
     assert_eq!(tell(Event::Time, 60_000), (false, Down));
@@ -286,7 +286,7 @@ fn no_sequence_of_events_strands_a_backend() {
             let probes = is_probed.then(ProbeConfig::default);
             let rules = Rules::new(&OutlierConfig::default(), SlowStartConfig::default(), probes.as_ref());
             let mut now = at(rng.below(10_000));
-            let mut machine = Machine::new(rng.below(2) == 0, now, &rules);
+            let mut machine = Machine::new(rng.below(2) == 0, &rules);
             let mut published = machine.fitness(now, &rules);
             for _ in 0..100 {
                 now = now.after(ms(rng.below(300)));

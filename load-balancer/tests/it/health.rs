@@ -211,6 +211,18 @@ fn a_backend_that_comes_back_takes_a_growing_share() {
     }
 }
 
+/// Nobody told the balancer the time before the newcomer came: its ramp begins with it all the same.
+#[test]
+fn a_newcomer_warms_up_from_when_it_comes() {
+    let mut host = Host::new(2, Config::default());
+    host.send(100, good);
+    host.now += 60_000 * MS;
+    host.balancer.insert(Backend::new(address(3))).unwrap();
+    let shares: Vec<_> = (0..5).map(|_| host.send(500, good)[2]).collect();
+    assert!(shares[0] < 60 && shares[3] > 110 && shares.is_sorted(), "{shares:?}");
+    assert_eq!(host.health(3), HealthState::Healthy);
+}
+
 #[test]
 fn probes_decide_who_is_up() {
     let probes = ProbeConfig { assume_up: false, ..Default::default() };
