@@ -68,17 +68,29 @@ impl<T> Shared<T> {
         // A measure that is due is taken by whoever comes first; what is wrong with a backend must be told.
         let control = if sign == Sign::Refresh { self.control.try_lock() } else { Some(self.control.lock()) };
         let Some(mut control) = control else { return };
-        if control.judge(endpoint, sign, now) {
-            self.published.publish(control.snapshot());
-        }
+        let old = control.judge(endpoint, sign, now).then(|| self.publish(&mut control));
+        drop((control, old));
     }
 
     /// Notes how the request went that a backend's trial was waiting for.
     pub(crate) fn tried(&self, endpoint: &Endpoint<T>, verdict: Verdict, now: Instant) {
+        self.control(|control| control.tried(endpoint, verdict, self.pool.time(now)));
+    }
+
+    /// Runs `edit` under the control lock and publishes what came of it if it says so. Whatever the host keeps beside
+    /// backends that left is dropped after the lock is free.
+    fn control(&self, edit: impl FnOnce(&mut Control<T>) -> bool) {
         let mut control = self.control.lock();
-        if control.tried(endpoint, verdict, self.pool.time(now)) {
-            self.published.publish(control.snapshot());
-        }
+        let old = edit(&mut control).then(|| self.publish(&mut control));
+        let departed = control.take_departed();
+        // The lock first.
+        drop(control);
+        drop((old, departed));
+    }
+
+    #[must_use = "it is dropped once the lock is free"]
+    fn publish(&self, control: &mut Control<T>) -> Arc<Snapshot<T>> {
+        self.published.publish(control.snapshot())
     }
 }
 
@@ -122,7 +134,7 @@ impl<T> Balancer<T> {
     /// # Complexity
     /// As for [`Picker::pick`], and a lock that few threads share.
     pub fn pick(&self, request: &Request<'_>, now: Instant) -> Result<Pick<T>, PickError> {
-        self.shared.stripes.with(&self.shared, |hand| hand.pick(&self.shared, request, now))
+        self.shared.stripes.with(&self.shared, |hand| hand.pick_as_renewed(request, now))
     }
 
     // ---- changes ----
@@ -177,12 +189,16 @@ impl<T> Balancer<T> {
     /// Edits the pool and publishes what came of it. Members that left are dropped after the lock is free, with what
     /// the host keeps beside them.
     fn change<R>(&self, edit: impl FnOnce(&mut Control<T>) -> R) -> R {
-        let mut control = self.shared.control.lock();
-        let result = edit(&mut control);
-        #[cfg(any(test, feature = "testing"))]
-        control.check_invariants();
-        self.shared.published.publish(control.snapshot());
-        result
+        let mut result = None;
+        self.shared.control(|control| {
+            result = Some(edit(control));
+            #[cfg(any(test, feature = "testing"))]
+            control.check_invariants();
+            true
+        });
+        self.shared.stripes.renew(&self.shared);
+        self.shared.pool.waiters().wake_all();
+        result.expect("the edit was made")
     }
 
     // ---- health ----
@@ -193,14 +209,14 @@ impl<T> Balancer<T> {
     /// listed as tried again on time even if no request comes.
     pub fn tick(&self, now: Instant) -> Option<Instant> {
         let shared = &self.shared;
-        let next = {
-            let mut control = shared.control.lock();
-            if control.tick(shared.pool.time(now)) {
-                shared.published.publish(control.snapshot());
-            }
-            control.next_tick()
-        };
-        shared.pool.wake();
+        let mut next = None;
+        shared.control(|control| {
+            let publish = control.tick(shared.pool.time(now));
+            next = control.next_tick();
+            publish
+        });
+        shared.stripes.renew(shared);
+        shared.pool.waiters().wake_all();
         next.and_then(|next| shared.pool.instant(next))
     }
 
@@ -224,22 +240,20 @@ impl<T> Balancer<T> {
     #[must_use = "a probe that is due is taken as begun"]
     pub fn due_probes(&self, now: Instant) -> (Vec<Probe>, Option<Instant>) {
         let shared = &self.shared;
-        let mut control = shared.control.lock();
-        let mut due = Vec::new();
-        let (next, publish) = control.due_probes(shared.pool.time(now), &mut due);
-        if publish {
-            shared.published.publish(control.snapshot());
-        }
+        let (mut due, mut next) = (Vec::new(), None);
+        shared.control(|control| {
+            let publish;
+            (next, publish) = control.due_probes(shared.pool.time(now), &mut due);
+            publish
+        });
         (due, next.and_then(|next| shared.pool.instant(next)))
     }
 
     /// Says how a probe went. One that has timed out, or whose backend has left, changes nothing.
     pub fn probed(&self, probe: Probe, is_good: bool, now: Instant) {
         let found = if is_good { Verdict::Good } else { Verdict::Bad };
-        let mut control = self.shared.control.lock();
-        if control.probed(&probe, found, self.shared.pool.time(now)) {
-            self.shared.published.publish(control.snapshot());
-        }
+        let shared = &self.shared;
+        shared.control(|control| control.probed(&probe, found, shared.pool.time(now)));
     }
 
     // ---- what is known ----
@@ -254,20 +268,52 @@ impl<T> Balancer<T> {
     /// Completes when a backend that leaves (drained or with weight 0) has no request in flight, or is gone. Requests
     /// that go to it because a client asks for it by [`sticky`](Request::sticky) count.
     ///
+    /// It is woken by the end of the backend's last request. There is one way to miss that: the request ends in the very
+    /// nanoseconds in which this begins to wait, in another thread that is stopped in between. Then it is woken by the
+    /// end of any other request of the pool, by any change, or by the next [`tick`](Self::tick), so a host that waits
+    /// without a driver should tick.
+    ///
     /// # Cancel safety
     /// Cancel safe: nothing changes.
     pub async fn drained(&self, id: BackendId) {
-        poll_fn(|cx| self.poll_drained(id, cx)).await;
+        let waiting = Waiting { pool: &self.shared.pool, place: Box::new(0) };
+        poll_fn(|cx| self.poll_drained(id, &waiting, cx)).await;
     }
 
-    fn poll_drained(&self, id: BackendId, cx: &Context<'_>) -> Poll<()> {
+    fn poll_drained(&self, id: BackendId, waiting: &Waiting<'_, T>, cx: &Context<'_>) -> Poll<()> {
         let slot = {
             let mut control = self.shared.control.lock();
             let Some(member) = control.member_mut(id) else { return Poll::Ready(()) };
             Arc::clone(&member.slot)
         };
-        slot.watch(cx.waker());
-        if slot.in_flight() == 0 { Poll::Ready(()) } else { Poll::Pending }
+        let is_new = self.shared.pool.waiters().add(waiting.token(), &slot, cx.waker());
+        if slot.in_flight() == 0 {
+            return Poll::Ready(());
+        }
+        if is_new {
+            // Looks again at once: whoever was just about to let go when this began to wait has done so by then, mostly.
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
+}
+
+/// Somebody who waits for a backend's last request; leaves the list of those when it is dropped.
+struct Waiting<'a, T> {
+    pool: &'a Pool<T>,
+    /// Its address tells this one from others.
+    place: Box<u8>,
+}
+
+impl<T> Waiting<'_, T> {
+    fn token(&self) -> usize {
+        std::ptr::from_ref(&*self.place) as usize
+    }
+}
+
+impl<T> Drop for Waiting<'_, T> {
+    fn drop(&mut self) {
+        self.pool.waiters().remove(self.token());
     }
 }
 

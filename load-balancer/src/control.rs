@@ -41,6 +41,12 @@ impl<T> Member<T> {
         self.slot.endpoint().address()
     }
 
+    /// Takes over what may change of a backend that stays.
+    fn change(&mut self, to: &Backend<T>) {
+        (self.weight, self.priority) = (to.weight(), to.priority());
+        (self.zone, self.draining) = (to.zone().cloned(), false);
+    }
+
     /// Whether it belongs to those that requests are spread over.
     fn takes_part(&self) -> bool {
         !self.draining && self.weight > 0
@@ -105,13 +111,29 @@ pub(crate) struct Control<T> {
     rng: Rng,
     /// The table that was built last, and for whom.
     table: Option<(Vec<Seat>, Table)>,
+    departed: Departed<T>,
+}
+
+/// What is no longer needed, and holds what the host keeps beside backends. Its destructors are the host's code, which may
+/// ask the balancer something: they run once the lock is free.
+#[must_use = "it is dropped once the lock is free"]
+pub(crate) struct Departed<T> {
+    members: Vec<Member<T>>,
+    backends: Vec<Backend<T>>,
+}
+
+impl<T> Default for Departed<T> {
+    fn default() -> Self {
+        Self { members: Vec::new(), backends: Vec::new() }
+    }
 }
 
 impl<T> Control<T> {
     pub(crate) fn new(config: Config, pool: Arc<Pool<T>>, rng: Rng) -> Self {
         let rules = Rules::new(&config.outlier, config.slow_start, config.probes.as_ref());
         let (members, by_address) = (Vec::new(), HashMap::new());
-        Self { members, by_address, pool, config, rules, now: Time::default(), wake_at: None, rng, table: None }
+        let (now, departed) = (Time::default(), Departed::default());
+        Self { members, by_address, pool, config, rules, now, wake_at: None, rng, table: None, departed }
     }
 
     /// The latest time that was told.
@@ -132,35 +154,49 @@ impl<T> Control<T> {
         Some(&mut self.members[at])
     }
 
+    /// What left since this was asked last.
+    pub(crate) fn take_departed(&mut self) -> Departed<T> {
+        std::mem::take(&mut self.departed)
+    }
+
     /// Whether the backend is new (or new at its address).
     pub(crate) fn insert(&mut self, backend: Backend<T>) -> Result<bool, ChangeError> {
         let (id, address) = (backend.id(), backend.address());
+        let at = self.position(id);
+        if let Err(refusal) = self.check_insert(id, address, at.is_err()) {
+            self.departed.backends.push(backend);
+            return Err(refusal);
+        }
+        match at {
+            Ok(at) if self.members[at].address() == address => {
+                self.members[at].change(&backend);
+                self.departed.backends.push(backend);
+                return Ok(false);
+            }
+            Ok(at) => {
+                let member = self.join(backend, self.is_at_work());
+                let old = std::mem::replace(&mut self.members[at], member);
+                self.by_address.remove(&old.address());
+                self.departed.members.push(old);
+            }
+            Err(at) => {
+                let member = self.join(backend, self.is_at_work());
+                self.members.insert(at, member);
+            }
+        }
+        self.by_address.insert(address, id);
+        Ok(true)
+    }
+
+    fn check_insert(&self, id: BackendId, address: SocketAddr, is_new: bool) -> Result<(), ChangeError> {
         self.config.addresses.check(address)?;
         if self.by_address.get(&address).is_some_and(|other| *other != id) {
             return Err(ChangeError::DuplicateAddress(address));
         }
-        let at = self.position(id);
-        if let Ok(at) = at
-            && self.members[at].address() == address
-        {
-            let member = &mut self.members[at];
-            (member.weight, member.priority) = (backend.weight(), backend.priority());
-            (member.zone, member.draining) = (backend.zone().cloned(), false);
-            return Ok(false);
-        }
-        if at.is_err() && self.members.len() >= self.config.max_backends {
+        if is_new && self.members.len() >= self.config.max_backends {
             return Err(ChangeError::TooMany { max: self.config.max_backends });
         }
-        let member = self.join(backend, self.is_at_work());
-        match at {
-            Ok(at) => {
-                let old = std::mem::replace(&mut self.members[at], member);
-                self.by_address.remove(&old.address());
-            }
-            Err(at) => self.members.insert(at, member),
-        }
-        self.by_address.insert(address, id);
-        Ok(true)
+        Ok(())
     }
 
     /// Whether there are others that a newcomer joins, as opposed to the first list of backends.
@@ -184,6 +220,7 @@ impl<T> Control<T> {
         let Ok(at) = self.position(id) else { return false };
         let member = self.members.remove(at);
         self.by_address.remove(&member.address());
+        self.departed.members.push(member);
         true
     }
 
@@ -194,20 +231,27 @@ impl<T> Control<T> {
 
     /// Makes these the members; the state of those that stay is kept.
     pub(crate) fn replace(&mut self, backends: Vec<Backend<T>>) -> Result<(), ChangeError> {
-        self.check_list(&backends)?;
+        if let Err(refusal) = self.check_list(&backends) {
+            self.departed.backends.extend(backends);
+            return Err(refusal);
+        }
         let is_late = self.is_at_work();
         let mut before: HashMap<_, _> = self.members.drain(..).map(|member| (member.id(), member)).collect();
         let mut members = Vec::with_capacity(backends.len());
         for backend in backends {
             match before.remove(&backend.id()) {
                 Some(mut member) if member.address() == backend.address() => {
-                    (member.weight, member.priority) = (backend.weight(), backend.priority());
-                    (member.zone, member.draining) = (backend.zone().cloned(), false);
+                    member.change(&backend);
                     members.push(member);
+                    self.departed.backends.push(backend);
                 }
-                _ => members.push(self.join(backend, is_late)),
+                moved => {
+                    self.departed.members.extend(moved);
+                    members.push(self.join(backend, is_late));
+                }
             }
         }
+        self.departed.members.extend(before.into_values());
         members.sort_unstable_by_key(Member::id);
         self.by_address = members.iter().map(|member| (member.address(), member.id())).collect();
         self.members = members;

@@ -9,9 +9,9 @@
 //!
 //! # Invariants
 //! - **E1** Beside picks, the slot is the only holder of an endpoint: requests in flight = strong count - 1.
-//! - **E2** Whoever waits for the last request of an endpoint is woken after that request's pick has let go: by the pick,
-//!   or at the next tick where the two just missed each other. (A pick cannot look for waiters after it has let go of
-//!   the endpoint, and before it, somebody may still come.)
+//! - **E2** Whoever waits for the last request of an endpoint is woken after that request's pick has let go: by the pick
+//!   itself, or, where the two just missed each other, by whatever pick of the pool ends next, or at the next change or
+//!   tick. (A pick looks for waiters before it lets go; after it, there may be no pool to look at any more.)
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -36,8 +36,6 @@ pub struct Endpoint<T = ()> {
     address: SocketAddr,
     /// Whether new requests may go to it, for tables that are not rebuilt when health changes.
     open: AtomicBool,
-    /// Whether somebody waits for its last request.
-    watched: AtomicBool,
     pool: Arc<Pool<T>>,
     data: T,
     vitals: Vitals,
@@ -87,12 +85,6 @@ impl<T> Endpoint<T> {
     pub(crate) fn set_open(&self, to: bool) {
         self.open.store(to, Ordering::Relaxed);
     }
-
-    /// Whether the end of a pick must wake somebody.
-    #[inline]
-    pub(crate) fn is_watched(&self) -> bool {
-        self.watched.load(Ordering::Relaxed)
-    }
 }
 
 impl<T> fmt::Debug for Endpoint<T> {
@@ -107,9 +99,8 @@ pub(crate) struct Slot<T>(Arc<Endpoint<T>>);
 impl<T> Slot<T> {
     pub(crate) fn new(backend: Backend<T>, pool: Arc<Pool<T>>) -> Self {
         let (id, address, data) = backend.into_parts();
-        let (open, watched) = (AtomicBool::new(true), AtomicBool::new(false));
-        let vitals = Vitals::new(pool.norm());
-        Self(Arc::new(Endpoint { id, address, open, watched, pool, data, vitals, report: Reported::default() }))
+        let (open, vitals) = (AtomicBool::new(true), Vitals::new(pool.norm()));
+        Self(Arc::new(Endpoint { id, address, open, pool, data, vitals, report: Reported::default() }))
     }
 
     #[inline]
@@ -128,32 +119,77 @@ impl<T> Slot<T> {
     pub(crate) fn in_flight(&self) -> usize {
         Arc::strong_count(&self.0) - 1
     }
+}
 
-    /// Asks for a wake-up at each end of a request from now on.
-    pub(crate) fn watch(&self, waker: &Waker) {
-        self.0.watched.store(true, Ordering::Relaxed);
-        self.0.pool.wait(waker);
+/// Those who wait for the last requests of endpoints that leave.
+pub(crate) struct Waiters<T> {
+    /// Whether there is one. Read at the end of every pick, written when the first comes and the last goes.
+    any: AtomicBool,
+    list: parking_lot::Mutex<Vec<Waiter<T>>>,
+}
+
+struct Waiter<T> {
+    /// Who waits: the address of what it keeps of its own while it does.
+    token: usize,
+    slot: Arc<Slot<T>>,
+    waker: Waker,
+}
+
+impl<T> Default for Waiters<T> {
+    fn default() -> Self {
+        Self { any: AtomicBool::new(false), list: parking_lot::Mutex::new(Vec::new()) }
     }
 }
 
-/// Those who wait for the last requests of endpoints that leave; at most one waker a waiting task.
-#[derive(Debug, Default)]
-pub(crate) struct Waiters(parking_lot::Mutex<Vec<Waker>>);
+impl<T> Waiters<T> {
+    #[inline]
+    pub(crate) fn any(&self) -> bool {
+        self.any.load(Ordering::Relaxed)
+    }
 
-impl Waiters {
-    pub(crate) fn add(&self, waker: &Waker) {
-        let mut wakers = self.0.lock();
-        if !wakers.iter().any(|known| known.will_wake(waker)) {
-            wakers.push(waker.clone());
-        }
+    /// Asks for one wake-up once nothing is in flight there. Says whether it was not asked for before.
+    pub(crate) fn add(&self, token: usize, slot: &Arc<Slot<T>>, waker: &Waker) -> bool {
+        let waker = waker.clone();
+        let mut list = self.list.lock();
+        let old = match list.iter_mut().find(|waiter| waiter.token == token) {
+            Some(known) => Some(std::mem::replace(&mut known.waker, waker)),
+            None => {
+                list.push(Waiter { token, slot: Arc::clone(slot), waker });
+                None
+            }
+        };
+        self.any.store(true, Ordering::SeqCst);
+        drop(list);
+        old.is_none()
+    }
+
+    /// Forgets who waited.
+    pub(crate) fn remove(&self, token: usize) {
+        drop(self.take(|waiter| waiter.token == token));
+    }
+
+    /// Wakes those whose endpoint has nothing in flight.
+    #[cold]
+    pub(crate) fn wake_drained(&self) {
+        self.take(|waiter| waiter.slot.in_flight() == 0).into_iter().for_each(|waiter| waiter.waker.wake());
     }
 
     /// Wakes all; they look again and come back if they must.
-    pub(crate) fn wake(&self) {
-        let wakers = std::mem::take(&mut *self.0.lock());
-        for waker in wakers {
-            waker.wake();
+    pub(crate) fn wake_all(&self) {
+        if self.any() {
+            self.take(|_| true).into_iter().for_each(|waiter| waiter.waker.wake());
         }
+    }
+
+    fn take(&self, is_meant: impl Fn(&Waiter<T>) -> bool) -> Vec<Waiter<T>> {
+        let mut list = self.list.lock();
+        if !list.iter().any(&is_meant) {
+            return Vec::new();
+        }
+        let (taken, left) = std::mem::take(&mut *list).into_iter().partition(is_meant);
+        *list = left;
+        self.any.store(!list.is_empty(), Ordering::SeqCst);
+        taken
     }
 }
 

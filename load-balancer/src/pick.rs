@@ -190,17 +190,17 @@ impl<T> Drop for Pick<T> {
         if endpoint.pool().is_bounded() {
             endpoint.pool().ended();
         }
-        if endpoint.is_watched() {
-            release_watched(endpoint);
+        if endpoint.pool().waiters().any() {
+            let_go_before_waiters(endpoint);
         }
     }
 }
 
 #[cold]
-fn release_watched<T>(endpoint: Arc<Endpoint<T>>) {
+fn let_go_before_waiters<T>(endpoint: Arc<Endpoint<T>>) {
     let pool = Arc::clone(endpoint.pool());
     drop(endpoint);
-    pool.wake();
+    pool.waiters().wake_drained();
 }
 
 impl<T> fmt::Debug for Pick<T> {

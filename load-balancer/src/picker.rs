@@ -85,13 +85,20 @@ impl<T> Hand<T> {
         now: Instant,
     ) -> Result<Pick<T>, PickError> {
         let snapshot = self.reader.read(&shared.published);
-        if snapshot.has_trials()
-            && let Some(slot) = snapshot.take_trial(request, now)
-        {
-            return Ok(Pick::on_trial(slot.hold(), now));
-        }
-        let choice = snapshot.choose(request, &mut self.cursor, now).ok_or_else(|| snapshot.why_nobody())?;
-        Ok(Pick::new(choice.slot().hold(), now))
+        pick_from(snapshot, &mut self.cursor, request, now)
+    }
+
+    /// The same, by the version of the last renewal.
+    #[inline]
+    pub(crate) fn pick_as_renewed(&mut self, request: &Request<'_>, now: Instant) -> Result<Pick<T>, PickError> {
+        pick_from(self.reader.value(), &mut self.cursor, request, now)
+    }
+
+    /// Brings it up to date; the version from before comes back, to be dropped where no lock is held.
+    #[inline]
+    #[must_use = "it is dropped once no lock is held"]
+    pub(crate) fn renew(&mut self, shared: &Shared<T>) -> Option<crate::sync::Arc<Snapshot<T>>> {
+        self.reader.renew_if_old(&shared.published)
     }
 
     #[inline]
@@ -99,6 +106,22 @@ impl<T> Hand<T> {
         let snapshot = self.reader.read(&shared.published);
         snapshot.choose(request, &mut self.cursor, now).ok_or_else(|| snapshot.why_nobody())
     }
+}
+
+#[inline]
+fn pick_from<T>(
+    snapshot: &Snapshot<T>,
+    cursor: &mut Cursor,
+    request: &Request<'_>,
+    now: Instant,
+) -> Result<Pick<T>, PickError> {
+    if snapshot.has_trials() {
+        if let Some(slot) = snapshot.take_trial(request, now) {
+            return Ok(Pick::on_trial(slot.hold(), now));
+        }
+    }
+    let choice = snapshot.choose(request, cursor, now).ok_or_else(|| snapshot.why_nobody())?;
+    Ok(Pick::new(choice.slot().hold(), now))
 }
 
 /// A picker of its own, one place further in the rounds.

@@ -2,7 +2,6 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{OnceLock, Weak};
-use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use crate::OutlierConfig;
@@ -18,7 +17,7 @@ pub(crate) struct Pool<T> {
     /// Whether the policy bounds the load of a backend by the mean, for which `in_flight` must be exact.
     bounded: bool,
     in_flight: Padded<AtomicU64>,
-    waiters: Waiters,
+    waiters: Waiters<T>,
     norm: Norm,
     /// Where signs of bad health are judged. Empty until the balancer is complete.
     home: OnceLock<Weak<Shared<T>>>,
@@ -82,12 +81,8 @@ impl<T> Pool<T> {
         self.in_flight.0.fetch_sub(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn wait(&self, waker: &Waker) {
-        self.waiters.add(waker);
-    }
-
-    #[cold]
-    pub(crate) fn wake(&self) {
-        self.waiters.wake();
+    #[inline]
+    pub(crate) fn waiters(&self) -> &Waiters<T> {
+        &self.waiters
     }
 }

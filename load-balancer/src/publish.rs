@@ -26,19 +26,17 @@ impl<V> Published<V> {
         Self { generation: AtomicU64::new(0), current: Mutex::new(Arc::new(value)) }
     }
 
-    /// Replaces the value. Readers see it at their next use.
-    pub(crate) fn publish(&self, value: V) {
+    /// Replaces the value; readers see it at their next use. What it was comes back, to be dropped where no lock is held:
+    /// what the host keeps beside a backend may go with it.
+    #[must_use = "it is dropped once no lock is held"]
+    pub(crate) fn publish(&self, value: V) -> Arc<V> {
         let value = Arc::new(value);
-        let old = {
-            let mut current = self.current.lock();
-            let old = std::mem::replace(&mut *current, value);
-            // Ordering: a reader that sees this generation finds at least this value behind the lock (P1); writers
-            // are kept apart by the lock, so no count is lost.
-            self.generation.fetch_add(1, Ordering::Release);
-            old
-        };
-        // What the host keeps beside a backend may be dropped here: not under the lock.
-        drop(old);
+        let mut current = self.current.lock();
+        let old = std::mem::replace(&mut *current, value);
+        // Ordering: a reader that sees this generation finds at least this value behind the lock (P1); writers
+        // are kept apart by the lock, so no count is lost.
+        self.generation.fetch_add(1, Ordering::Release);
+        old
     }
 
     /// A reader that is up to date.
@@ -60,15 +58,28 @@ impl<V> Reader<V> {
     pub(crate) fn read(&mut self, published: &Published<V>) -> &V {
         // Ordering: pairs with the publication's Release, so that the lock below is not even needed to see the value.
         if published.generation.load(Ordering::Acquire) != self.generation {
-            self.renew(published);
+            drop(self.renew(published));
         }
         &self.value
     }
 
+    /// Brings it up to date. What it read until then comes back if that is old, to be dropped where no lock is held.
+    #[inline]
+    #[must_use = "it is dropped once no lock is held"]
+    pub(crate) fn renew_if_old(&mut self, published: &Published<V>) -> Option<Arc<V>> {
+        let is_old = published.generation.load(Ordering::Acquire) != self.generation;
+        if is_old { Some(self.renew(published)) } else { None }
+    }
+
+    /// The value as of the last renewal.
+    #[inline]
+    pub(crate) fn value(&self) -> &V {
+        &self.value
+    }
+
     #[cold]
-    fn renew(&mut self, published: &Published<V>) {
-        let old = std::mem::replace(self, published.reader());
-        drop(old);
+    fn renew(&mut self, published: &Published<V>) -> Arc<V> {
+        std::mem::replace(self, published.reader()).value
     }
 }
 
@@ -88,8 +99,10 @@ mod tests {
         let mut reader = published.reader();
         let mut copy = reader.clone();
         assert_eq!(*reader.read(&published), 1);
-        published.publish(2);
-        published.publish(3);
+        assert_eq!(*published.publish(2), 1);
+        assert_eq!(*published.publish(3), 2);
+        assert_eq!(copy.renew_if_old(&published).as_deref(), Some(&1));
+        assert_eq!(copy.renew_if_old(&published), None);
         assert_eq!((*reader.read(&published), *copy.read(&published)), (3, 3));
     }
 }
@@ -118,8 +131,8 @@ mod loom_tests {
                     })
                 })
                 .collect();
-            published.publish(1);
-            published.publish(2);
+            drop(published.publish(1));
+            drop(published.publish(2));
             for reader in readers {
                 reader.join().unwrap();
             }

@@ -15,7 +15,7 @@ impl<T> Stripes<T> {
         Self((0..count.next_power_of_two()).map(|_| Stripe(parking_lot::Mutex::new(None))).collect())
     }
 
-    /// Runs `pick` with a hand that nobody else uses meanwhile.
+    /// Runs `pick` with a hand that is up to date and that nobody else uses meanwhile.
     ///
     /// A thread comes back to the same stripe. Where another thread is just there it takes the next free one, since the
     /// other may have been stopped in the middle.
@@ -25,7 +25,22 @@ impl<T> Stripes<T> {
         let home = thread_number() & mask;
         let free = (0..self.0.len()).find_map(|step| self.0[(home + step) & mask].0.try_lock());
         let mut stripe = free.unwrap_or_else(|| self.0[home].0.lock());
-        pick(stripe.get_or_insert_with(|| Hand::new(shared)))
+        let hand = stripe.get_or_insert_with(|| Hand::new(shared));
+        let old = hand.renew(shared);
+        let result = pick(hand);
+        // The lock first: with the old version may go what the host keeps beside a backend.
+        drop(stripe);
+        drop(old);
+        result
+    }
+
+    /// Brings the hands up to date that nobody uses just now, so that those which nobody uses any more do not keep what
+    /// is beside removed backends.
+    pub(crate) fn renew(&self, shared: &Shared<T>) {
+        for stripe in &self.0 {
+            let old = stripe.0.try_lock().and_then(|mut hand| hand.as_mut()?.renew(shared));
+            drop(old);
+        }
     }
 }
 

@@ -4,6 +4,7 @@ mod discovery;
 mod drained;
 mod fairness;
 mod health;
+mod host_data;
 mod keyed;
 mod model;
 mod pools;
