@@ -151,7 +151,7 @@ impl Policy {
 
     /// Whether weights count at all.
     pub(crate) fn has_weights(&self) -> bool {
-        !matches!(self, Self::RoundRobin)
+        !matches!(self, Self::RoundRobin | Self::Prequal)
     }
 
     /// Whether a backend that is ejected keeps its place, so that only its requests go elsewhere meanwhile.

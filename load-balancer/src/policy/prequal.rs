@@ -5,9 +5,11 @@
 //! Latency alone herds requests to whoever was fast a moment ago; requests in flight alone cannot tell a fast backend
 //! from a slow one that is just idle. Together they are the *hot-cold lexicographic rule*.
 //!
-//! The paper's signals come from probes that servers answer with their own counts. Here a backend that reports its load
-//! (by [`Balancer::report_load`](crate::Balancer::report_load)) is judged by its report as long as that is fresh, and
-//! plus what was sent to it since; others are judged by what this balancer knows itself.
+//! The paper's signals come from probes that servers answer with their own counts. Here probing is the host's: what it
+//! learns goes to [`Balancer::report_load`](crate::Balancer::report_load), where the last report of each backend is kept,
+//! in place of the paper's pool of the last 16. A backend is judged by its report as long as that is fresh, plus what was
+//! sent to it since; others are judged by what this balancer knows itself. A report that came with an answer costs
+//! nothing; `drive_load_probes` (feature `tokio`) asks on its own.
 //!
 //! What is hot is estimated by the picker from the backends it looked at before: a value that goes up by 4 steps for
 //! each one above it and down by 1 for each one not above settles where a fifth is above.
@@ -56,6 +58,20 @@ struct Load {
 impl Load {
     #[inline]
     fn of<T>(place: &Place<T>, now: Time) -> Self {
+        Self::known(place, now).unless_unknown()
+    }
+
+    /// Of a backend of which nothing is known no latency is expected: it gets the next request, and while that is in
+    /// flight no other, since then it is taken for as slow as the slowest. Or else all requests went to a newcomer until
+    /// its first answer.
+    #[inline]
+    fn unless_unknown(self) -> Self {
+        let latency = if self.latency == 0.0 && self.in_flight > 0 { f32::MAX } else { self.latency };
+        Self { latency, ..self }
+    }
+
+    #[inline]
+    fn known<T>(place: &Place<T>, now: Time) -> Self {
         let endpoint = place.slot.endpoint();
         let own = u32::try_from(place.slot.in_flight()).unwrap_or(u32::MAX);
         if let Some(report) = endpoint.report().latest(now) {
@@ -66,21 +82,36 @@ impl Load {
     }
 }
 
+/// `full` is the weight of a place that is not ramped up.
 #[inline]
-pub(super) fn choose<T>(places: &[Place<T>], cursor: &mut Cursor, now: Time) -> usize {
+pub(super) fn choose<T>(places: &[Place<T>], full: u32, cursor: &mut Cursor, now: Time) -> usize {
     let hot_from = cursor.hot_from;
-    let mut best = cursor.below(places.len());
-    let mut load = Load::of(&places[best], now);
-    cursor.hot_from.learn(load.in_flight);
-    for _ in 1..SAMPLES {
-        let other = cursor.below(places.len());
-        let other_load = Load::of(&places[other], now);
-        cursor.hot_from.learn(other_load.in_flight);
-        if is_better(other_load, load, hot_from) {
-            (best, load) = (other, other_load);
+    let mut best: Option<(usize, Load)> = None;
+    for _ in 0..SAMPLES {
+        let at = cursor.below(places.len());
+        if is_passed_over(&places[at], full, cursor) {
+            continue;
+        }
+        let load = Load::of(&places[at], now);
+        cursor.hot_from.learn(load.in_flight);
+        if best.is_none_or(|(_, best)| is_better(load, best, hot_from)) {
+            best = Some((at, load));
         }
     }
-    best
+    best.map_or_else(|| any_full(places, full, cursor), |(at, _)| at)
+}
+
+/// A backend that is ramped up is looked at as often as its share says, so that it cannot win more.
+#[inline]
+fn is_passed_over<T>(place: &Place<T>, full: u32, cursor: &mut Cursor) -> bool {
+    place.weight < full && cursor.below(full as usize) >= place.weight as usize
+}
+
+/// Where chance passed over all.
+#[cold]
+fn any_full<T>(places: &[Place<T>], full: u32, cursor: &mut Cursor) -> usize {
+    let start = cursor.below(places.len());
+    (start..places.len()).chain(0..start).find(|at| places[*at].weight == full).unwrap_or(start)
 }
 
 /// The hot-cold lexicographic rule.
@@ -122,5 +153,8 @@ mod tests {
         assert!(better(load(10, 9.0), load(11, 1.0)), "a cold one before a hot one");
         assert!(better(load(11, 9.0), load(12, 1.0)), "both hot: the less loaded");
         assert!(!better(load(3, 1.0), load(3, 1.0)));
+        let unknown = |in_flight| load(in_flight, 0.0).unless_unknown();
+        assert!(better(unknown(0), load(1, 1.0)), "nothing is known: it is worth a try");
+        assert!(better(load(9, 5.0), unknown(1)), "one try at a time");
     }
 }

@@ -38,7 +38,10 @@ pub(crate) enum Table {
     Random(Arc<Alias>),
     P2c,
     PeakEwma,
-    Prequal,
+    Prequal {
+        /// The largest weight: that of places that are not ramped up.
+        full: u32,
+    },
     LeastRequest,
     Ring(Arc<RingHash>),
     Maglev(Arc<Maglev>),
@@ -58,7 +61,9 @@ impl Table {
             Policy::Random => Self::Random(Arc::new(Alias::build(seats.iter().map(|seat| seat.weight)))),
             Policy::P2c => Self::P2c,
             Policy::PeakEwma => Self::PeakEwma,
-            Policy::Prequal => Self::Prequal,
+            Policy::Prequal => {
+                Self::Prequal { full: seats.iter().map(|seat| seat.weight).max().unwrap_or(first.weight) }
+            }
             Policy::LeastRequest => Self::LeastRequest,
             Policy::RingHash(config) => {
                 let points = config.slots.unwrap_or(RingHash::DEFAULT_POINTS);
@@ -96,7 +101,7 @@ impl Table {
             Self::Random(alias) => alias.choose(cursor),
             Self::P2c => p2c::choose(places, cursor),
             Self::PeakEwma => peak_ewma::choose(places, cursor, time()),
-            Self::Prequal => prequal::choose(places, cursor, time()),
+            Self::Prequal { full } => prequal::choose(places, *full, cursor, time()),
             Self::LeastRequest => least_request::choose(places, cursor),
             Self::Ring(ring) => ring.find(key(), attempt) as usize,
             Self::Maglev(table) => table.find(key(), attempt) as usize,

@@ -201,13 +201,27 @@ fn a_trial_is_decided_by_the_beginning_of_an_answer_and_waits_for_who_sends() {
 
 #[test]
 fn a_backend_that_comes_back_takes_a_growing_share() {
-    for policy in [Policy::RoundRobin, Policy::Random, Policy::WeightedRoundRobin] {
+    for policy in [Policy::RoundRobin, Policy::Random, Policy::WeightedRoundRobin, Policy::Prequal] {
         let mut host = Host::new(2, Config { policy, ..Config::default() });
         host.send(100, good);
         host.send(20, |port| if port == 1 { REFUSED } else { Outcome::Success });
         host.send(500, good);
         let shares: Vec<_> = (0..4).map(|_| host.send(500, good)[0]).collect();
         assert!(shares[0] < 120 && shares[3] > 190 && shares.is_sorted(), "{policy}: {shares:?}");
+    }
+}
+
+/// Requests that are in flight together do not all go to whom nothing is known of.
+#[test]
+fn a_newcomer_is_not_flooded() {
+    for policy in [Policy::PeakEwma, Policy::Prequal] {
+        let slow_start = SlowStartConfig { window: Duration::ZERO, ..Default::default() };
+        let mut host = Host::new(4, Config { policy, slow_start, ..Config::default() });
+        host.send(400, good);
+        host.balancer.insert(Backend::new(address(5))).unwrap();
+        let picks: Vec<_> = (0..40).map(|_| host.balancer.pick(&Request::default(), host.now).unwrap()).collect();
+        let there = picks.iter().filter(|pick| pick.address().port() == 5).count();
+        assert!(there <= 12, "{policy}: {there} of 40 at once");
     }
 }
 
