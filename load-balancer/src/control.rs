@@ -309,9 +309,7 @@ impl<T> Control<T> {
     /// health should.
     fn table(&mut self, places: &[Place<T>]) -> Table {
         let seats: Vec<_> = places.iter().map(|place| Seat { id: place.id, weight: place.weight }).collect();
-        if let Some((built_for, table)) = &self.table
-            && *built_for == seats
-        {
+        if let Some((_, table)) = self.table.as_ref().filter(|(built_for, _)| *built_for == seats) {
             return table.clone();
         }
         let table = Table::build(&self.config.policy, &seats);
@@ -473,9 +471,8 @@ impl<T> Control<T> {
     fn hurry_probes(&mut self, at: usize) {
         let member = &mut self.members[at];
         let fitness = member.machine.fitness(self.now, &self.rules);
-        if let (Some(schedule), Some(probes)) = (&mut member.schedule, &self.config.probes)
-            && fitness != member.fitness
-        {
+        let (Some(schedule), Some(probes)) = (&mut member.schedule, &self.config.probes) else { return };
+        if fitness != member.fitness {
             schedule.hurry(self.now, probes);
             if fitness == Fitness::Down {
                 schedule.forget();

@@ -171,8 +171,8 @@ impl<T> Pick<T> {
         let Some(home) = endpoint.pool().home() else { return };
         home.judge(endpoint, sign, now);
         // Whoever took too long has lost the place, and decides nothing.
-        if let Some(verdict) = verdict
-            && self.is_trial.swap(false, Ordering::Relaxed)
+        let Some(verdict) = verdict else { return };
+        if self.is_trial.swap(false, Ordering::Relaxed)
             && endpoint.vitals().leave_trial(endpoint.pool().time(self.started), false)
         {
             home.tried(endpoint, verdict, now);

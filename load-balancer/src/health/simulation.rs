@@ -421,9 +421,8 @@ impl World {
     }
 
     fn follow(&mut self, step: Step) {
-        if let Some(wake_at) = step.wake_at
-            && self.woken_at.is_none_or(|woken_at| wake_at < woken_at)
-        {
+        let Some(wake_at) = step.wake_at else { return };
+        if self.woken_at.is_none_or(|woken_at| wake_at < woken_at) {
             self.woken_at = Some(wake_at);
             self.at(wake_at, Happening::Wake);
         }
