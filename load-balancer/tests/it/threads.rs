@@ -1,6 +1,6 @@
 //! Threads that pick while the pool changes.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use tenfold_load_balancer::{Balancer, Outcome, Pick, Picker, Policy, Request};
@@ -16,16 +16,18 @@ const _: () = {
     travels::<Pick>();
 };
 
-/// Backends 0 and 1 are always there, 2 to 5 come and go: no pick fails, and when all threads have stopped nothing is
-/// in flight.
+/// Backends 0 and 1 are always there, 2 to 5 come and go: no pick fails, those who come are picked, and when all threads have
+/// stopped nothing is in flight. The changes wait for the threads, so that they surely meet.
 #[test]
 fn no_pick_fails_while_backends_come_and_go() {
     for policy in Policy::all() {
         let balancer = balancer(policy, 2);
         let stop = AtomicBool::new(false);
+        let picks: [AtomicU64; 3] = Default::default();
+        let picked: [AtomicU64; 6] = Default::default();
         std::thread::scope(|scope| {
-            for thread in 0..3 {
-                let (balancer, stop) = (&balancer, &stop);
+            for (thread, picks) in picks.iter().enumerate() {
+                let (balancer, stop, picked) = (&balancer, &stop, &picked);
                 scope.spawn(move || {
                     let mut picker = balancer.picker();
                     while !stop.load(Ordering::Relaxed) {
@@ -33,8 +35,9 @@ fn no_pick_fails_while_backends_come_and_go() {
                         let request = Request::default();
                         let pick = if thread == 0 { balancer.pick(&request, now) } else { picker.pick(&request, now) };
                         let pick = pick.expect("two are always there");
-                        assert!(number(pick.address()) < 6);
+                        picked[usize::from(number(pick.address()))].fetch_add(1, Ordering::Relaxed);
                         pick.finish(Outcome::Success, now);
+                        picks.fetch_add(1, Ordering::Relaxed);
                     }
                 });
             }
@@ -45,10 +48,24 @@ fn no_pick_fails_while_backends_come_and_go() {
                     1 => drop(balancer.drain(id(number))),
                     _ => drop(balancer.remove(id(number))),
                 }
+                // Just after one came.
+                if round % 30 == 0 {
+                    picks.iter().for_each(|picks| wait_for_more(picks, 5));
+                }
             }
             stop.store(true, Ordering::Relaxed);
         });
+        let picked = picked.map(AtomicU64::into_inner);
+        assert!(picked[2..].iter().any(|count| *count > 0), "{policy}: {picked:?}");
         assert!(balancer.backends().iter().all(|backend| backend.in_flight == 0));
+    }
+}
+
+/// Waits until a thread has done this much more.
+fn wait_for_more(count: &AtomicU64, more: u64) {
+    let before = count.load(Ordering::Relaxed);
+    while count.load(Ordering::Relaxed) < before + more {
+        std::thread::yield_now();
     }
 }
 
