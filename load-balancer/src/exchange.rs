@@ -14,7 +14,7 @@
 //!                      <── action() = Wait(t) ─  until an attempt ends or t has come
 //! ended(attempt, outcome) ───────────────────>
 //! timer(now) ────────────────────────────────>
-//!                      <── action() = Overdue    tell health that this attempt is late
+//!                      <── action() = Overdue    tell health that this attempt is late; later, that it is slow
 //!                      <── action() = TimedOut   stop this attempt; it is to blame
 //!                      <── action() = Return ─   this attempt's answer is the request's; cancel the others
 //!                      <── action() = Fail ───   there is no answer; cancel the others
@@ -38,60 +38,14 @@ use crate::request_config::RequestPolicy;
 use crate::retry::{Tried, backoff};
 use crate::{BackendId, Failure, Outcome};
 
+mod action;
 #[cfg(test)]
 mod metastable;
 #[cfg(test)]
 mod tests;
+mod timing;
 
-/// One try of a request, by its number from 0.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Attempt(u8);
-
-impl Attempt {
-    /// Its number, from 0 to 7.
-    #[inline]
-    #[must_use]
-    pub const fn index(self) -> usize {
-        self.0 as usize
-    }
-
-    #[inline]
-    const fn bit(self) -> u8 {
-        1 << self.0
-    }
-}
-
-/// What the host does next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Action {
-    /// Pick a backend that is not one of [`tried`](Exchange::tried), if there is one, and say so by
-    /// [`picked`](Exchange::picked) or [`not_picked`](Exchange::not_picked).
-    Pick,
-    /// Tell health that the attempt has taken longer than most.
-    Overdue(Attempt),
-    /// Stop the attempt, and tell health that it [timed out](Failure::TimedOut).
-    TimedOut(Attempt),
-    /// Wait until an attempt ends, or until this instant and then call [`timer`](Exchange::timer).
-    Wait(Instant),
-    /// Return what this attempt brought, the last one to end, and stop those in flight; they are not to blame. Nothing
-    /// comes after it.
-    Return(Attempt),
-    /// Return this error and stop those in flight. Nothing comes after it.
-    Fail(ExchangeError),
-}
-
-/// Why a request has no answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ExchangeError {
-    /// No backend could be picked.
-    #[error("no backend to send the request to")]
-    NoBackend,
-    /// No answer came in time.
-    #[error("no answer before the deadline")]
-    DeadlineExceeded,
-}
+pub use action::{Action, Attempt, ExchangeError};
 
 /// The state of one request.
 ///
@@ -103,7 +57,7 @@ pub enum ExchangeError {
 /// - **X4** Every sequence of events that goes on until the deadline leads to exactly one `Return` or `Fail`.
 ///
 /// # Complexity
-/// Every call: O(1), no allocation. 200 bytes.
+/// Every call: O(1), no allocation. 208 bytes.
 ///
 /// # Examples
 /// ```
@@ -131,6 +85,7 @@ pub struct Exchange {
     // Times are nanoseconds since `start`.
     deadline: u64,
     hedge_delay: u64,
+    slow_after: u64,
     try_timeout: u64,
     begun: [u64; crate::retry::MAX_TRIES],
     tried: Tried,
@@ -146,6 +101,8 @@ pub struct Exchange {
     // Sets of attempts, a bit each.
     in_flight: u8,
     overdue: u8,
+    /// Those that were reported as slow.
+    slow: u8,
     /// Those whose time-out has come, whatever came of it.
     expired: u8,
     to_report: u8,
@@ -185,6 +142,7 @@ impl Exchange {
             start: now,
             deadline: given.min(policy.deadline_nanos()),
             hedge_delay: policy.hedge().map_or(NEVER, |hedge| hedge.current(now)),
+            slow_after: NEVER,
             try_timeout: if is_idempotent { policy.try_timeout_nanos() } else { NEVER },
             begun: [0; crate::retry::MAX_TRIES],
             tried: Tried::NOBODY,
@@ -198,6 +156,7 @@ impl Exchange {
             last: None,
             in_flight: 0,
             overdue: 0,
+            slow: 0,
             expired: 0,
             to_report: 0,
             to_stop: 0,
@@ -224,6 +183,15 @@ impl Exchange {
     pub fn no_more_tries(&mut self) {
         self.max_tries = self.tried.ids().len() as u8;
         self.expired = u8::MAX;
+    }
+
+    /// Reports tries that wait for longer than this once more: an answer that comes later is slow. To be given
+    /// [`Balancer::slow_after`](crate::Balancer::slow_after) when the request begins. Without it a try is reported when it
+    /// is hedged and then no more, and a backend that hangs is noticed after twice as many requests.
+    #[inline]
+    pub fn report_slow(&mut self, slow_after: Option<Duration>) {
+        // Health takes for slow what took longer, not as long.
+        self.slow_after = slow_after.map_or(NEVER, |slow_after| nanos(slow_after).saturating_add(1));
     }
 
     /// Whether what comes next is the end.
@@ -306,12 +274,18 @@ impl Exchange {
             }
             return;
         }
-        for attempt in attempts(self.in_flight & !self.overdue) {
+        for attempt in Attempt::of_set(self.in_flight & !self.overdue) {
             if self.overdue_at(attempt) <= now {
                 self.is_overdue(policy, attempt, now);
             }
         }
-        for attempt in attempts(self.in_flight & !self.expired) {
+        for attempt in Attempt::of_set(self.in_flight & !self.slow) {
+            if self.slow_at(attempt) <= now {
+                self.slow |= attempt.bit();
+                self.to_report |= attempt.bit();
+            }
+        }
+        for attempt in Attempt::of_set(self.in_flight & !self.expired) {
             if self.expires_at(attempt) <= now {
                 self.has_expired(policy, attempt, now);
             }
@@ -377,7 +351,7 @@ impl Exchange {
             policy.budget().deposit(now);
             policy.drought().end();
         }
-        let latency = self.since_start(now) - self.begun[attempt.index()];
+        let latency = self.age(attempt, now);
         if let Some(limit) = policy.limit() {
             limit.record(Duration::from_nanos(latency), now);
         }
@@ -458,8 +432,8 @@ impl Exchange {
     /// The deadline has come. Those who had a fair time are to blame, a try that has just begun is not.
     fn run_out(&mut self, policy: &RequestPolicy, now: Instant) {
         let fair = self.hedge_delay.min(self.try_timeout).min(self.deadline / 2);
-        for attempt in attempts(self.in_flight) {
-            if self.since_start(now) - self.begun[attempt.index()] >= fair {
+        for attempt in Attempt::of_set(self.in_flight) {
+            if self.age(attempt, now) >= fair {
                 self.stop(policy, attempt, now);
             }
         }
@@ -470,63 +444,6 @@ impl Exchange {
     fn give_up(&mut self, error: ExchangeError) {
         self.stage = Stage::Done(self.last.ok_or(error));
     }
-}
-
-/// What is to be reported, and when the next thing happens.
-impl Exchange {
-    #[cold]
-    fn report(&mut self) -> Action {
-        let take = |set: &mut u8| {
-            let first = Attempt(set.trailing_zeros() as u8);
-            *set &= *set - 1;
-            first
-        };
-        if self.to_report != 0 {
-            Action::Overdue(take(&mut self.to_report))
-        } else {
-            Action::TimedOut(take(&mut self.to_stop))
-        }
-    }
-
-    fn has_try_left(&self, policy: &RequestPolicy, at: u64) -> bool {
-        self.has_copy_left() && at.saturating_add(nanos(policy.config().min_try_time)) < self.deadline
-    }
-
-    #[inline]
-    fn has_copy_left(&self) -> bool {
-        self.tried.ids().len() < usize::from(self.max_tries)
-    }
-
-    /// When the timer is due.
-    #[inline]
-    fn wake_at(&self) -> u64 {
-        if let Stage::Pausing(until) = self.stage {
-            return until.min(self.deadline);
-        }
-        let overdue = attempts(self.in_flight & !self.overdue).map(|attempt| self.overdue_at(attempt));
-        let expired = attempts(self.in_flight & !self.expired).map(|attempt| self.expires_at(attempt));
-        overdue.chain(expired).fold(self.deadline, u64::min)
-    }
-
-    #[inline]
-    fn overdue_at(&self, attempt: Attempt) -> u64 {
-        self.begun[attempt.index()].saturating_add(self.hedge_delay)
-    }
-
-    #[inline]
-    fn expires_at(&self, attempt: Attempt) -> u64 {
-        self.begun[attempt.index()].saturating_add(self.try_timeout)
-    }
-
-    #[inline]
-    fn since_start(&self, now: Instant) -> u64 {
-        nanos(now.saturating_duration_since(self.start))
-    }
-}
-
-/// The attempts of a set.
-fn attempts(set: u8) -> impl Iterator<Item = Attempt> {
-    (0..8).map(Attempt).filter(move |attempt| set & attempt.bit() != 0)
 }
 
 /// In whole nanoseconds, without the 128 bits of [`Duration::as_nanos`].

@@ -127,7 +127,8 @@ impl<T> Pick<T> {
 
     /// Says that the request has waited longer than most do and goes on waiting: so health sees a backend that hangs
     /// before it has failed anything. To be called when the request is hedged, and once more if it still waits after
-    /// [`Balancer::slow_after`](crate::Balancer::slow_after); oftener does no harm.
+    /// [`Balancer::slow_after`](crate::Balancer::slow_after), as [`Exchange`](crate::Exchange) asks for; oftener does no
+    /// harm.
     pub fn overdue(&self, now: Instant) {
         let endpoint = self.endpoint.as_ref().expect("it is taken by drop alone");
         let pool = endpoint.pool();

@@ -1,6 +1,6 @@
 use std::time::{Duration, Instant};
 
-use super::{Action, Attempt, Exchange, ExchangeError, attempts};
+use super::{Action, Attempt, Exchange, ExchangeError};
 use crate::hedge::HedgeConfig;
 use crate::request_config::{RequestConfig, RequestPolicy};
 use crate::retry::BudgetConfig;
@@ -152,7 +152,7 @@ impl<'a> Host<'a> {
             assert_eq!(Some(attempt), self.last_ended, "only what ended last is still there");
         }
         // X4: whatever comes now, the end stays.
-        for attempt in attempts(u8::MAX) {
+        for attempt in Attempt::of_set(u8::MAX) {
             self.exchange.ended(self.policy, attempt, Outcome::Success, self.now);
         }
         self.exchange.timer(self.policy, self.now + Duration::from_secs(3_600));
@@ -427,6 +427,48 @@ fn without_a_copy_of_the_request_there_is_one_try() {
     assert_eq!(exchange.action(), Action::Wait(now + Duration::from_secs(15)));
     exchange.ended(&policy, first, failed(Failure::Refused), now + ms(1_500));
     assert_eq!(exchange.action(), Action::Return(first));
+}
+
+#[test]
+fn a_try_that_is_slow_is_reported_once_more() {
+    let (policy, start) = policy(RequestConfig::default());
+    let mut exchange = Exchange::new(&policy, false, None, start);
+    exchange.report_slow(Some(ms(700)));
+    let first = send(&mut exchange, &policy, 1, start);
+    exchange.timer(&policy, start + ms(500));
+    assert_eq!(exchange.action(), Action::Overdue(first));
+    let Action::Wait(slow_at) = exchange.action() else { panic!("it waits") };
+    assert!(slow_at > start + ms(700) && slow_at < start + ms(701), "later, not as late");
+    exchange.timer(&policy, slow_at);
+    assert_eq!(exchange.action(), Action::Overdue(first));
+    assert_eq!(exchange.action(), Action::Wait(start + Duration::from_secs(15)), "and not again");
+    // Where nothing is hedged, too, and once if both times have come.
+    for hedge in [None, Some(HedgeConfig::default())] {
+        let now = crate::clock::now();
+        let policy = RequestPolicy::new(RequestConfig { hedge, ..RequestConfig::default() }, now).unwrap();
+        let mut exchange = Exchange::new(&policy, false, None, now);
+        exchange.report_slow(Some(ms(20)));
+        let first = send(&mut exchange, &policy, 1, now);
+        exchange.timer(&policy, now + ms(600));
+        assert_eq!(exchange.action(), Action::Overdue(first));
+        assert_eq!(exchange.action(), Action::Wait(now + Duration::from_secs(15)));
+    }
+}
+
+/// Threads that share a clock may tell its times in another order.
+#[test]
+fn time_that_goes_back_is_no_error() {
+    let (policy, start) = policy(RequestConfig { deadline: ms(100), try_timeout: ms(40), ..RequestConfig::default() });
+    let mut exchange = Exchange::new(&policy, true, None, start);
+    let first = send(&mut exchange, &policy, 1, start + ms(50));
+    let mut early = exchange.clone();
+    early.ended(&policy, first, Outcome::Success, start + ms(49));
+    assert_eq!(early.action(), Action::Return(first));
+    exchange.timer(&policy, start + ms(90));
+    let second = send(&mut exchange, &policy, 2, start + ms(150));
+    exchange.timer(&policy, start + ms(120));
+    while let Action::TimedOut(_) | Action::Overdue(_) = exchange.action() {}
+    assert_eq!(exchange.action(), Action::Fail(ExchangeError::DeadlineExceeded), "{second:?} has just begun");
 }
 
 #[test]

@@ -93,6 +93,7 @@ where
             Err(nobody) => return Self::refused(BalanceError::NoBackend(nobody)),
         };
         let mut exchange = Exchange::new(policy, is_idempotent, deadline, now);
+        exchange.report_slow(shared.pool.balancer.slow_after());
         let attempt = exchange.picked(policy, pick.id(), now).expect("the first pick is always taken");
         let copy = if policy.config().max_tries > 1 { protocol.copy(&request) } else { None };
         if copy.is_none() {

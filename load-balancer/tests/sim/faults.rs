@@ -104,3 +104,21 @@ fn a_second_fault_is_found_while_one_backend_is_long_dead() {
         });
     }
 }
+
+/// Where few requests come, each one that hangs must tell: when it is hedged, and again when it is slow, unless its hedge
+/// was answered by then.
+#[test]
+fn a_hang_under_little_load_is_noticed_by_few_requests() {
+    let seeds = 32;
+    let noticed = (0..seeds).map(|seed| {
+        let faults = vec![(4 * S, 1, Ill::Hung), (8 * S, 1, Ill::Well)];
+        let plan = Plan { rate: 120, length: 8 * S, faults, ..one_falls(Ill::Hung, Policy::RoundRobin) };
+        let story = World::run(&plan, seed);
+        assert_eq!((story.failed(), story.unfinished), (0, 0), "seed {seed}");
+        story.out[1].first().map_or(Nanos::MAX, |(from, _)| from - 4 * S)
+    });
+    let mean = noticed.sum::<Nanos>() / seeds;
+    // 40 requests a second are for it, of which hedges save most before they are slow. Were the others told of once, it
+    // would be 690 ms.
+    assert!(mean <= 550 * MS, "noticed after {mean} on average");
+}

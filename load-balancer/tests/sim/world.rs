@@ -253,7 +253,8 @@ impl World {
             return;
         }
         self.next += 1;
-        let exchange = Exchange::new(&self.requests, true, None, self.instant());
+        let mut exchange = Exchange::new(&self.requests, true, None, self.instant());
+        exchange.report_slow(self.balancer.slow_after());
         self.journeys.insert(self.next, Journey { exchange, arrived: self.now, picks: HashMap::new(), last: None });
         self.go_on(self.next);
         let uniform = (self.rng.next_u64() >> 11) as f64 / (1_u64 << 53) as f64;
