@@ -27,6 +27,12 @@ pub struct Config {
     pub addresses: AddressPolicy,
     /// How many backends there may be. Default: 65,536.
     pub max_backends: usize,
+    /// How many requests may be in flight at one backend, from 1. Beyond it the backend is passed over, and when all are
+    /// full picks fail with [`PickError::AllFull`](crate::PickError::AllFull). Counts are read before they are raised, so
+    /// pickers that meet at the last place may exceed it by as many as they are. Default: no limit. For backends that
+    /// take a fixed number of connections; what a pool can bear as a whole is learnt by
+    /// [`ConcurrencyLimit`](crate::ConcurrencyLimit).
+    pub max_in_flight: Option<u32>,
     /// How backends are judged by the requests that they serve.
     pub outlier: OutlierConfig,
     /// When backends are asked how they are. Default: never. The host sends the probes, by `drive_probes` (feature
@@ -46,6 +52,7 @@ impl Default for Config {
             when_all_down: WhenAllDown::default(),
             addresses: AddressPolicy::Any,
             max_backends: 1 << 16,
+            max_in_flight: None,
             outlier: OutlierConfig::default(),
             probes: None,
             slow_start: SlowStartConfig::default(),
@@ -78,9 +85,21 @@ pub enum ConfigError {
         /// What it was.
         percent: u8,
     },
-    /// Room for no backend.
-    #[error("`max_backends` is 0")]
+    /// Room for no backend, or for no request at one.
+    #[error("`max_backends` or `max_in_flight` is 0")]
     NoRoom,
+    /// A setting of the policy outside its range.
+    #[error("`{field}` is {value}, not from {min} to {max}")]
+    OutOfRange {
+        /// The setting.
+        field: &'static str,
+        /// What it was.
+        value: u32,
+        /// The smallest that can be.
+        min: u32,
+        /// The largest that can be.
+        max: u32,
+    },
     /// Settings of health out of their range.
     #[error(transparent)]
     Health(#[from] HealthConfigError),
@@ -95,9 +114,10 @@ impl Config {
         if let Some((field, percent)) = percents.into_iter().find(|(_, percent)| *percent > 100) {
             return Err(ConfigError::PercentAbove100 { field, percent });
         }
-        if self.max_backends == 0 {
+        if self.max_backends == 0 || self.max_in_flight == Some(0) {
             return Err(ConfigError::NoRoom);
         }
+        self.policy.check()?;
         self.outlier.check()?;
         self.slow_start.check()?;
         self.probes.as_ref().map_or(Ok(()), ProbeConfig::check)?;

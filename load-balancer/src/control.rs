@@ -13,7 +13,7 @@ use crate::health::judge::{Court, Watched};
 use crate::health::{Event, Fitness, Machine, Rules, Sign, Step, Verdict, Vitals};
 use crate::policy::{Place, Seat, Table};
 use crate::pool::Pool;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Limits, Snapshot};
 use crate::sync::Arc;
 use crate::time::Time;
 use crate::{Backend, BackendId, NotPrivate, Probe, Rng, Zone};
@@ -302,7 +302,9 @@ impl<T> Control<T> {
         let trials = self.members.iter().filter(is_on_trial).map(slot_of).collect();
         let members = self.members.iter().map(slot_of).collect();
         let table = self.table(&places);
-        Snapshot::new((places, table), members, trials, keeps_closed, self.config.policy.load_bound_percent())
+        let bound_percent = self.config.policy.load_bound_percent();
+        let limits = Limits { keeps_closed, bound_percent, max_in_flight: self.config.max_in_flight };
+        Snapshot::new((places, table), members, trials, limits)
     }
 
     /// The table for these places: the last one, if they are the same. A big table takes longer to build than a change of

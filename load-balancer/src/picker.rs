@@ -38,6 +38,9 @@ pub enum PickError {
     /// There are some, but every one is drained, has weight 0 or is down.
     #[error("no backend takes requests")]
     NoneAvailable,
+    /// Every one that takes requests has [`Config::max_in_flight`](crate::Config::max_in_flight).
+    #[error("every backend has as many requests in flight as it may")]
+    AllFull,
 }
 
 impl<T> Picker<T> {

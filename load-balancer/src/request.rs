@@ -18,7 +18,8 @@ pub struct Request<'a> {
     /// What the hash policies place by; a random key is drawn where there is none. Other policies do not look at it.
     pub key: Option<Key>,
     /// The backend that served this client before, from a cookie. It is picked as long as it takes requests, even
-    /// while it drains; the policy chooses if it is gone, full or ejected.
+    /// while it drains; the policy chooses if it is gone, ejected, to be avoided or has
+    /// [`max_in_flight`](crate::Config::max_in_flight). The bound of load of hash policies does not keep it away.
     pub sticky: Option<BackendId>,
     /// Backends that failed this request already. They are picked only if there is no other.
     pub avoid: &'a [BackendId],

@@ -81,6 +81,17 @@ pub(crate) struct Snapshot<T> {
     /// Whether whatever the table chooses will do.
     is_plain: bool,
     bound: Option<Bound>,
+    /// What a backend may have in flight; the largest number if there is no limit.
+    max_in_flight: usize,
+}
+
+/// What a policy and the settings forbid beside what health does.
+#[derive(Clone, Copy)]
+pub(crate) struct Limits {
+    /// Some places may be closed at any time, because the table keeps them when they are ejected.
+    pub(crate) keeps_closed: bool,
+    pub(crate) bound_percent: Option<u32>,
+    pub(crate) max_in_flight: Option<u32>,
 }
 
 /// How much a place may have in flight beside the others.
@@ -100,19 +111,19 @@ impl Bound {
 }
 
 impl<T> Snapshot<T> {
-    /// A version whose table was built from these places. `keeps_closed`: some of them may be closed at any time, because
-    /// the table keeps them when they are ejected.
+    /// A version whose table was built from these places.
     pub(crate) fn new(
         (places, table): (Box<[Place<T>]>, Table),
         members: Box<[Arc<Slot<T>>]>,
         trials: Box<[Arc<Slot<T>>]>,
-        keeps_closed: bool,
-        bound_percent: Option<u32>,
+        limits: Limits,
     ) -> Self {
         debug_assert!(members.is_sorted_by_key(|slot| slot.endpoint().id()), "S2");
         let total_weight = places.iter().map(|place| u64::from(place.weight)).sum();
-        let bound = bound_percent.map(|percent| Bound { percent, total_weight });
-        Self { places, table, members, trials, is_plain: !keeps_closed && bound.is_none(), bound }
+        let bound = limits.bound_percent.map(|percent| Bound { percent, total_weight });
+        let is_plain = !limits.keeps_closed && bound.is_none() && limits.max_in_flight.is_none();
+        let max_in_flight = limits.max_in_flight.map_or(usize::MAX, |max| max as usize);
+        Self { places, table, members, trials, is_plain, bound, max_in_flight }
     }
 
     /// Whether a backend is on trial.
@@ -126,7 +137,9 @@ impl<T> Snapshot<T> {
     pub(crate) fn take_trial(&self, request: &Request<'_>, now: Instant) -> Option<&Slot<T>> {
         let is_free = |slot: &&Arc<Slot<T>>| {
             let endpoint = slot.endpoint();
-            !request.avoid.contains(&endpoint.id()) && endpoint.vitals().take_trial(endpoint.pool().time(now))
+            !request.avoid.contains(&endpoint.id())
+                && self.has_room(slot)
+                && endpoint.vitals().take_trial(endpoint.pool().time(now))
         };
         self.trials.iter().filter(|_| request.sticky.is_none()).find(is_free).map(|slot| &**slot)
     }
@@ -134,7 +147,11 @@ impl<T> Snapshot<T> {
     /// Why [`choose`](Self::choose) found nobody.
     #[cold]
     pub(crate) fn why_nobody(&self) -> PickError {
-        if self.members.is_empty() { PickError::NoBackends } else { PickError::NoneAvailable }
+        if self.members.is_empty() {
+            return PickError::NoBackends;
+        }
+        let is_full = |place: &Place<T>| !self.has_room(&place.slot);
+        if self.places.iter().any(is_full) { PickError::AllFull } else { PickError::NoneAvailable }
     }
 
     /// The backend for a request; `None` if there is none that takes requests.
@@ -144,25 +161,33 @@ impl<T> Snapshot<T> {
             return self.sticky(request).map(|slot| Choice(Chosen::Member(slot)));
         }
         if request.sticky.is_some() || !request.avoid.is_empty() {
-            return Some(self.choose_with_care(request, cursor, now));
+            return self.choose_with_care(request, cursor, now);
         }
         let place = &self.places[self.table.choose(&self.places, cursor, (request.key, 0), now)];
         if !self.is_plain && !self.takes(place) {
-            return Some(self.choose_with_care(request, cursor, now));
+            return self.choose_with_care(request, cursor, now);
         }
         Some(Choice(Chosen::Place(place)))
     }
 
     #[inline]
     fn takes(&self, place: &Place<T>) -> bool {
-        place.slot.endpoint().is_open() && self.bound.is_none_or(|bound| bound.allows(place))
+        place.slot.endpoint().is_open()
+            && self.bound.is_none_or(|bound| bound.allows(place))
+            && self.has_room(&place.slot)
+    }
+
+    /// Whether one more request may be in flight there.
+    #[inline]
+    fn has_room(&self, slot: &Slot<T>) -> bool {
+        slot.in_flight() < self.max_in_flight
     }
 
     /// The backend that this client was with before, if it still serves.
     fn sticky(&self, request: &Request<'_>) -> Option<&Slot<T>> {
         let id = request.sticky?;
         let slot = self.member(id)?;
-        (slot.endpoint().is_open() && !request.avoid.contains(&id)).then_some(slot)
+        (slot.endpoint().is_open() && !request.avoid.contains(&id) && self.has_room(slot)).then_some(slot)
     }
 
     fn member(&self, id: BackendId) -> Option<&Slot<T>> {
@@ -170,29 +195,29 @@ impl<T> Snapshot<T> {
         Some(&self.members[at])
     }
 
-    /// The rarer cases: a client that comes back, backends that failed already, places that are closed.
+    /// The rarer cases: a client that comes back, backends that failed already, places that are closed or full.
     #[cold]
-    fn choose_with_care(&self, request: &Request<'_>, cursor: &mut Cursor, now: Instant) -> Choice<'_, T> {
+    fn choose_with_care(&self, request: &Request<'_>, cursor: &mut Cursor, now: Instant) -> Option<Choice<'_, T>> {
         if let Some(slot) = self.sticky(request) {
-            return Choice(Chosen::Member(slot));
+            return Some(Choice(Chosen::Member(slot)));
         }
         let is_open = |place: &Place<T>| place.slot.endpoint().is_open();
         let is_new = |place: &Place<T>| !request.avoid.contains(&place.id);
         for attempt in 0..MAX_CHOICES {
             let place = &self.places[self.table.choose(&self.places, cursor, (request.key, attempt), now)];
             if self.takes(place) && is_new(place) {
-                return Choice(Chosen::Place(place));
+                return Some(Choice(Chosen::Place(place)));
             }
         }
         let (after, before) = {
             let start = cursor.below(self.places.len());
             (&self.places[start..], &self.places[..start])
         };
-        let places = || after.iter().chain(before);
+        let places = || after.iter().chain(before).filter(|place| self.has_room(&place.slot));
         let best = places().find(|place| self.takes(place) && is_new(place));
         // Somebody who failed already is better than nobody, and so is somebody who is ejected.
         let best =
             best.or_else(|| places().find(|place| is_open(place))).or_else(|| places().find(|place| is_new(place)));
-        Choice(Chosen::Place(best.unwrap_or(&self.places[0])))
+        best.or_else(|| places().next()).map(|place| Choice(Chosen::Place(place)))
     }
 }

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::ConfigError;
+
 /// How a backend is chosen.
 ///
 /// | policy | looks at | weights | cost |
@@ -80,15 +82,16 @@ pub enum Policy {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
 pub struct HashConfig {
-    /// How many slots a flat table has, or how many points a backend has on the ring. More is more even and takes more
-    /// memory. Default: 65,537 slots, 160 points.
+    /// How many slots a flat table has, from 1 to 16,777,216, or how many points a backend has on the ring, from 1 to
+    /// 65,536. More is more even and takes more memory. Default: 65,537 slots, 160 points.
     pub slots: Option<u32>,
     /// How much more than its share of slots a backend of [`Policy::CappedRendezvous`] may hold, in percent of the
-    /// share, from 100. More lets fewer keys move and is less even. Default: 102.
+    /// share, from 100 to 10,000. More lets fewer keys move and is less even. Default: 102.
     pub cap_percent: Option<u32>,
-    /// How much more than its share of the requests in flight a backend may have, in percent of the share, from 100;
-    /// beyond it requests go to their key's next choice. Less is more even and keeps fewer keys at home. 125 is usual.
-    /// Default: no bound.
+    /// How much more than its share of the requests in flight a backend may have, in percent of the share, from 100 to
+    /// 10,000; beyond it requests go to their key's next choice. Less is more even and keeps fewer keys at home. 125 is
+    /// usual. Default: no bound. Clients that come back by [`sticky`](crate::Request::sticky) go where they were, whatever
+    /// the bound: what is kept for them there is worth more than evenness.
     ///
     /// # Source
     /// Mirrokni, Thorup, Zadimoghaddam, "Consistent Hashing with Bounded Loads", SODA 2018.
@@ -147,6 +150,24 @@ impl Policy {
             | Self::Rendezvous(config) => Some(config),
             _ => None,
         }
+    }
+
+    /// Whether its settings can be.
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        let Some(config) = self.hash_config() else { return Ok(()) };
+        let max_slots = if matches!(self, Self::RingHash(_)) { 1 << 16 } else { 1 << 24 };
+        let ranges = [
+            ("slots", config.slots, 1, max_slots),
+            ("cap_percent", config.cap_percent, 100, 10_000),
+            ("load_bound_percent", config.load_bound_percent, 100, 10_000),
+        ];
+        for (field, value, min, max) in ranges {
+            let value = value.unwrap_or(min);
+            if !(min..=max).contains(&value) {
+                return Err(ConfigError::OutOfRange { field, value, min, max });
+            }
+        }
+        Ok(())
     }
 
     /// Whether weights count at all.

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use tenfold_load_balancer::{
-    AddressPolicy, Backend, Balancer, ChangeError, Config, ConfigError, PickError, Policy, Request, Zone,
+    AddressPolicy, Backend, Balancer, ChangeError, Config, ConfigError, HashConfig, PickError, Policy, Request, Zone,
 };
 
 use crate::{address, backend, balancer, id, number};
@@ -113,6 +113,49 @@ fn settings_out_of_range_are_refused() {
     let refusal = ConfigError::PercentAbove100 { field: "panic_threshold_percent", percent: 101 };
     assert_eq!(build(above), Err(refusal));
     assert_eq!(build(Config { max_backends: 0, ..Config::default() }), Err(ConfigError::NoRoom));
+    assert_eq!(build(Config { max_in_flight: Some(0), ..Config::default() }), Err(ConfigError::NoRoom));
+}
+
+#[test]
+fn settings_of_hash_policies_out_of_range_are_refused() {
+    let config = HashConfig::default();
+    for (policy, field, value, min, max) in [
+        (Policy::Maglev(HashConfig { slots: Some(0), ..config }), "slots", 0, 1, 1 << 24),
+        (Policy::CappedRendezvous(HashConfig { slots: Some(u32::MAX), ..config }), "slots", u32::MAX, 1, 1 << 24),
+        (Policy::RingHash(HashConfig { slots: Some(65_537), ..config }), "slots", 65_537, 1, 65_536),
+        (Policy::Maglev(HashConfig { cap_percent: Some(99), ..config }), "cap_percent", 99, 100, 10_000),
+        (
+            Policy::Rendezvous(HashConfig { load_bound_percent: Some(10), ..config }),
+            "load_bound_percent",
+            10,
+            100,
+            10_000,
+        ),
+    ] {
+        let refusal = Balancer::builder().policy(policy).build::<()>().unwrap_err();
+        assert_eq!(refusal, ConfigError::OutOfRange { field, value, min, max });
+    }
+}
+
+/// Whatever the policy: nobody gets more than it may have, and when all are full the refusal says so.
+#[test]
+fn backends_that_are_full_are_passed_over() {
+    let bounded = Policy::Maglev(HashConfig { load_bound_percent: Some(125), ..HashConfig::default() });
+    for policy in Policy::all().chain([bounded]) {
+        let config = Config { policy, max_in_flight: Some(3), ..Config::default() };
+        let balancer: Balancer = Balancer::builder().config(config).seed(1).build().unwrap();
+        balancer.replace((0..4).map(backend).collect()).unwrap();
+        let sticky = Request { sticky: Some(id(1)), ..Request::default() };
+        let mut held: Vec<_> = (0..5).map(|_| balancer.pick(&sticky, Instant::now()).unwrap()).collect();
+        let key = Request::keyed(tenfold_load_balancer::Key::of(b"one for all"));
+        held.extend((0..7).map(|_| balancer.pick(&key, Instant::now()).unwrap()));
+        assert!(balancer.backends().iter().all(|backend| backend.in_flight == 3), "{policy}");
+        for request in [Request::default(), key, sticky] {
+            assert_eq!(balancer.pick(&request, Instant::now()).unwrap_err(), PickError::AllFull, "{policy}");
+        }
+        let free = held.pop().unwrap().id();
+        assert_eq!(balancer.pick(&Request { avoid: &[free], ..key }, Instant::now()).unwrap().id(), free, "{policy}");
+    }
 }
 
 #[test]
