@@ -18,10 +18,11 @@
 //! use tenfold_load_balancer::{BackendId, Key};
 //!
 //! let seats = ["a", "b", "c"].map(|name| Seat { id: BackendId::of_name(name), weight: 1 });
-//! let table = CappedRendezvous::build(&seats, CappedRendezvous::DEFAULT_SLOTS, CappedRendezvous::DEFAULT_CAP_PERCENT);
+//! let table = CappedRendezvous::build(&seats, CappedRendezvous::DEFAULT_SLOTS, CappedRendezvous::DEFAULT_CAP_PERCENT)?;
 //! let key = Key::of(b"user 123");
 //! let owner = seats[table.find(key, 0) as usize].id;
 //! # assert!(seats.iter().any(|seat| seat.id == owner));
+//! # Ok::<(), tenfold_load_balancer::hash::NoSeats>(())
 //! ```
 
-pub use crate::policy::{CappedRendezvous, Maglev, Rendezvous, RingHash, Seat};
+pub use crate::policy::{CappedRendezvous, Maglev, NoSeats, Rendezvous, RingHash, Seat};

@@ -10,7 +10,7 @@
 
 mod clock;
 
-use tenfold_load_balancer::hash::{CappedRendezvous, Maglev, Rendezvous, RingHash, Seat};
+use tenfold_load_balancer::hash::{CappedRendezvous, Maglev, NoSeats, Rendezvous, RingHash, Seat};
 use tenfold_load_balancer::{BackendId, Key};
 
 /// A table of any kind.
@@ -25,16 +25,19 @@ const TABLES: [&str; 4] = ["capped-rendezvous", "maglev", "ring", "rendezvous"];
 
 impl Table {
     fn build(name: &str, seats: &[Seat]) -> Self {
-        match name {
-            "capped-rendezvous" => Self::Capped(CappedRendezvous::build(
-                seats,
-                CappedRendezvous::DEFAULT_SLOTS,
-                CappedRendezvous::DEFAULT_CAP_PERCENT,
-            )),
-            "maglev" => Self::Maglev(Maglev::build(seats, Maglev::DEFAULT_SLOTS)),
-            "ring" => Self::Ring(RingHash::build(seats, RingHash::DEFAULT_POINTS)),
-            _ => Self::Rendezvous(Rendezvous::build(seats)),
-        }
+        Self::try_build(name, seats).expect("there are seats")
+    }
+
+    fn try_build(name: &str, seats: &[Seat]) -> Result<Self, NoSeats> {
+        Ok(match name {
+            "capped-rendezvous" => {
+                let (slots, cap) = (CappedRendezvous::DEFAULT_SLOTS, CappedRendezvous::DEFAULT_CAP_PERCENT);
+                Self::Capped(CappedRendezvous::build(seats, slots, cap)?)
+            }
+            "maglev" => Self::Maglev(Maglev::build(seats, Maglev::DEFAULT_SLOTS)?),
+            "ring" => Self::Ring(RingHash::build(seats, RingHash::DEFAULT_POINTS)?),
+            _ => Self::Rendezvous(Rendezvous::build(seats)?),
+        })
     }
 
     /// The id of each key's owner.

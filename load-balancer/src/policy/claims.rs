@@ -30,7 +30,7 @@
 
 use super::logarithm::negative_ln;
 use super::rounds::{Class, Rounds};
-use super::seat::{Seat, hash_of, place_of, rehash, total_weight};
+use super::seat::{NoSeats, Seat, hash_of, place_of, rehash, total_weight};
 use super::slots::{DEFAULT_SLOTS, Preference, slot_count};
 use crate::Key;
 
@@ -67,11 +67,12 @@ impl CappedRendezvous {
     /// `cap_percent` bounds what a seat holds, in percent of its share; below 100 counts as 100. Lower: better balance;
     /// higher: fewer keys moved, at 104 about a sixth of those at 102.
     ///
-    /// # Panics
-    /// If there is no seat.
-    #[must_use]
-    pub fn build(seats: &[Seat], slots: u32, cap_percent: u32) -> Self {
-        assert!(!seats.is_empty(), "a table needs a seat");
+    /// # Errors
+    /// [`NoSeats`], if there is none.
+    pub fn build(seats: &[Seat], slots: u32, cap_percent: u32) -> Result<Self, NoSeats> {
+        if seats.is_empty() {
+            return Err(NoSeats);
+        }
         let slots = slot_count(slots, seats.len());
         let mut grant = Grant::new(seats, slots, cap_percent);
         let last = f64::from(slots);
@@ -79,7 +80,7 @@ impl CappedRendezvous {
         // The caps leave room for all slots, and whoever is below its cap comes by all: no slot stays free.
         while grant.free > 0 && rounds.play(|class| grant.round(class)) {}
         debug_assert_eq!(grant.free, 0, "C1");
-        Self { owners: grant.owners.into() }
+        Ok(Self { owners: grant.owners.into() })
     }
 
     /// The index of the key's seat, for attempt 0; for further attempts other slots' seats, which may repeat.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use super::logarithm::negative_ln;
 use super::seat::{Seat, hash_of, total_weight};
 use super::slots::{Preference, slot_count};
-use super::{CappedRendezvous, Maglev, Rendezvous, RingHash};
+use super::{CappedRendezvous, Maglev, NoSeats, Rendezvous, RingHash};
 use crate::testing::for_each_seed;
 use crate::{BackendId, Key, Rng};
 
@@ -34,7 +34,7 @@ const SUBJECTS: [Subject; 4] = [
     Subject {
         name: "maglev",
         build: |seats| {
-            let table = Maglev::build(seats, Maglev::DEFAULT_SLOTS);
+            let table = Maglev::build(seats, Maglev::DEFAULT_SLOTS).unwrap();
             Box::new(move |key, attempt| table.find(key, attempt))
         },
         keys: 65_537,
@@ -46,7 +46,8 @@ const SUBJECTS: [Subject; 4] = [
         name: "capped rendezvous",
         build: |seats| {
             let table =
-                CappedRendezvous::build(seats, CappedRendezvous::DEFAULT_SLOTS, CappedRendezvous::DEFAULT_CAP_PERCENT);
+                CappedRendezvous::build(seats, CappedRendezvous::DEFAULT_SLOTS, CappedRendezvous::DEFAULT_CAP_PERCENT)
+                    .unwrap();
             Box::new(move |key, attempt| table.find(key, attempt))
         },
         keys: 65_537,
@@ -57,7 +58,7 @@ const SUBJECTS: [Subject; 4] = [
     Subject {
         name: "rendezvous",
         build: |seats| {
-            let table = Rendezvous::build(seats);
+            let table = Rendezvous::build(seats).unwrap();
             Box::new(move |key, attempt| table.find(key, attempt))
         },
         keys: 8_191,
@@ -69,7 +70,7 @@ const SUBJECTS: [Subject; 4] = [
     Subject {
         name: "ring",
         build: |seats| {
-            let table = RingHash::build(seats, RingHash::DEFAULT_POINTS);
+            let table = RingHash::build(seats, RingHash::DEFAULT_POINTS).unwrap();
             Box::new(move |key, attempt| table.find(key, attempt))
         },
         keys: 16_383,
@@ -246,4 +247,12 @@ fn the_same_id_twice_does_no_harm() {
         let find = (subject.build)(&twice);
         assert!(keys(1_000).all(|key| find(key, 0) < 3 && find(key, 1) < 3), "{}", subject.name);
     }
+}
+
+#[test]
+fn without_a_seat_there_is_no_table() {
+    assert_eq!(RingHash::build(&[], 160).unwrap_err(), NoSeats);
+    assert_eq!(Maglev::build(&[], 7).unwrap_err(), NoSeats);
+    assert_eq!(CappedRendezvous::build(&[], 7, 102).unwrap_err(), NoSeats);
+    assert_eq!(Rendezvous::build(&[]).unwrap_err(), NoSeats);
 }

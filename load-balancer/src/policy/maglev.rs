@@ -1,7 +1,7 @@
 //! Maglev hashing: a flat table of which the backends take turns to claim their favourite slots.
 
 use super::rounds::Rounds;
-use super::seat::{Seat, place_of, rehash};
+use super::seat::{NoSeats, Seat, place_of, rehash};
 use super::slots::{DEFAULT_SLOTS, Preference, slot_count};
 use crate::Key;
 
@@ -32,11 +32,12 @@ impl Maglev {
     /// The table of these seats, with `slots` slots or the next prime above. There are 16 slots a seat at least, and
     /// 2^24 at most. More slots: better balance, fewer keys moved by a change, more cache misses.
     ///
-    /// # Panics
-    /// If there is no seat.
-    #[must_use]
-    pub fn build(seats: &[Seat], slots: u32) -> Self {
-        assert!(!seats.is_empty(), "a table needs a seat");
+    /// # Errors
+    /// [`NoSeats`], if there is none.
+    pub fn build(seats: &[Seat], slots: u32) -> Result<Self, NoSeats> {
+        if seats.is_empty() {
+            return Err(NoSeats);
+        }
         let slots = slot_count(slots, seats.len());
         let mut preferences: Vec<_> = seats.iter().map(|seat| Preference::new(seat, slots)).collect();
         let mut owners = vec![FREE; slots as usize];
@@ -56,7 +57,7 @@ impl Maglev {
         let mut goes_on = true;
         let mut rounds = Rounds::new(seats, f64::from);
         while goes_on && rounds.play(|class| goes_on = class.members.iter().all(|&seat| claim(seat))) {}
-        Self { owners: owners.into() }
+        Ok(Self { owners: owners.into() })
     }
 
     /// The index of the key's seat, for attempt 0; for further attempts other slots' seats, which may repeat.

@@ -30,7 +30,7 @@ pub use kind::{HashConfig, ParsePolicyError, Policy};
 pub use maglev::Maglev;
 pub use rendezvous::Rendezvous;
 pub use ring::RingHash;
-pub use seat::Seat;
+pub use seat::{NoSeats, Seat};
 
 pub(crate) use bounded::{Share, fits};
 pub(crate) use table::{Place, Table};

@@ -1,7 +1,7 @@
 //! Rendezvous hashing: every backend draws a number for the key, and the best one has it.
 
 use super::logarithm::negative_ln;
-use super::seat::{Seat, index};
+use super::seat::{NoSeats, Seat, index};
 use crate::Key;
 use crate::rng::mix;
 
@@ -32,19 +32,20 @@ struct Draw {
 }
 
 /// A seat's result: the draw, smallest first; the id and the index, which decide between equal ones.
-type Result = (u64, u64, u32);
+type Drawn = (u64, u64, u32);
 
 impl Rendezvous {
     /// The ranking of these seats.
     ///
-    /// # Panics
-    /// If there is no seat.
-    #[must_use]
-    pub fn build(seats: &[Seat]) -> Self {
-        assert!(!seats.is_empty(), "a ranking needs a seat");
+    /// # Errors
+    /// [`NoSeats`], if there is none.
+    pub fn build(seats: &[Seat]) -> Result<Self, NoSeats> {
+        if seats.is_empty() {
+            return Err(NoSeats);
+        }
         let draw = |seat: &Seat| Draw { id: seat.hash(2), per_weight: 1.0 / seat.weight() as f64 };
         let is_uniform = seats.iter().all(|seat| seat.weight() == seats[0].weight());
-        Self { draws: seats.iter().map(draw).collect(), is_uniform }
+        Ok(Self { draws: seats.iter().map(draw).collect(), is_uniform })
     }
 
     /// The index of the key's seat, for attempt 0; for further attempts the next in its ranking, each once, then from the
@@ -72,7 +73,7 @@ impl Rendezvous {
 
     /// The best of the results that are wanted.
     #[inline]
-    fn best(&self, cost: impl Fn(&Draw) -> u64, is_wanted: impl Fn(Result) -> bool) -> Result {
+    fn best(&self, cost: impl Fn(&Draw) -> u64, is_wanted: impl Fn(Drawn) -> bool) -> Drawn {
         let mut best = (u64::MAX, u64::MAX, u32::MAX);
         for (at, draw) in (0..).zip(&self.draws) {
             let cost = cost(draw);
@@ -117,7 +118,7 @@ mod tests {
                 weight: 1 + rng.below(1 << bits) as u32,
             };
             let seats: Vec<Seat> = (0..1 + rng.below(12)).map(|_| seat(&mut rng)).collect();
-            let table = Rendezvous::build(&seats);
+            let table = Rendezvous::build(&seats).unwrap();
             for _ in 0..200 {
                 let hash = rng.next_u64();
                 let cost = |at: u32| {

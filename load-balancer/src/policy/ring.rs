@@ -13,7 +13,7 @@
 //! Karger et al., "Consistent Hashing and Random Trees", STOC 1997; many points a server and the number 160 from
 //! libketama (2007). Differences: points of 44 bits instead of 32, so that two are hardly ever equal, and the index.
 
-use super::seat::{Seat, index, total_weight};
+use super::seat::{NoSeats, Seat, index, total_weight};
 use crate::Key;
 
 /// Not more points than these, except where there are more seats: 24 MiB.
@@ -58,22 +58,23 @@ impl RingHash {
     /// 16. Each seat has a point at least; all together have 2^21 at most, or else the unit is doubled until they do.
     /// More points: better balance, slower building, more cache misses.
     ///
-    /// # Panics
-    /// If there is no seat.
-    #[must_use]
-    pub fn build(seats: &[Seat], points: u32) -> Self {
-        assert!(!seats.is_empty(), "a ring needs a seat");
+    /// # Errors
+    /// [`NoSeats`], if there is none.
+    pub fn build(seats: &[Seat], points: u32) -> Result<Self, NoSeats> {
+        if seats.is_empty() {
+            return Err(NoSeats);
+        }
         let counts = point_counts(seats, points);
         let owner_mask = owner_mask(seats.len());
         let sorted = Sorted::sort(seats, &counts, owner_mask);
         let words = sorted.points.iter().map(|&(point, _, seat)| point | u64::from(seat));
-        Self {
+        Ok(Self {
             points: words.chain([u64::MAX; GLANCE]).collect(),
             starts: sorted.starts.into(),
             shift: sorted.shift,
             seats: index(seats.len()),
             owner_mask,
-        }
+        })
     }
 
     /// The index of the key's seat, for attempt 0; for further attempts the seats that follow on the ring, each once (up
@@ -231,7 +232,7 @@ mod tests {
                 |rng: &mut Rng| Seat { id: BackendId::from_u64(rng.next_u64()), weight: 1 + rng.below(5) as u32 };
             let seats: Vec<Seat> = (0..=rng.below(7)).map(|_| seat(&mut rng)).collect();
             let points = 1 + rng.below(40) as u32;
-            let ring = RingHash::build(&seats, points);
+            let ring = RingHash::build(&seats, points).unwrap();
             let counts = point_counts(&seats, points);
             let edges: Vec<u64> = ring.points.iter().flat_map(|&point| [point, point.wrapping_add(1)]).collect();
             let hashes = (0..200).map(|_| rng.next_u64()).chain([0, u64::MAX]).chain(edges);

@@ -18,6 +18,12 @@ pub struct Seat {
     pub weight: u32,
 }
 
+/// A list without a seat: nobody could own a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there is no seat")]
+#[non_exhaustive]
+pub struct NoSeats;
+
 impl Seat {
     /// The weight, at least 1.
     pub(super) fn weight(&self) -> u64 {

@@ -6,7 +6,9 @@ use std::time::Instant;
 
 use super::random::Alias;
 use super::smooth::Smooth;
-use super::{CappedRendezvous, Maglev, Policy, Rendezvous, RingHash, Seat, least_request, p2c, peak_ewma, prequal};
+use super::{
+    CappedRendezvous, Maglev, NoSeats, Policy, Rendezvous, RingHash, Seat, least_request, p2c, peak_ewma, prequal,
+};
 use crate::BackendId;
 use crate::cursor::Cursor;
 use crate::endpoint::Slot;
@@ -52,10 +54,14 @@ pub(crate) enum Table {
 impl Table {
     /// The table of these seats, in their order.
     pub(crate) fn build(policy: &Policy, seats: &[Seat]) -> Self {
-        // Without a seat nothing is chosen, and no table can be built.
-        let Some(first) = seats.first() else { return Self::RoundRobin };
+        // Without a seat nothing is chosen.
+        Self::of_seats(policy, seats).unwrap_or(Self::RoundRobin)
+    }
+
+    fn of_seats(policy: &Policy, seats: &[Seat]) -> Result<Self, NoSeats> {
+        let first = seats.first().ok_or(NoSeats)?;
         let are_equal = seats.iter().all(|seat| seat.weight == first.weight);
-        match policy {
+        Ok(match policy {
             Policy::RoundRobin | Policy::WeightedRoundRobin if are_equal => Self::RoundRobin,
             Policy::RoundRobin | Policy::WeightedRoundRobin => Self::Smooth(Arc::new(Smooth::build(seats))),
             Policy::Random => Self::Random(Arc::new(Alias::build(seats.iter().map(|seat| seat.weight)))),
@@ -67,18 +73,18 @@ impl Table {
             Policy::LeastRequest => Self::LeastRequest,
             Policy::RingHash(config) => {
                 let points = config.slots.unwrap_or(RingHash::DEFAULT_POINTS);
-                Self::Ring(Arc::new(RingHash::build(seats, points)))
+                Self::Ring(Arc::new(RingHash::build(seats, points)?))
             }
             Policy::Maglev(config) => {
-                Self::Maglev(Arc::new(Maglev::build(seats, config.slots.unwrap_or(Maglev::DEFAULT_SLOTS))))
+                Self::Maglev(Arc::new(Maglev::build(seats, config.slots.unwrap_or(Maglev::DEFAULT_SLOTS))?))
             }
             Policy::CappedRendezvous(config) => {
                 let slots = config.slots.unwrap_or(CappedRendezvous::DEFAULT_SLOTS);
                 let cap = config.cap_percent.unwrap_or(CappedRendezvous::DEFAULT_CAP_PERCENT);
-                Self::Capped(Arc::new(CappedRendezvous::build(seats, slots, cap)))
+                Self::Capped(Arc::new(CappedRendezvous::build(seats, slots, cap)?))
             }
-            Policy::Rendezvous(_) => Self::Rendezvous(Arc::new(Rendezvous::build(seats))),
-        }
+            Policy::Rendezvous(_) => Self::Rendezvous(Arc::new(Rendezvous::build(seats)?)),
+        })
     }
 
     /// The place of the backend for a request that starts `now`. `attempt` counts the choices that were refused before
