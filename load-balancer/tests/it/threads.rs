@@ -1,9 +1,9 @@
 //! Threads that pick while the pool changes.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use tenfold_load_balancer::{Balancer, Outcome, Pick, Picker, Policy, Request};
+use tenfold_load_balancer::{Balancer, Config, Outcome, Pick, Picker, Policy, Request, SlowStartConfig};
 
 use crate::{backend, balancer, id, number};
 
@@ -21,7 +21,11 @@ const _: () = {
 #[test]
 fn no_pick_fails_while_backends_come_and_go() {
     for policy in Policy::all() {
-        let balancer = balancer(policy, 2);
+        // Those who come take their share at once.
+        let slow_start = SlowStartConfig { window: Duration::ZERO, ..Default::default() };
+        let config = Config { policy, slow_start, ..Config::default() };
+        let balancer: Balancer = Balancer::builder().config(config).seed(1).build().unwrap();
+        balancer.replace((0..2).map(backend).collect()).unwrap();
         let stop = AtomicBool::new(false);
         let picks: [AtomicU64; 3] = Default::default();
         let picked: [AtomicU64; 6] = Default::default();
