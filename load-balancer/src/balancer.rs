@@ -11,7 +11,7 @@ use crate::config::{Config, ConfigError};
 use crate::control::{ChangeError, Control, Member};
 use crate::cursor::Cursor;
 use crate::endpoint::Endpoint;
-use crate::health::{Fitness, Sign, Verdict};
+use crate::health::{Canary, Fitness, Sign, Verdict};
 use crate::pick::Pick;
 use crate::picker::{PickError, Picker};
 use crate::pool::Pool;
@@ -73,8 +73,8 @@ impl<T> Shared<T> {
     }
 
     /// Notes how the request went that a backend's trial was waiting for.
-    pub(crate) fn tried(&self, endpoint: &Endpoint<T>, verdict: Verdict, now: Instant) {
-        self.control(|control| control.tried(endpoint, verdict, self.pool.time(now)));
+    pub(crate) fn tried(&self, endpoint: &Endpoint<T>, canary: Canary, now: Instant) {
+        self.control(|control| control.tried(endpoint, canary, self.pool.time(now)));
     }
 
     /// Runs `edit` under the control lock and publishes what came of it if it says so. Whatever the host keeps beside

@@ -10,7 +10,7 @@ use crate::config::{Config, WhenAllDown};
 use crate::endpoint::{Endpoint, Slot};
 use crate::health::active::{Due, Schedule};
 use crate::health::judge::{Court, Watched};
-use crate::health::{Event, Fitness, Machine, Rules, Sign, Step, Verdict, Vitals};
+use crate::health::{Canary, Event, Fitness, Machine, Rules, Sign, Step, Verdict, Vitals};
 use crate::policy::{Place, Seat, Table};
 use crate::pool::Pool;
 use crate::snapshot::{Limits, Snapshot};
@@ -368,8 +368,8 @@ impl<T> Control<T> {
     }
 
     /// Notes how a request of this endpoint's trial went.
-    pub(crate) fn tried(&mut self, endpoint: &Endpoint<T>, verdict: Verdict, now: Time) -> bool {
-        self.tell(endpoint, now, |court, members, at| court.tell(&mut members[at], Event::Canary(verdict)))
+    pub(crate) fn tried(&mut self, endpoint: &Endpoint<T>, canary: Canary, now: Time) -> bool {
+        self.tell(endpoint, now, |court, members, at| court.tell(&mut members[at], Event::Canary(canary)))
     }
 
     fn tell(

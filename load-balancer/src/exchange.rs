@@ -194,6 +194,12 @@ impl Exchange {
         self.slow_after = slow_after.map_or(NEVER, |slow_after| nanos(slow_after).saturating_add(1));
     }
 
+    /// Whether doing it twice is the same as doing it once.
+    #[cfg(feature = "tower")]
+    pub(crate) fn is_idempotent(&self) -> bool {
+        self.is_idempotent
+    }
+
     /// Whether what comes next is the end.
     #[cfg(feature = "tower")]
     #[inline]

@@ -119,7 +119,7 @@ pub use health::{HealthConfigError, HealthState, OutlierConfig, ProbeConfig, Slo
 pub use hedge::HedgeConfig;
 pub use limit::{ConcurrencyLimit, LimitConfig, Overloaded, Permit, Priority};
 pub use outcome::{Failure, Outcome};
-pub use pick::Pick;
+pub use pick::{InFlight, Pick};
 pub use picker::{PickError, Picker};
 pub use policy::{HashConfig, ParsePolicyError, Policy};
 pub use quantile::LatencyQuantile;

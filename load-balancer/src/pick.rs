@@ -6,15 +6,15 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::endpoint::Endpoint;
-use crate::health::{Ended, Sign, Verdict};
+use crate::health::{Canary, Ended, Sign};
 use crate::sync::Arc;
 use crate::{BackendId, Outcome};
 
 /// The backend that a request goes to; in flight there while this lives.
 ///
 /// Owned, `Send` and free of lifetimes, so it may travel with the request. Say how the request ended with
-/// [`finish`](Self::finish): health and latency live on it. A pick that is dropped instead counts as cancelled: neither
-/// good nor bad, and never as fast.
+/// [`finish`](Self::finish): health and latency live on it. A pick that is [cancelled](Self::cancel) or dropped instead is
+/// neither good nor bad, and never fast.
 ///
 /// # Complexity
 /// One atomic addition when picked and one subtraction when dropped, in a cache line of this backend; no allocation.
@@ -108,7 +108,7 @@ impl<T> Pick<T> {
     pub fn restart(&mut self, now: Instant) {
         if *self.is_trial.get_mut() {
             let pool = self.endpoint().pool();
-            let is_kept = self.endpoint().vitals().move_trial(pool.time(self.started), pool.time(now));
+            let is_kept = self.endpoint().vitals().trial().restart(pool.time(self.started), pool.time(now));
             *self.is_trial.get_mut() = is_kept;
         }
         self.started = now;
@@ -121,7 +121,7 @@ impl<T> Pick<T> {
         if self.is_trial.load(Ordering::Relaxed) {
             let pool = self.endpoint().pool();
             let took = pool.time(now).since(pool.time(self.started));
-            self.report(Sign::Fine, Some(self.verdict(true, took)), now);
+            self.report(Sign::Fine, Some(self.canary(Outcome::Success, took)), now);
         }
     }
 
@@ -137,7 +137,7 @@ impl<T> Pick<T> {
         self.points.store(points, Ordering::Relaxed);
         let is_verdict = points > 0 && self.is_trial.load(Ordering::Relaxed);
         if sign != Sign::Fine || is_verdict {
-            self.report(sign, is_verdict.then_some(Verdict::Bad), now);
+            self.report(sign, is_verdict.then_some(Canary::Late), now);
         }
     }
 
@@ -148,6 +148,32 @@ impl<T> Pick<T> {
     /// subtraction of the count in flight; no lock.
     #[inline]
     pub fn finish(self, outcome: Outcome, now: Instant) {
+        self.note(outcome, now);
+    }
+
+    /// Says how the request went, as [`finish`](Self::finish), and keeps it in flight as long as what is returned lives:
+    /// for an answer whose beginning has come and whose body goes on. The latency is that of the beginning.
+    #[inline]
+    pub fn finish_and_hold(mut self, outcome: Outcome, now: Instant) -> InFlight<T> {
+        self.note(outcome, now);
+        InFlight(self.endpoint.take())
+    }
+
+    /// Ends the request without an answer, because nobody waits for it any more: another was faster, or the client has
+    /// gone. As if it was dropped, neither good nor bad; but if its backend is on trial, one that has waited for as long as
+    /// [`OutlierConfig::latency_floor`](crate::OutlierConfig::latency_floor) has not passed it.
+    pub fn cancel(self, now: Instant) {
+        if !self.is_trial.load(Ordering::Relaxed) {
+            return;
+        }
+        let pool = self.endpoint().pool();
+        if pool.time(now).since(pool.time(self.started)) >= pool.norm().limits.floor {
+            self.report(Sign::Fine, Some(Canary::Bad), now);
+        }
+    }
+
+    #[inline]
+    fn note(&self, outcome: Outcome, now: Instant) {
         let endpoint = self.endpoint();
         let pool = endpoint.pool();
         let (started, at) = (pool.time(self.started), pool.time(now));
@@ -155,28 +181,28 @@ impl<T> Pick<T> {
         let sign = endpoint.vitals().finished(pool.norm(), end);
         let is_trial = self.is_trial.load(Ordering::Relaxed);
         if sign != Sign::Fine || is_trial {
-            let verdict = self.verdict(outcome.is_success(), end.now.since(started));
-            self.report(sign, is_trial.then_some(verdict), now);
+            let canary = self.canary(outcome, end.now.since(started));
+            self.report(sign, is_trial.then_some(canary), now);
         }
     }
 
-    fn verdict(&self, is_success: bool, took: Duration) -> Verdict {
+    fn canary(&self, outcome: Outcome, took: Duration) -> Canary {
         let is_slow = took.as_nanos() > u128::from(self.endpoint().pool().norm().slow_after_nanos());
-        if is_success && !is_slow { Verdict::Good } else { Verdict::Bad }
+        Canary::of(outcome, is_slow)
     }
 
     /// Tells the balancer what the measurements cannot decide by themselves.
     #[cold]
-    fn report(&self, sign: Sign, verdict: Option<Verdict>, now: Instant) {
+    fn report(&self, sign: Sign, canary: Option<Canary>, now: Instant) {
         let endpoint = self.endpoint.as_ref().expect("it is taken by drop alone");
         let Some(home) = endpoint.pool().home() else { return };
         home.judge(endpoint, sign, now);
         // Whoever took too long has lost the place, and decides nothing.
-        let Some(verdict) = verdict else { return };
+        let Some(canary) = canary else { return };
         if self.is_trial.swap(false, Ordering::Relaxed)
-            && endpoint.vitals().leave_trial(endpoint.pool().time(self.started), false)
+            && endpoint.vitals().trial().leave(endpoint.pool().time(self.started), false)
         {
-            home.tried(endpoint, verdict, now);
+            home.tried(endpoint, canary, now);
         }
     }
 }
@@ -186,14 +212,38 @@ impl<T> Drop for Pick<T> {
     fn drop(&mut self) {
         let Some(endpoint) = self.endpoint.take() else { return };
         if *self.is_trial.get_mut() {
-            endpoint.vitals().leave_trial(endpoint.pool().time(self.started), true);
+            endpoint.vitals().trial().leave(endpoint.pool().time(self.started), true);
         }
-        if endpoint.pool().is_bounded() {
-            endpoint.pool().ended();
+        let_go(endpoint);
+    }
+}
+
+/// A request whose answer has begun: in flight while this lives, and nothing more is said of it.
+#[must_use = "it is in flight while this lives"]
+pub struct InFlight<T = ()>(Option<Arc<Endpoint<T>>>);
+
+impl<T> Drop for InFlight<T> {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(endpoint) = self.0.take() {
+            let_go(endpoint);
         }
-        if endpoint.pool().waiters().any() {
-            let_go_before_waiters(endpoint);
-        }
+    }
+}
+
+impl<T> fmt::Debug for InFlight<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("InFlight").field(&self.0).finish()
+    }
+}
+
+#[inline]
+fn let_go<T>(endpoint: Arc<Endpoint<T>>) {
+    if endpoint.pool().is_bounded() {
+        endpoint.pool().ended();
+    }
+    if endpoint.pool().waiters().any() {
+        let_go_before_waiters(endpoint);
     }
 }
 

@@ -13,7 +13,7 @@ use crate::rng::mix;
 /// assert_eq!(by_user.key, Some(Key::of(b"user 123")));
 /// assert!(Request::default().avoid.is_empty());
 /// ```
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
     /// What the hash policies place by; a random key is drawn where there is none. Other policies do not look at it.
     pub key: Option<Key>,
@@ -23,13 +23,24 @@ pub struct Request<'a> {
     pub sticky: Option<BackendId>,
     /// Backends that failed this request already. They are picked only if there is no other.
     pub avoid: &'a [BackendId],
+    /// Whether it may be the one by which a backend that was out is tried again; default true. To be false for a request
+    /// that cannot be repeated elsewhere if it fails. A backend that has waited for its trial for a second takes any.
+    pub may_be_trial: bool,
 }
 
 impl Request<'_> {
+    const PLAIN: Self = Self { key: None, sticky: None, avoid: &[], may_be_trial: true };
+
     /// A request that is placed by its key.
     #[must_use]
     pub const fn keyed(key: Key) -> Self {
-        Self { key: Some(key), sticky: None, avoid: &[] }
+        Self { key: Some(key), ..Self::PLAIN }
+    }
+}
+
+impl Default for Request<'_> {
+    fn default() -> Self {
+        Self::PLAIN
     }
 }
 

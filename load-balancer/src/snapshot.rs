@@ -139,7 +139,7 @@ impl<T> Snapshot<T> {
             let endpoint = slot.endpoint();
             !request.avoid.contains(&endpoint.id())
                 && self.has_room(slot)
-                && endpoint.vitals().take_trial(endpoint.pool().time(now))
+                && endpoint.vitals().trial().take(endpoint.pool().time(now), request.may_be_trial)
         };
         self.trials.iter().filter(|_| request.sticky.is_none()).find(is_free).map(|slot| &**slot)
     }

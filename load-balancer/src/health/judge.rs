@@ -2,7 +2,7 @@
 //!
 //! Runs behind the control lock, over the list of members; only what is looked at in every member is O(members).
 
-use super::{Event, Fitness, Group, MAX_PEERS, Machine, Norm, Rules, Sign, Step, Verdict, Vitals, is_outlier};
+use super::{Canary, Event, Fitness, Group, MAX_PEERS, Machine, Norm, Rules, Sign, Step, Vitals, is_outlier};
 use crate::health::HealthState;
 use crate::time::Time;
 
@@ -75,7 +75,7 @@ impl Court<'_> {
         }
         let is_on_trial = matches!(after, Fitness::OnTrial { .. });
         if is_on_trial && before != after || matches!(event, Event::Canary(_)) {
-            vitals.offer_trial(is_on_trial);
+            vitals.trial().offer(is_on_trial, self.now);
         }
         step
     }
@@ -85,14 +85,14 @@ impl Court<'_> {
         self.refresh(members);
         let mut together = self.amnesty(members);
         for member in members {
-            let is_lost = member.vitals().trial_began().is_some_and(|began| self.now.since(began) >= canary_timeout);
+            let is_lost = member.vitals().trial().began().is_some_and(|began| self.now.since(began) >= canary_timeout);
             let steps = [
-                if is_lost { self.tell(member, Event::Canary(Verdict::Bad)) } else { Step::default() },
+                if is_lost { self.tell(member, Event::Canary(Canary::Bad)) } else { Step::default() },
                 self.calm(member),
                 self.tell(member, Event::Time),
             ];
             together = steps.into_iter().fold(together, Step::and);
-            let lost_at = member.vitals().trial_began().map(|began| began.after(canary_timeout));
+            let lost_at = member.vitals().trial().began().map(|began| began.after(canary_timeout));
             together = together.and(Step { publish: false, wake_at: lost_at });
         }
         together

@@ -9,7 +9,7 @@
 //! | Healthy | yes | to Ejected as an outlier, to Down when refused or when probes fail |
 //! | Suspect | yes: an outlier, but too many are out already | as Healthy; to Healthy when its score is down again |
 //! | Ejected | no | to Probation when its time is over; to Healthy by an amnesty; to Down |
-//! | Probation | one request at a time, the *canary* | to Warming after some good canaries in a row; to Ejected, for longer, after one bad one; to Down |
+//! | Probation | one request at a time, the *canary* | to Warming after some good canaries; to Ejected, for longer, after a bad one or the second late one; to Down |
 //! | Warming | a share that grows | to Healthy at the end of the ramp; as Healthy, but on half the evidence |
 //! | Down | no | to Warming when probes succeed; without probes, to Probation when its time is over |
 //!
@@ -39,6 +39,7 @@
 
 use std::time::Duration;
 
+use crate::Outcome;
 use crate::slow_start::SlowStart;
 use crate::time::Time;
 
@@ -48,6 +49,7 @@ mod eject;
 pub(crate) mod judge;
 mod latency;
 mod passive;
+mod trial;
 mod vitals;
 
 #[cfg(test)]
@@ -125,7 +127,7 @@ pub(crate) enum Event {
     /// It gave a good answer, and there is no reason to suspect it.
     Calm,
     /// A request of its trial ended.
-    Canary(Verdict),
+    Canary(Canary),
     /// Enough probes in a row agree.
     Probes(Verdict),
     /// Those who are left without it do worse than it did: it is taken back.
@@ -134,7 +136,27 @@ pub(crate) enum Event {
     Time,
 }
 
-/// How a trial or a row of probes went.
+/// How a request of a trial went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Canary {
+    Good,
+    /// It has waited longer than most do, and failed at nothing. That happens to the best: one of a trial is forgiven.
+    Late,
+    /// It failed, or its client gave it up after it had waited.
+    Bad,
+}
+
+impl Canary {
+    pub(crate) fn of(outcome: Outcome, is_slow: bool) -> Self {
+        match (outcome.is_success(), is_slow) {
+            (true, false) => Self::Good,
+            (true, true) => Self::Late,
+            (false, _) => Self::Bad,
+        }
+    }
+}
+
+/// How a row of probes went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Verdict {
     Good,
@@ -214,6 +236,7 @@ enum State {
     },
     Probation {
         passed: u32,
+        has_been_late: bool,
         was_down: bool,
     },
     /// Until probes succeed, if there is no time.
@@ -309,9 +332,7 @@ impl Machine {
             (state @ State::Down { .. }, _) => state,
             (state, Event::Refused) => self.refused(state, now, rules),
             (_, Event::Probes(Verdict::Bad)) => State::Down { until: None },
-            (State::Probation { passed, was_down }, Event::Canary(verdict)) => {
-                self.after_canary(verdict, passed + 1, was_down, now, rules)
-            }
+            (state @ State::Probation { .. }, Event::Canary(canary)) => self.after_canary(state, canary, now, rules),
             (
                 State::Unknown | State::Healthy | State::Suspect | State::Joining | State::Warming { .. },
                 Event::Outlier(group),
@@ -326,11 +347,15 @@ impl Machine {
         }
     }
 
-    fn after_canary(&mut self, verdict: Verdict, count: u32, was_down: bool, now: Time, rules: &Rules) -> State {
-        match verdict {
-            Verdict::Good if count < rules.canaries => State::Probation { passed: count, was_down },
-            Verdict::Good => self.warm(now, rules),
-            Verdict::Bad => {
+    fn after_canary(&mut self, state: State, canary: Canary, now: Time, rules: &Rules) -> State {
+        let State::Probation { passed, has_been_late, was_down } = state else { return state };
+        match canary {
+            Canary::Good if passed + 1 < rules.canaries => {
+                State::Probation { passed: passed + 1, has_been_late, was_down }
+            }
+            Canary::Good => self.warm(now, rules),
+            Canary::Late if !has_been_late => State::Probation { passed, has_been_late: true, was_down },
+            Canary::Late | Canary::Bad => {
                 let until = self.spell.eject(false, now, &rules.terms);
                 if was_down { State::Down { until: Some(until) } } else { State::Ejected { until } }
             }
@@ -361,8 +386,12 @@ impl Machine {
 
     fn after_time(&self, state: State, now: Time, rules: &Rules) -> State {
         match state {
-            State::Ejected { until } if now >= until => State::Probation { passed: 0, was_down: false },
-            State::Down { until: Some(until) } if now >= until => State::Probation { passed: 0, was_down: true },
+            State::Ejected { until } if now >= until => {
+                State::Probation { passed: 0, has_been_late: false, was_down: false }
+            }
+            State::Down { until: Some(until) } if now >= until => {
+                State::Probation { passed: 0, has_been_late: false, was_down: true }
+            }
             State::Joining => State::Warming { since: now },
             State::Warming { since } if rules.slow_start.percent(since, now) == 100 => State::Healthy,
             _ => state,

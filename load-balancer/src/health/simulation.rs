@@ -6,8 +6,8 @@ use std::collections::BinaryHeap;
 use std::time::Duration;
 
 use super::judge::{Court, Watched};
+use super::{Canary, Vitals};
 use super::{Ended, Event, Fitness, HealthState, Machine, Norm, OutlierConfig, Rules, Sign, SlowStartConfig, Step};
-use super::{Verdict, Vitals};
 use crate::time::Time;
 use crate::{Failure, Outcome, Rng};
 
@@ -288,10 +288,10 @@ impl World {
     fn pick(&mut self, avoid: Option<usize>) -> (usize, bool) {
         let (now, rules) = (self.now, self.rules);
         let fitness = |backend: &Backend| backend.machine.fitness(now, &rules);
-        let on_trial = self
-            .backends
-            .iter()
-            .position(|backend| matches!(fitness(backend), Fitness::OnTrial { .. }) && backend.vitals.take_trial(now));
+        let on_trial = self.backends.iter().enumerate().position(|(at, backend)| {
+            let is_meant = avoid != Some(at) && matches!(fitness(backend), Fitness::OnTrial { .. });
+            is_meant && backend.vitals.trial().take(now, true)
+        });
         if let Some(backend) = on_trial {
             return (backend, true);
         }
@@ -319,7 +319,7 @@ impl World {
         self.attempts[attempt].points = points;
         self.judge(backend, sign);
         if self.attempts[attempt].is_trial && points > 0 {
-            self.end_trial(attempt, Verdict::Bad);
+            self.end_trial(attempt, Canary::Late);
         }
         let hedges = self.setup.hedge_after.is_some_and(|after| self.now.since(started) >= after);
         if hedges && !self.clients[client].hedged {
@@ -339,7 +339,7 @@ impl World {
         self.judge(backend, sign);
         if is_trial {
             let is_late = self.norm.slow_after().is_some_and(|slow| self.now.since(started) > slow);
-            self.end_trial(attempt, if outcome.is_success() && !is_late { Verdict::Good } else { Verdict::Bad });
+            self.end_trial(attempt, Canary::of(outcome, is_late));
         }
         if self.clients[client].took.is_some() || self.clients[client].failed {
             return;
@@ -360,8 +360,10 @@ impl World {
             let Attempt { is_open, is_trial, backend, started, .. } = self.attempts[attempt];
             if is_open {
                 self.attempts[attempt].is_open = false;
-                if is_trial {
-                    self.backends[backend].vitals.leave_trial(started, true);
+                if is_trial && self.now.since(started) >= self.norm.limits.floor {
+                    self.end_trial(attempt, Canary::Bad);
+                } else if is_trial {
+                    self.backends[backend].vitals.trial().leave(started, true);
                 }
             }
         }
@@ -369,11 +371,11 @@ impl World {
 
     // ---- health, as the balancer runs it ----
 
-    fn end_trial(&mut self, attempt: usize, verdict: Verdict) {
+    fn end_trial(&mut self, attempt: usize, canary: Canary) {
         let Attempt { backend, started, .. } = self.attempts[attempt];
         self.attempts[attempt].is_trial = false;
-        if self.backends[backend].vitals.leave_trial(started, false) {
-            let step = self.watch(backend, |court, world| court.tell(&mut world[backend], Event::Canary(verdict)));
+        if self.backends[backend].vitals.trial().leave(started, false) {
+            let step = self.watch(backend, |court, world| court.tell(&mut world[backend], Event::Canary(canary)));
             self.follow(step);
         }
     }

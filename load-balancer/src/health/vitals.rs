@@ -24,6 +24,7 @@ use parking_lot::Mutex;
 
 use super::latency::{HighQuantile, PeakEwma};
 use super::passive::{FAILED, MIN_PEER_REQUESTS, Norm, OVERDUE, SLOW, Suspicion, points};
+use super::trial::Trial;
 use crate::time::{Time, nanos};
 use crate::window::{Counts, Ring, Tally};
 use crate::{Failure, Outcome};
@@ -46,13 +47,9 @@ pub(crate) struct Vitals {
     last_fast: AtomicU64,
     /// When the latest request began that was found slow.
     last_struck: AtomicU64,
-    trial: AtomicU64,
+    trial: Trial,
     chart: Mutex<Chart>,
 }
-
-/// States of `trial`; greater numbers are the time at which the request began that has the place.
-const NO_TRIAL: u64 = 0;
-const TRIAL_IS_FREE: u64 = 1;
 
 /// What only bad signs need.
 #[derive(Debug)]
@@ -97,7 +94,7 @@ impl Vitals {
             usual: HighQuantile::new(),
             last_fast: AtomicU64::new(0),
             last_struck: AtomicU64::new(0),
-            trial: AtomicU64::new(NO_TRIAL),
+            trial: Trial::none(),
             chart: Mutex::new(Chart { ring: Ring::new(norm.limits.window), slow_since: Time::default() }),
         }
     }
@@ -235,40 +232,9 @@ impl Vitals {
         self.is_wary.store(false, Ordering::Relaxed);
     }
 
-    // ---- the trial ----
-
-    /// Opens the trial to one request, or ends it.
-    pub(crate) fn offer_trial(&self, is_open: bool) {
-        self.trial.store(if is_open { TRIAL_IS_FREE } else { NO_TRIAL }, Ordering::Relaxed);
-    }
-
-    /// Takes the place of the one request of a trial; false if another has it, or there is none.
-    pub(crate) fn take_trial(&self, now: Time) -> bool {
-        // Ordering: the exchange alone decides who has the place.
-        self.trial.load(Ordering::Relaxed) == TRIAL_IS_FREE
-            && self.exchange_trial(TRIAL_IS_FREE, now.as_nanos().max(TRIAL_IS_FREE + 1))
-    }
-
-    /// Gives the place up that the request which began at `started` has. False if it had been taken from it, because it
-    /// took too long.
-    pub(crate) fn leave_trial(&self, started: Time, is_open: bool) -> bool {
-        self.exchange_trial(started.as_nanos().max(TRIAL_IS_FREE + 1), if is_open { TRIAL_IS_FREE } else { NO_TRIAL })
-    }
-
-    /// Lets the request of the trial begin later. False if its place had been taken from it.
-    pub(crate) fn move_trial(&self, from: Time, to: Time) -> bool {
-        let began = |time: Time| time.as_nanos().max(TRIAL_IS_FREE + 1);
-        self.exchange_trial(began(from), began(to))
-    }
-
-    /// When the request of the trial began, if there is one.
-    pub(crate) fn trial_began(&self) -> Option<Time> {
-        let trial = self.trial.load(Ordering::Relaxed);
-        (trial > TRIAL_IS_FREE).then(|| Time::from_nanos(trial))
-    }
-
-    fn exchange_trial(&self, from: u64, to: u64) -> bool {
-        self.trial.compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    /// The place of the one request that tries it.
+    pub(crate) fn trial(&self) -> &Trial {
+        &self.trial
     }
 
     // ---- what is known ----

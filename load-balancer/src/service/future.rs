@@ -88,7 +88,7 @@ where
             Ok(permit) => permit,
             Err(overloaded) => return Self::refused(BalanceError::Overloaded(overloaded)),
         };
-        let pick = match picker.pick(&Request { key, sticky, avoid: &[] }, now) {
+        let pick = match picker.pick(&Request { key, sticky, avoid: &[], may_be_trial: is_idempotent }, now) {
             Ok(pick) => pick,
             Err(nobody) => return Self::refused(BalanceError::NoBackend(nobody)),
         };
@@ -238,7 +238,8 @@ where
         let Pool { balancer, policy, protocol, timer } = &*this.shared.pool;
         let now = timer.now();
         // The client's own backend was tried first.
-        let request = Request { key: *this.key, sticky: None, avoid: this.exchange.tried() };
+        let avoid = this.exchange.tried();
+        let request = Request { key: *this.key, sticky: None, avoid, may_be_trial: this.exchange.is_idempotent() };
         let (Some(copy), Ok(pick)) = (this.copy.as_ref(), balancer.pick(&request, now)) else {
             this.exchange.not_picked();
             return false;

@@ -151,6 +151,60 @@ fn a_cancelled_trial_is_no_verdict() {
     assert_eq!(host.health(1), HealthState::Warming);
 }
 
+/// Of two backends, 1 is on trial.
+fn on_trial() -> Host {
+    let mut host = Host::new(2, Config::default());
+    host.send(200, good);
+    assert_eq!(host.balancer.slow_after(), Some(20 * MS));
+    host.send(10, |port| if port == 1 { REFUSED } else { Outcome::Success });
+    host.now += 500 * MS;
+    host.balancer.tick(host.now);
+    assert_eq!(host.health(1), HealthState::Probation);
+    host
+}
+
+#[test]
+fn a_trial_that_is_given_up_late_is_not_passed() {
+    let host = on_trial();
+    let trial = host.balancer.pick(&Request::default(), host.now).unwrap();
+    trial.cancel(host.now + 19 * MS);
+    assert_eq!(host.health(1), HealthState::Probation, "it had no time to show anything");
+    let trial = host.balancer.pick(&Request::default(), host.now).unwrap();
+    assert_eq!(trial.address().port(), 1);
+    trial.cancel(host.now + 20 * MS);
+    assert_eq!(host.health(1), HealthState::Down);
+}
+
+#[test]
+fn requests_that_must_not_be_lost_are_no_trials_while_others_may_come() {
+    let host = on_trial();
+    let precious = Request { may_be_trial: false, ..Request::default() };
+    let at = |port: u16, request: &Request<'_>, now: Instant| {
+        let pick = host.balancer.pick(request, now).unwrap();
+        assert_eq!(pick.address().port(), port);
+    };
+    at(2, &precious, host.now + 999 * MS);
+    at(1, &Request::default(), host.now + 999 * MS);
+    // Where all are such, the backend must come back all the same.
+    let host = on_trial();
+    let pick = host.balancer.pick(&precious, host.now + 1_000 * MS).unwrap();
+    assert_eq!(pick.address().port(), 1);
+}
+
+#[test]
+fn one_late_answer_of_a_trial_is_forgiven() {
+    for lates in [1, 2] {
+        let mut host = on_trial();
+        for late in 0..3 + lates {
+            let trial = host.balancer.pick(&Request::default(), host.now).unwrap();
+            let wait = if late < lates { 60 * MS } else { MS };
+            host.now += wait;
+            trial.finish(Outcome::Success, host.now);
+        }
+        assert_eq!(host.health(1), if lates == 1 { HealthState::Warming } else { HealthState::Down });
+    }
+}
+
 #[test]
 fn a_request_that_begins_anew_is_slow_from_there_on_only() {
     let mut host = Host::new(2, Config::default());

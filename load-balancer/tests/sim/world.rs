@@ -286,7 +286,8 @@ impl World {
     }
 
     fn done(&mut self, request: u64, is_answered: bool) {
-        let journey = self.journeys.remove(&request).expect("it is on its way");
+        let mut journey = self.journeys.remove(&request).expect("it is on its way");
+        journey.picks.drain().for_each(|(_, pick)| pick.cancel(self.origin + Duration::from_nanos(self.now)));
         let is_success = is_answered && journey.last == Some(Outcome::Success);
         let took = self.now - journey.arrived;
         self.story.fates.push(Fate { arrived: journey.arrived, took, is_success });
