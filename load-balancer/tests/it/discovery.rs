@@ -98,7 +98,8 @@ fn pick_all_along(balancer: &Balancer, presence: &Presence, picks: &AtomicU64, s
 /// Lets the other threads pick, if they still do.
 fn wait_for_pick(picks: &AtomicU64) {
     let before = picks.load(Ordering::Relaxed);
-    for _ in 0..1000 {
+    // Not for ever: they may have failed.
+    for _ in 0..1_000_000 {
         if picks.load(Ordering::Relaxed) != before {
             return;
         }
