@@ -8,9 +8,9 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body::{Frame, SizeHint};
-use tenfold_load_balancer::{Failure, Outcome};
+use tenfold_load_balancer::{Failure, Outcome, Overloaded};
 
 use crate::alarm::Alarm;
 use crate::attempt::{self, Lease};
@@ -18,6 +18,8 @@ use crate::clock;
 use crate::forward::Active;
 use crate::link::{Framing, Piece, Upload, UploadError};
 use crate::worker::Worker;
+
+const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 
 /// The body of an answer.
 pub(crate) enum Body {
@@ -30,6 +32,17 @@ pub(crate) enum Body {
 impl Body {
     /// A body of no bytes.
     pub(crate) const EMPTY: Self = Self::Whole(Bytes::new());
+}
+
+/// An answer of the proxy itself to a request that it has no room for (RFC 9209 section 2.3.12).
+pub(crate) fn overloaded(why: Overloaded) -> Response<Body> {
+    let mut response = own(StatusCode::SERVICE_UNAVAILABLE);
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    let status = format!("tenfold; error=connection_limit_reached; details=\"{why}\"");
+    if let Ok(status) = HeaderValue::try_from(status) {
+        response.headers_mut().insert(PROXY_STATUS, status);
+    }
+    response
 }
 
 /// An answer of the proxy itself.

@@ -3,13 +3,14 @@
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode, Version, header};
 use http_body::Body as _;
 use hyper::body::Incoming;
-use tenfold_load_balancer::Key;
+use tenfold_load_balancer::{Key, Permit, Priority};
 
 use crate::alarm::Alarm;
 use crate::answer::{self, Body, Download};
@@ -68,15 +69,22 @@ pub(crate) async fn forward(client: Rc<Client>, request: Request<Incoming>) -> R
     let mut spare = client.spare.take();
     let prepared = prepare(&client, &parts, body, std::mem::take(&mut spare.head), started);
     let Parts { method, version, mut headers, .. } = parts;
-    let answered = match prepared {
-        Ok((upload, upgrade)) => {
+    let limit = client.worker.policy.limit();
+    let room = limit.map(|limit| Permit::of(Arc::clone(limit), Priority::Default)).transpose();
+    let answered = match (prepared, room) {
+        (Ok(_), Err(overloaded)) => {
+            client.worker.metrics.shed();
+            Ok(answer::overloaded(overloaded))
+        }
+        // The room is taken until the answer begins: that is what the limit is measured by.
+        (Ok((upload, upgrade)), Ok(_room)) => {
             // Its fields are written; the answer's take their place.
             headers.clear();
             let mut errand = Errand::new(&client.worker, &method, client.key, upload, headers, started);
             let arrival = poll_fn(|cx| errand.poll(cx, &mut spare.alarm)).await;
             arrival.and_then(|arrival| answer(&client, arrival, Asked { upgrade, active }, &mut spare))
         }
-        Err(status) => Err(status),
+        (Err(status), _) => Err(status),
     };
     if version < Version::HTTP_2 {
         client.spare.set(spare);

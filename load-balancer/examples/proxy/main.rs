@@ -12,7 +12,7 @@
 //! ```text
 //! client ──> client.rs ──> forward.rs ──> exchange.rs ──> attempt.rs ──> link/ ──> backend
 //!                 └──────> tunnel.rs (TCP mode, and after a 101) ──────────────────> backend
-//! operator ──> admin.rs ──> roster.rs ──> Balancer <── health.rs
+//! operator ──> admin.rs ──> roster.rs ──> Balancer <── probe.rs
 //! ```
 //!
 //! | signal           | does                                                                                    |
@@ -29,11 +29,11 @@ mod client_io;
 mod clock;
 mod exchange;
 mod forward;
-mod health;
 mod link;
 mod metrics;
 mod options;
 mod pool;
+mod probe;
 mod roster;
 mod traffic;
 mod tunnel;
@@ -49,7 +49,7 @@ use admin::Admin;
 use metrics::Metrics;
 use options::Options;
 use roster::Roster;
-use tenfold_load_balancer::{Balancer, RequestPolicy};
+use tenfold_load_balancer::{Balancer, RequestPolicy, drive_probes};
 use tokio::net::TcpListener;
 use tokio::runtime::{LocalOptions, LocalRuntime};
 use tokio::signal::unix::{SignalKind, signal};
@@ -106,8 +106,8 @@ async fn control(options: Arc<Options>) -> Result<()> {
             listener,
         ));
     }
-    let (path, timeout) = (options.health_path.clone(), options.limits.probe_timeout);
-    tokio::task::spawn_local(health::run(roster.balancer().clone(), path, timeout));
+    let prober = options.prober.clone();
+    tokio::task::spawn_local(drive_probes(roster.balancer().clone(), move |probe| prober.clone().send(probe)));
     let stop_all = || _ = stop.send_replace(true);
     while threads.iter().any(Option::is_some) {
         tokio::select! {

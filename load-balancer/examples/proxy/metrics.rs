@@ -21,6 +21,7 @@ pub(crate) struct Metrics {
     /// By the first digit of the status.
     answers: [AtomicU64; 5],
     retries: AtomicU64,
+    shed: AtomicU64,
     clients: AtomicU64,
     /// Connections to backends that are kept.
     idle: AtomicU64,
@@ -43,6 +44,11 @@ impl Metrics {
     /// A request was sent once more.
     pub(crate) fn retried(&self) {
         add(&self.retries, 1);
+    }
+
+    /// A request was refused, because enough are in flight.
+    pub(crate) fn shed(&self) {
+        add(&self.shed, 1);
     }
 
     /// So many connections to backends are kept.
@@ -77,6 +83,7 @@ pub(crate) fn render(threads: &[Arc<Metrics>], balancer: &Balancer<Traffic>) -> 
     let mut text = String::new();
     let _ = writeln!(text, "# TYPE proxy_clients_total counter\nproxy_clients_total {}", sum(|m| &m.clients));
     let _ = writeln!(text, "# TYPE proxy_retries_total counter\nproxy_retries_total {}", sum(|m| &m.retries));
+    let _ = writeln!(text, "# TYPE proxy_shed_total counter\nproxy_shed_total {}", sum(|m| &m.shed));
     let _ = writeln!(text, "# TYPE proxy_idle_connections gauge\nproxy_idle_connections {}", sum(|m| &m.idle));
     text.push_str("# TYPE proxy_answers_total counter\n");
     for class in 0..5 {

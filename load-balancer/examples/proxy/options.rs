@@ -6,7 +6,11 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use tenfold_load_balancer::{Config, HedgeConfig, Policy, ProbeConfig, RequestConfig};
+use tenfold_load_balancer::{
+    AddressPolicy, Config, HedgeConfig, HttpProbe, LimitConfig, Policy, ProbeConfig, RequestConfig,
+};
+
+use crate::probe::Prober;
 
 /// Shown by `--help`.
 pub(crate) const USAGE: &str = "\
@@ -15,10 +19,12 @@ A reverse proxy for HTTP/1.1, HTTP/2 (prior knowledge) and TCP.
   --listen ADDR             where clients connect (required)
   --backend ADDR[,WEIGHT]   a backend; once for each
   --config FILE             more backends, one ADDR[,WEIGHT] a line, each with a line end; read again on SIGHUP
+  --private-only            refuses backends at addresses that are not private
   --mode http|tcp           default http
-  --policy NAME             weighted-round-robin (default), round-robin, random, p2c, least-request, and by the client's
-                            address: ring-hash, maglev, capped-rendezvous, rendezvous
-  --health-path PATH        asked for by active probes; default: none are sent
+  --policy NAME             weighted-round-robin (default), round-robin, random, p2c, peak-ewma, prequal, least-request,
+                            and by the client's address: ring-hash, maglev, capped-rendezvous, rendezvous
+  --health-path PATH        asked for by active probes, over HTTP/1.1; good is a status from 200 to 399. Default: none
+  --health-connect          active probes that only connect
   --admin ADDR              where to ask for /backends, /metrics and /healthz; default nowhere
   --threads N               default: one for each core
 
@@ -28,6 +34,9 @@ Limits, each with its default:
   --max-header-bytes 65536  head of a request (431) or of an answer (502)
   --max-headers 100         fields in a head
   --max-body-bytes 0        body of a request (413); 0 is no limit
+  --limit none|adaptive     of requests in flight: default none, or one that is learnt; what is beyond it gets a 503
+                            with Retry-After at once
+  --limit-initial 500       where the adaptive limit begins, 4 to 10000
   --probe-interval 2s       between two probes of a backend that is well
   --probe-timeout 1s        for the answer of a probe
   --connect-timeout 200ms   to a backend
@@ -50,7 +59,10 @@ Limits, each with its default:
 pub(crate) struct Options {
     pub(crate) listen: SocketAddr,
     pub(crate) admin: Option<SocketAddr>,
-    pub(crate) health_path: Option<String>,
+    pub(crate) prober: Prober,
+    pub(crate) private_only: bool,
+    /// Whether there is a limit of requests in flight.
+    pub(crate) limit: bool,
     pub(crate) backends: Vec<BackendOption>,
     pub(crate) config: Option<PathBuf>,
     pub(crate) mode: Mode,
@@ -71,6 +83,7 @@ pub(crate) struct Limits {
     pub(crate) max_headers: usize,
     pub(crate) max_body_bytes: u64,
     pub(crate) max_tries: u8,
+    pub(crate) limit_initial: u32,
     pub(crate) try_timeout: Duration,
     pub(crate) probe_interval: Duration,
     pub(crate) probe_timeout: Duration,
@@ -93,6 +106,7 @@ impl Default for Limits {
             max_headers: 100,
             max_body_bytes: u64::MAX,
             max_tries: 3,
+            limit_initial: LimitConfig::default().initial,
             try_timeout: Duration::from_secs(1),
             probe_interval: Duration::from_secs(2),
             probe_timeout: Duration::from_secs(1),
@@ -160,7 +174,9 @@ impl Options {
         let mut options = Self {
             listen: SocketAddr::from(([0, 0, 0, 0], 0)),
             admin: None,
-            health_path: None,
+            prober: Prober::Nobody,
+            private_only: false,
+            limit: false,
             backends: vec![],
             config: None,
             mode: Mode::Http,
@@ -176,7 +192,10 @@ impl Options {
                 Short('h') | Long("help") => return Ok(None),
                 Long("listen") => listen = Some(arguments.value()?.parse()?),
                 Long("admin") => options.admin = Some(arguments.value()?.parse()?),
-                Long("health-path") => options.health_path = Some(arguments.value()?.string()?),
+                Long("health-path") => options.prober = arguments.value()?.parse_with(health_path)?,
+                Long("health-connect") => options.prober = Prober::Tcp,
+                Long("private-only") => options.private_only = true,
+                Long("limit") => options.limit = arguments.value()?.parse_with(limit)?,
                 Long("backend") => options.backends.push(arguments.value()?.parse()?),
                 Long("config") => options.config = Some(arguments.value()?.into()),
                 Long("mode") => options.mode = arguments.value()?.parse_with(mode)?,
@@ -205,7 +224,8 @@ impl Options {
         let Limits { probe_interval: interval, probe_timeout: timeout, .. } = self.limits;
         let fast_interval = interval.min(ProbeConfig::default().fast_interval);
         let probes = ProbeConfig { interval, fast_interval, timeout, ..ProbeConfig::default() };
-        Config { policy: self.policy, probes: self.health_path.is_some().then_some(probes), ..Config::default() }
+        let addresses = if self.private_only { AddressPolicy::PrivateOnly } else { AddressPolicy::Any };
+        Config { policy: self.policy, addresses, probes: self.prober.sends().then_some(probes), ..Config::default() }
     }
 
     /// How one request is tried.
@@ -215,6 +235,7 @@ impl Options {
             try_timeout: self.limits.try_timeout,
             deadline: self.limits.response_timeout,
             hedge: self.hedge.then(HedgeConfig::default),
+            limit: self.limit.then(|| LimitConfig { initial: self.limits.limit_initial, ..LimitConfig::default() }),
             ..RequestConfig::default()
         }
     }
@@ -268,6 +289,7 @@ impl Limits {
                 let bytes = value.parse().map_err(|_| wrong())?;
                 self.max_body_bytes = if bytes == 0 { u64::MAX } else { bytes };
             }
+            "limit-initial" => self.limit_initial = value.parse().map_err(|_| wrong())?,
             "max-tries" => self.max_tries = value.parse().map_err(|_| wrong())?,
             "try-timeout" => self.try_timeout = time()?,
             "probe-interval" => self.probe_interval = time()?,
@@ -306,6 +328,18 @@ fn mode(text: &str) -> Result<Mode, OptionsError> {
         "tcp" => Ok(Mode::Tcp),
         _ => Err(OptionsError(format!("there is no mode `{text}`"))),
     }
+}
+
+fn limit(text: &str) -> Result<bool, OptionsError> {
+    match text {
+        "none" => Ok(false),
+        "adaptive" => Ok(true),
+        _ => Err(OptionsError(format!("there is no limit `{text}`"))),
+    }
+}
+
+fn health_path(text: &str) -> Result<Prober, OptionsError> {
+    HttpProbe::new(text).map(Prober::Http).map_err(|error| OptionsError(error.to_string()))
 }
 
 fn at_least_one(text: &str) -> Result<usize, OptionsError> {

@@ -82,6 +82,18 @@ fn a_backend_whose_probes_fail_gets_nothing_and_comes_back() {
     eventually("it gets requests", || get(proxy.address, "/").text() == "b");
 }
 
+/// It accepts and says nothing, which is enough for those who only ask for a connection.
+#[test]
+fn probes_that_connect_find_who_does_not_listen() {
+    let mut mute = BackendProcess::start("a");
+    let proxy = Proxy::start(&[mute.address], &["--mode", "tcp", "--health-connect", "--probe-interval", "20ms"]);
+    let has = |state: &str| proxy.ask("GET", "/backends").text().contains(state);
+    std::thread::sleep(Duration::from_millis(200));
+    assert!(has("\"healthy\""));
+    mute.kill();
+    eventually("it is down", || has("\"down\""));
+}
+
 #[test]
 fn a_refused_connection_is_tried_elsewhere_whatever_the_method() {
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();

@@ -1,8 +1,12 @@
 //! Every limit, at its edge: a documented status or a closed connection, and the proxy goes on.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::rig::{Conn, Fake, Proxy, eventually, get};
+use tenfold_load_balancer::Policy;
+
+use crate::rig::{Conn, Fake, Proxy, eventually, get, ok};
 
 #[test]
 fn heads_up_to_the_limit_pass_and_longer_ones_do_not() {
@@ -170,6 +174,54 @@ fn idle_connections_to_a_backend_are_few_and_do_not_grow_old() {
 }
 
 #[test]
+fn what_is_beyond_the_adaptive_limit_is_refused_at_once() {
+    let is_free = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&is_free);
+    let backend = Fake::new(move |conn: &mut Conn| {
+        while conn.request().is_some() {
+            while !flag.load(Ordering::Relaxed) {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            conn.send(&ok(b"a"));
+        }
+    });
+    let proxy = Proxy::start(&[backend.address], &["--limit", "adaptive", "--limit-initial", "8", "--no-hedge"]);
+    let mut waiting: Vec<_> = (0..8)
+        .map(|_| {
+            let mut client = proxy.client();
+            client.send("POST / HTTP/1.1\r\nhost: t\r\ncontent-length: 0\r\n\r\n");
+            client
+        })
+        .collect();
+    eventually("they are in flight", || proxy.ask("GET", "/backends").text().contains("\"in_flight\":8"));
+    let mut client = proxy.client();
+    let answer = client.get("/");
+    assert_eq!((answer.status, answer.field("retry-after")), (503, Some("1")));
+    assert!(answer.field("proxy-status").unwrap().contains("error=connection_limit_reached"), "{}", answer.head);
+    assert!(proxy.ask("GET", "/metrics").text().contains("\nproxy_shed_total 1\n"));
+    is_free.store(true, Ordering::Relaxed);
+    assert!(waiting.iter_mut().all(|client| client.answer().status == 200));
+    assert_eq!(client.get("/").status, 200);
+}
+
+#[test]
+fn public_backends_are_refused_when_only_private_ones_may_be() {
+    let backend = Fake::named("a");
+    let proxy = Proxy::start(&[backend.address], &["--private-only"]);
+    let added = proxy.ask("POST", "/backends/add?addr=192.0.2.1:80");
+    assert_eq!((added.status, added.text().as_str()), (409, "192.0.2.1:80 is not a private address\n"));
+    assert_eq!(get(proxy.address, "/").status, 200);
+}
+
+#[test]
+fn the_help_names_every_policy() {
+    let help = Proxy::help();
+    for policy in Policy::all() {
+        assert!(help.split([' ', ',', '\n']).any(|word| word == policy.to_string()), "{policy} in {help}");
+    }
+}
+
+#[test]
 fn no_backend_is_a_503() {
     let proxy = Proxy::start(&[], &[]);
     assert_eq!(get(proxy.address, "/").status, 503);
@@ -188,6 +240,11 @@ fn wrong_options_are_named_and_nothing_starts() {
         &["--threads", "0"],
         &["--drain-timeout", "5"],
         &["--surprise", "1"],
+        &["--health-path", "health"],
+        &["--health-path", "/a b"],
+        &["--limit", "some"],
+        &["--limit", "adaptive", "--limit-initial", "3"],
+        &["--private-only", "--backend", "192.0.2.1:80"],
         &["--config", "no/such/file"],
         &["--listen", &taken],
     ] {

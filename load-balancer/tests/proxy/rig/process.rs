@@ -31,6 +31,12 @@ impl Proxy {
         Self::run(Command::new(executable()), backends, arguments)
     }
 
+    /// What it says of its options.
+    pub(crate) fn help() -> String {
+        let output = Command::new(executable()).arg("--help").output().expect("the proxy starts");
+        String::from_utf8(output.stdout).expect("it is text")
+    }
+
     /// The same, with no more than so many open files.
     pub(crate) fn start_with_files(max_files: u32, backends: &[SocketAddr], arguments: &[&str]) -> Self {
         Self::run(limited(max_files), backends, arguments)
@@ -136,6 +142,13 @@ impl BackendProcess {
     /// Sends it a signal, by its name.
     pub(crate) fn signal(&self, name: &str) {
         signal(self.child.id(), name);
+    }
+}
+
+impl BackendProcess {
+    /// Ends it; nobody listens there any more.
+    pub(crate) fn kill(&mut self) {
+        end(&mut self.child);
     }
 }
 
