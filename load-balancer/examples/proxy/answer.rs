@@ -109,7 +109,7 @@ impl Download {
         }
         let Some(lease) = &mut self.lease else { return Poll::Ready(None) };
         if let Some(upload) = &mut self.upload {
-            match lease.link.poll_upload(cx, upload) {
+            match lease.carrier.poll_upload(cx, upload) {
                 Poll::Ready(Ok(())) => self.upload = None,
                 // It wants no more of the request, which is its right; the connection ends with this answer.
                 Poll::Ready(Err(UploadError::Backend)) => {
@@ -120,7 +120,7 @@ impl Download {
                 Poll::Pending => {}
             }
         }
-        let piece = match lease.link.poll_piece(cx, &mut self.framing) {
+        let piece = match lease.carrier.poll_piece(cx, &mut self.framing) {
             Poll::Ready(piece) => piece,
             Poll::Pending => {
                 let since = *self.waiting_since.get_or_insert_with(clock::now);

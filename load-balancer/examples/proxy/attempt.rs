@@ -9,7 +9,8 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
 use tenfold_load_balancer::{Failure, Outcome, Pick};
 
-use crate::link::{self, ConnectError, Framing, Head, Link, LinkError, Upload};
+use crate::hub::{Hub, Joining};
+use crate::link::{self, Carrier, ConnectError, Framing, Head, Link, LinkError, Upload};
 use crate::traffic::Traffic;
 use crate::worker::Worker;
 
@@ -17,9 +18,12 @@ use crate::worker::Worker;
 /// and another try if the backend dies in the middle. Larger ones are passed on as they come.
 const WHOLE_BYTES: u64 = 16 << 10;
 
+/// How often one try looks for another HTTP/2 connection, because the backend closes those that it has.
+const MAX_MOVES: u8 = 3;
+
 /// A connection in use and the pick it is used for.
 pub(crate) struct Lease {
-    pub(crate) link: Link,
+    pub(crate) carrier: Carrier,
     pub(crate) pick: Pick<Traffic>,
 }
 
@@ -34,8 +38,9 @@ impl Lease {
         answered_at: Instant,
         now: Instant,
     ) {
-        if keep_alive {
-            worker.pool.borrow_mut().put(self.pick.id(), self.link, now);
+        match self.carrier {
+            Carrier::Link(link) if keep_alive => worker.pool.borrow_mut().put(self.pick.id(), link, now),
+            Carrier::Link(_) | Carrier::Stream(_) => {}
         }
         finish(self.pick, outcome, answered_at);
     }
@@ -60,11 +65,15 @@ pub(crate) struct Try {
     headers: HeaderMap,
     /// Whether doing the request twice is the same as doing it once (RFC 9110 section 9.2.2).
     is_idempotent: bool,
+    /// How often it went to another HTTP/2 connection.
+    moves: u8,
 }
 
 enum Way {
     Connecting(Pin<Box<dyn Future<Output = Result<Link, ConnectError>>>>),
-    Open(Link),
+    /// An HTTP/2 connection is being made.
+    Joining(Joining),
+    Open(Carrier),
 }
 
 /// Why a try failed.
@@ -105,15 +114,19 @@ impl Try {
     pub(crate) fn begin(
         worker: &Worker,
         pick: Pick<Traffic>,
-        upload: Upload,
+        mut upload: Upload,
         headers: HeaderMap,
         is_idempotent: bool,
         now: Instant,
     ) -> Self {
         pick.data().attempt();
-        let kept = worker.pool.borrow_mut().take(pick.id(), now);
-        let way = kept.map_or_else(|| connect(worker, &pick), Way::Open);
-        Self { pick, way, upload, head: None, headers, is_idempotent }
+        let way = if worker.options.backend_http2 {
+            find_stream(worker, &pick, &mut upload)
+        } else {
+            let kept = worker.pool.borrow_mut().take(pick.id(), now);
+            kept.map_or_else(|| connect(worker, &pick), |link| Way::Open(Carrier::Link(link)))
+        };
+        Self { pick, way, upload, head: None, headers, is_idempotent, moves: 0 }
     }
 
     /// Goes on. Ready with the body if it is short, and with nothing if it is not; then [`arrive`](Self::arrive) gives
@@ -126,32 +139,50 @@ impl Try {
         method: &Method,
     ) -> Poll<Result<Option<Bytes>, Fault>> {
         loop {
-            let link = match &mut self.way {
-                Way::Open(link) => link,
+            let carrier = match &mut self.way {
+                Way::Open(carrier) => carrier,
                 Way::Connecting(connect) => {
                     let link = ready!(connect.as_mut().poll(cx))?;
-                    self.way = Way::Open(link);
+                    self.way = Way::Open(Carrier::Link(link));
+                    continue;
+                }
+                Way::Joining(joining) => {
+                    ready!(joining.as_mut().poll(cx))?;
+                    self.moves += 1;
+                    if self.moves > MAX_MOVES {
+                        return Poll::Ready(Err(Fault::Backend(Failure::NotSent)));
+                    }
+                    self.way = find_stream(worker, &self.pick, &mut self.upload);
                     continue;
                 }
             };
             let max_bytes = worker.options.limits.max_header_bytes;
-            let polled = poll_answer(cx, link, &mut self.upload, &mut self.head, &mut self.headers, method, max_bytes);
+            let polled =
+                poll_answer(cx, carrier, &mut self.upload, &mut self.head, &mut self.headers, method, max_bytes);
             follow_upload(&mut self.pick, &self.upload);
             let error = match ready!(polled) {
                 Ok(whole) => return Poll::Ready(Ok(whole)),
                 Err(error) => error,
             };
             let is_repeatable = self.is_idempotent || !self.upload.is_sent();
-            if error == LinkError::Closed && link.is_stale() && is_repeatable && self.upload.can_restart() {
+            if error == LinkError::Closed && carrier.is_stale() && is_repeatable && self.upload.can_restart() {
                 // The backend closed a connection that was idle, just now: no failure of anybody, and no try.
                 self.upload.restart();
                 self.way = connect(worker, &self.pick);
+                continue;
+            }
+            if error == LinkError::Left && self.upload.can_restart() && self.moves < MAX_MOVES {
+                // The same of HTTP/2, where it is known for certain and of any request.
+                self.moves += 1;
+                self.upload.restart();
+                self.way = find_stream(worker, &self.pick, &mut self.upload);
                 continue;
             }
             return Poll::Ready(Err(match error {
                 LinkError::Client(status) => Fault::Client(status),
                 LinkError::Closed if !self.upload.is_sent() => Fault::Backend(Failure::NotSent),
                 LinkError::Closed => Fault::Backend(Failure::Broken),
+                LinkError::Refused | LinkError::Left => Fault::Backend(Failure::Rejected),
                 LinkError::Garbage => Fault::Backend(Failure::Answered),
             }));
         }
@@ -160,13 +191,18 @@ impl Try {
     /// The answer, after [`poll`](Self::poll) was ready with it.
     #[inline]
     pub(crate) fn arrive(self, whole: Option<Bytes>) -> Option<Arrival> {
-        let (Way::Open(link), Some(head)) = (self.way, self.head) else { return None };
+        let (Way::Open(carrier), Some(head)) = (self.way, self.head) else { return None };
         let (outcome, is_sent) = (outcome(head.status, self.is_idempotent), self.upload.is_done());
-        Some(Arrival { lease: Lease { link, pick: self.pick }, head, whole, upload: self.upload, is_sent, outcome })
+        Some(Arrival { lease: Lease { carrier, pick: self.pick }, head, whole, upload: self.upload, is_sent, outcome })
     }
 
     /// Ends it without an answer; gives the request back.
     pub(crate) fn fail(self, failure: Failure, now: Instant) -> Upload {
+        match &self.way {
+            // Perhaps it is the connection that hangs, and not the backend.
+            Way::Open(Carrier::Stream(stream)) if failure == Failure::TimedOut => stream.retire(),
+            _ => {}
+        }
         finish(self.pick, Outcome::Failure(failure), now);
         self.upload
     }
@@ -191,6 +227,17 @@ fn connect(worker: &Worker, pick: &Pick<Traffic>) -> Way {
     Way::Connecting(Box::pin(async move { link::connect(address, timeout).await.map(Link::new) }))
 }
 
+/// A stream of a connection that is there, or a connection.
+#[cold]
+fn find_stream(worker: &Worker, pick: &Pick<Traffic>, upload: &mut Upload) -> Way {
+    if let Some(stream) = worker.hub.borrow_mut().open(pick.id(), upload) {
+        return Way::Open(Carrier::Stream(Box::new(stream)));
+    }
+    let limits = &worker.options.limits;
+    let (timeout, max_bytes) = (limits.connect_timeout, limits.max_header_bytes);
+    Way::Joining(Hub::join(&worker.hub, pick.id(), pick.address(), timeout, max_bytes))
+}
+
 /// The backend's time begins with what it took last: a client that is slow to send makes no backend slow.
 #[inline]
 fn follow_upload(pick: &mut Pick<Traffic>, upload: &Upload) {
@@ -202,7 +249,7 @@ fn follow_upload(pick: &mut Pick<Traffic>, upload: &Upload) {
 #[inline]
 fn poll_answer(
     cx: &mut Context<'_>,
-    link: &mut Link,
+    carrier: &mut Carrier,
     upload: &mut Upload,
     head: &mut Option<Head>,
     headers: &mut HeaderMap,
@@ -211,13 +258,10 @@ fn poll_answer(
 ) -> Poll<Result<Option<Bytes>, LinkError>> {
     let framing = match head {
         Some(head) => head.framing,
-        None => head.insert(ready!(link.poll_head(cx, upload, method, headers, max_bytes))?).framing,
+        None => head.insert(ready!(carrier.poll_head(cx, upload, method, headers, max_bytes))?).framing,
     };
     match framing {
-        // An answer before the end of the request may wait for the rest of it.
-        Framing::Length(len) if len <= WHOLE_BYTES && (upload.is_done() || link.has(len as usize)) => {
-            link.poll_whole(cx, len as usize).map_ok(Some)
-        }
+        Framing::Length(len) if len <= WHOLE_BYTES => carrier.poll_whole(cx, len as usize, upload),
         _ => Poll::Ready(Ok(None)),
     }
 }

@@ -114,6 +114,11 @@ fn prepare(
     if matches!(framing, BodyFraming::Length(length) if length > limits.max_body_bytes) {
         return Err(StatusCode::PAYLOAD_TOO_LARGE);
     }
+    if client.worker.options.backend_http2 {
+        let request = link::request(parts, framing, &client.additions)?;
+        let body = (framing != BodyFraming::None).then_some(body);
+        return Ok((Upload::to_http2(request, body, limits.max_body_bytes, now), false));
+    }
     head.clear();
     let wishes = link::encode(&mut head, parts, framing, &client.additions)?;
     let body = (framing != BodyFraming::None).then_some(body);

@@ -29,6 +29,7 @@ mod client_io;
 mod clock;
 mod exchange;
 mod forward;
+mod hub;
 mod link;
 mod metrics;
 mod options;
@@ -106,7 +107,7 @@ async fn control(options: Arc<Options>) -> Result<()> {
             listener,
         ));
     }
-    let prober = options.prober.clone();
+    let prober = options.prober();
     tokio::task::spawn_local(drive_probes(roster.balancer().clone(), move |probe| prober.clone().send(probe)));
     let stop_all = || _ = stop.send_replace(true);
     while threads.iter().any(Option::is_some) {

@@ -21,9 +21,10 @@ A reverse proxy for HTTP/1.1, HTTP/2 (prior knowledge) and TCP.
   --config FILE             more backends, one ADDR[,WEIGHT] a line, each with a line end; read again on SIGHUP
   --private-only            refuses backends at addresses that are not private
   --mode http|tcp           default http
+  --backend-http2           speaks HTTP/2 to backends, by prior knowledge; many requests share a connection
   --policy NAME             weighted-round-robin (default), round-robin, random, p2c, peak-ewma, prequal, least-request,
                             and by the client's address: ring-hash, maglev, capped-rendezvous, rendezvous
-  --health-path PATH        asked for by active probes, over HTTP/1.1; good is a status from 200 to 399. Default: none
+  --health-path PATH        asked for by active probes; good is a status from 200 to 399. Default: none
   --health-connect          active probes that only connect
   --admin ADDR              where to ask for /backends, /metrics and /healthz; default nowhere
   --threads N               default: one for each core
@@ -61,6 +62,8 @@ pub(crate) struct Options {
     pub(crate) admin: Option<SocketAddr>,
     pub(crate) prober: Prober,
     pub(crate) private_only: bool,
+    /// Whether backends are spoken to in HTTP/2.
+    pub(crate) backend_http2: bool,
     /// Whether there is a limit of requests in flight.
     pub(crate) limit: bool,
     pub(crate) backends: Vec<BackendOption>,
@@ -176,6 +179,7 @@ impl Options {
             admin: None,
             prober: Prober::Nobody,
             private_only: false,
+            backend_http2: false,
             limit: false,
             backends: vec![],
             config: None,
@@ -194,6 +198,7 @@ impl Options {
                 Long("admin") => options.admin = Some(arguments.value()?.parse()?),
                 Long("health-path") => options.prober = arguments.value()?.parse_with(health_path)?,
                 Long("health-connect") => options.prober = Prober::Tcp,
+                Long("backend-http2") => options.backend_http2 = true,
                 Long("private-only") => options.private_only = true,
                 Long("limit") => options.limit = arguments.value()?.parse_with(limit)?,
                 Long("backend") => options.backends.push(arguments.value()?.parse()?),
@@ -226,6 +231,14 @@ impl Options {
         let probes = ProbeConfig { interval, fast_interval, timeout, ..ProbeConfig::default() };
         let addresses = if self.private_only { AddressPolicy::PrivateOnly } else { AddressPolicy::Any };
         Config { policy: self.policy, addresses, probes: self.prober.sends().then_some(probes), ..Config::default() }
+    }
+
+    /// How backends are asked.
+    pub(crate) fn prober(&self) -> Prober {
+        match &self.prober {
+            Prober::Http(_, path) if self.backend_http2 => Prober::Http2(path.clone()),
+            prober => prober.clone(),
+        }
     }
 
     /// How one request is tried.
@@ -339,7 +352,8 @@ fn limit(text: &str) -> Result<bool, OptionsError> {
 }
 
 fn health_path(text: &str) -> Result<Prober, OptionsError> {
-    HttpProbe::new(text).map(Prober::Http).map_err(|error| OptionsError(error.to_string()))
+    let probe = HttpProbe::new(text).map_err(|error| OptionsError(error.to_string()))?;
+    Ok(Prober::Http(probe, text.to_owned()))
 }
 
 fn at_least_one(text: &str) -> Result<usize, OptionsError> {

@@ -16,7 +16,7 @@ use crate::alarm::Alarm;
 use crate::attempt::{self, Lease};
 use crate::clock;
 use crate::forward::Active;
-use crate::link::{self, ConnectError};
+use crate::link::{self, Carrier, ConnectError};
 use crate::traffic::Traffic;
 use crate::worker::Worker;
 
@@ -31,7 +31,7 @@ impl Tunnel {
     /// Passes on until both sides have closed. `early` is what the client sent behind its request.
     pub(crate) async fn run(self, worker: &Worker, mut client: TcpStream, early: &[u8]) -> io::Result<()> {
         let _active = self.active;
-        let Lease { link, pick } = self.lease;
+        let Lease { carrier: Carrier::Link(link), pick } = self.lease else { return Ok(()) };
         let (mut backend, early_answer) = link.into_parts();
         client.write_all(&early_answer).await?;
         backend.write_all(early).await?;

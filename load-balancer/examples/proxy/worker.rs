@@ -12,6 +12,7 @@ use tenfold_load_balancer::{Balancer, Picker, RequestPolicy};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
+use crate::hub::Hub;
 use crate::metrics::Metrics;
 use crate::options::{Mode, Options};
 use crate::pool::Pool;
@@ -29,6 +30,7 @@ pub(crate) struct Worker {
     pub(crate) picker: RefCell<Picker<Traffic>>,
     pub(crate) policy: Arc<RequestPolicy>,
     pub(crate) pool: RefCell<Pool>,
+    pub(crate) hub: Rc<RefCell<Hub>>,
     pub(crate) metrics: Arc<Metrics>,
     /// Wakes every client when draining begins.
     pub(crate) drain: Notify,
@@ -88,6 +90,7 @@ pub(crate) async fn run(seat: Seat) -> std::io::Result<()> {
     let worker = Rc::new(Worker {
         picker: RefCell::new(balancer.picker()),
         pool: RefCell::new(Pool::new(options.limits.max_idle, options.limits.pool_timeout)),
+        hub: Rc::default(),
         policy,
         metrics,
         drain: Notify::new(),
@@ -159,7 +162,10 @@ async fn sweep(worker: Rc<Worker>, balancer: Balancer<Traffic>) {
         let mut members: Vec<_> = balancer.backends().iter().map(|backend| backend.id).collect();
         members.sort_unstable();
         let mut pool = worker.pool.borrow_mut();
-        pool.sweep(clock::now(), |id| members.binary_search(&id).is_ok());
-        worker.metrics.set_idle(pool.len());
+        let (now, is_member) = (clock::now(), |id| members.binary_search(&id).is_ok());
+        pool.sweep(now, is_member);
+        let mut hub = worker.hub.borrow_mut();
+        hub.sweep(now, worker.options.limits.pool_timeout, is_member);
+        worker.metrics.set_idle(pool.len() + hub.len());
     }
 }

@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use crate::rig::{Client, Conn, Fake, Proxy, ok};
 
 /// A body in chunks, with trailers behind them.
-struct Chunks(Vec<Frame<Bytes>>);
+pub(crate) struct Chunks(Vec<Frame<Bytes>>);
 
 impl Body for Chunks {
     type Data = Bytes;
@@ -32,9 +32,9 @@ impl Body for Chunks {
     }
 }
 
-type Sender = http2::SendRequest<Chunks>;
+pub(crate) type Sender = http2::SendRequest<Chunks>;
 
-fn run<R>(address: SocketAddr, work: impl AsyncFnOnce(Sender) -> R) -> R {
+pub(crate) fn run<R>(address: SocketAddr, work: impl AsyncFnOnce(Sender) -> R) -> R {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let stream = TcpStream::connect(address).await.unwrap();
@@ -47,7 +47,7 @@ fn run<R>(address: SocketAddr, work: impl AsyncFnOnce(Sender) -> R) -> R {
     })
 }
 
-fn request(method: Method, path: &str, chunks: Vec<Frame<Bytes>>) -> Request<Chunks> {
+pub(crate) fn request(method: Method, path: &str, chunks: Vec<Frame<Bytes>>) -> Request<Chunks> {
     let uri = format!("http://h2.test{path}");
     let mut request = Request::new(Chunks(chunks.into_iter().rev().collect()));
     *request.method_mut() = method;
@@ -56,14 +56,20 @@ fn request(method: Method, path: &str, chunks: Vec<Frame<Bytes>>) -> Request<Chu
     request
 }
 
-async fn read(mut body: Incoming) -> Result<String, hyper::Error> {
-    let mut text = vec![];
+/// The body and what is behind it.
+pub(crate) async fn read_all(mut body: Incoming) -> Result<(String, Option<HeaderMap>), hyper::Error> {
+    let (mut text, mut trailers) = (vec![], None);
     while let Some(frame) = std::future::poll_fn(|cx| std::pin::Pin::new(&mut body).poll_frame(cx)).await {
-        if let Ok(data) = frame?.into_data() {
-            text.extend_from_slice(&data);
+        match frame?.into_data() {
+            Ok(data) => text.extend_from_slice(&data),
+            Err(frame) => trailers = frame.into_trailers().ok(),
         }
     }
-    Ok(String::from_utf8(text).expect("the tests send text"))
+    Ok((String::from_utf8(text).expect("the tests send text"), trailers))
+}
+
+async fn read(body: Incoming) -> Result<String, hyper::Error> {
+    read_all(body).await.map(|(text, _)| text)
 }
 
 async fn text(body: Incoming) -> String {

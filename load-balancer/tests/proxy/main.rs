@@ -12,6 +12,7 @@ mod link;
 
 mod admin;
 mod answers;
+mod backend_http2;
 mod faults;
 mod framing;
 mod http2;

@@ -24,6 +24,8 @@ pub(crate) enum Framing {
     Chunked(Chunk),
     /// Whatever comes until the backend closes.
     UntilClose,
+    /// Frames of HTTP/2, which say themselves where they end.
+    Frames,
 }
 
 /// What is expected next in a chunked body.
@@ -63,7 +65,7 @@ impl Framing {
     pub(crate) const fn known_len(self) -> Option<u64> {
         match self {
             Self::Length(len) => Some(len),
-            Self::Chunked(_) | Self::UntilClose => None,
+            Self::Chunked(_) | Self::UntilClose | Self::Frames => None,
         }
     }
 
@@ -78,7 +80,7 @@ impl Framing {
             Self::Length(0) => Ok(Piece::End),
             _ if inbox.is_empty() && !self.is_done() => Ok(Piece::Short),
             Self::Length(left) => Ok(Piece::Data(take(left, inbox))),
-            Self::UntilClose => Ok(Piece::Data(inbox.split().freeze())),
+            Self::UntilClose | Self::Frames => Ok(Piece::Data(inbox.split().freeze())),
             Self::Chunked(chunk) => chunk.next(inbox),
         }
     }

@@ -1,12 +1,14 @@
-//! One HTTP/1.1 connection to a backend, driven by the request that has it.
+//! One HTTP/1.1 connection to a backend ([`http2`] has the streams of HTTP/2), driven by the request that has it.
 //!
 //! No task of its own and no channel between: whoever sends a request polls the socket. That is one wake-up per
 //! answer, where a connection in a task of its own needs two and a hand-over each way. It also tells exactly what a
 //! retry has to know: whether the kernel took any byte of the request, and whether any byte of an answer came.
 
+mod carrier;
 mod connect;
 pub(crate) mod framing;
 mod head;
+mod http2;
 mod outgoing;
 mod upload;
 
@@ -19,10 +21,12 @@ use http::{HeaderMap, Method, StatusCode};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
+pub(crate) use carrier::Carrier;
 pub(crate) use connect::{ConnectError, connect};
 pub(crate) use framing::{Framing, Piece};
 pub(crate) use head::Head;
-pub(crate) use outgoing::{Additions, BodyFraming, encode};
+pub(crate) use http2::{Line, Stream};
+pub(crate) use outgoing::{Additions, BodyFraming, encode, request};
 pub(crate) use upload::{Upload, UploadError};
 
 /// Room for one read, at least; an answer's buffer starts with this much.
@@ -50,6 +54,10 @@ pub(crate) enum LinkError {
     Closed,
     /// What it sent is not an answer.
     Garbage,
+    /// The backend refused the request before it began it.
+    Refused,
+    /// The backend leaves, and did not begin the request.
+    Left,
     /// The client is to blame; it gets this status.
     Client(StatusCode),
 }

@@ -4,7 +4,7 @@ use http::header::{
     CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING,
     UPGRADE,
 };
-use http::{StatusCode, Version, request::Parts};
+use http::{Request, StatusCode, Uri, Version, request::Parts};
 
 use super::head::is_old_hop;
 
@@ -61,7 +61,9 @@ pub(crate) fn encode(
     let mut wishes = Wishes::default();
     check_codings(&parts.headers)?;
     request_line(out, parts);
-    host(out, parts)?;
+    out.extend_from_slice(b"host: ");
+    out.extend_from_slice(authority(parts)?);
+    out.extend_from_slice(b"\r\n");
     let mut cookies = 0;
     for (name, value) in &parts.headers {
         match *name {
@@ -105,6 +107,55 @@ pub(crate) fn encode(
     }
     out.extend_from_slice(b"\r\n");
     Ok(wishes)
+}
+
+/// The head of the request for an HTTP/2 backend. An error is the status that refuses it.
+pub(crate) fn request(parts: &Parts, body: BodyFraming, additions: &Additions) -> Result<Request<()>, StatusCode> {
+    let listed = listed(&parts.headers)?;
+    check_codings(&parts.headers)?;
+    let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+    let uri = Uri::builder().scheme("http").authority(authority(parts)?).path_and_query(path);
+    let mut request = Request::new(());
+    *request.method_mut() = parts.method.clone();
+    *request.uri_mut() = uri.build().map_err(|_| StatusCode::BAD_REQUEST)?;
+    *request.version_mut() = Version::HTTP_2;
+    let headers = request.headers_mut();
+    for (name, value) in &parts.headers {
+        match *name {
+            HOST | CONNECTION | CONTENT_LENGTH | TRANSFER_ENCODING | TE | UPGRADE => {}
+            // The client is told to go on as soon as its body is asked for, which is at once.
+            EXPECT if value.as_bytes().eq_ignore_ascii_case(b"100-continue") => {}
+            EXPECT => return Err(StatusCode::EXPECTATION_FAILED),
+            ref name if is_old_hop(name) || listed.contains(name) => {}
+            ref name if additions.says_proto && is_forwarded_proto(name) => {}
+            ref name => _ = headers.append(name, value.clone()),
+        }
+    }
+    let bad = |_| StatusCode::BAD_REQUEST;
+    for line in additions.lines.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).filter(|line| !line.is_empty()) {
+        let (name, value) = line.split_at(line.iter().position(|byte| *byte == b':').unwrap_or(line.len()));
+        let value = value.strip_prefix(b": ").unwrap_or(value);
+        let name = HeaderName::from_bytes(name).map_err(|_| StatusCode::BAD_REQUEST)?;
+        headers.append(name, HeaderValue::from_bytes(value).map_err(|_| StatusCode::BAD_REQUEST)?);
+    }
+    match body {
+        BodyFraming::None if parts.headers.contains_key(CONTENT_LENGTH) => {
+            headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
+        BodyFraming::Length(length) => {
+            _ = headers.insert(CONTENT_LENGTH, HeaderValue::try_from(length.to_string()).map_err(bad)?)
+        }
+        BodyFraming::None | BodyFraming::Chunked => {}
+    }
+    if takes_trailers(parts) {
+        // RFC 9113 section 8.2.2: the one value that it may have; gRPC wants it.
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+    }
+    Ok(request)
+}
+
+fn takes_trailers(parts: &Parts) -> bool {
+    parts.headers.get_all(TE).iter().any(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"))
 }
 
 /// RFC 9112 section 6.1: a coding that is not known here cannot be taken off, and a body that goes on as mere chunks would
@@ -152,7 +203,7 @@ fn request_line(out: &mut Vec<u8>, parts: &Parts) {
 
 /// RFC 9112 section 3.2: exactly one `Host`; the authority of an absolute target, which every target of HTTP/2 is,
 /// replaces it.
-fn host(out: &mut Vec<u8>, parts: &Parts) -> Result<(), StatusCode> {
+fn authority(parts: &Parts) -> Result<&[u8], StatusCode> {
     let mut hosts = parts.headers.get_all(HOST).iter();
     let host = match (hosts.next(), hosts.next()) {
         (_, Some(_)) => return Err(StatusCode::BAD_REQUEST),
@@ -165,10 +216,7 @@ fn host(out: &mut Vec<u8>, parts: &Parts) -> Result<(), StatusCode> {
     if host.iter().any(|byte| matches!(byte, b' ' | b'\t' | b',' | b'/' | b'@' | b'\\')) {
         return Err(StatusCode::BAD_REQUEST);
     }
-    out.extend_from_slice(b"host: ");
-    out.extend_from_slice(host);
-    out.extend_from_slice(b"\r\n");
-    Ok(())
+    Ok(host)
 }
 
 #[inline]
@@ -198,7 +246,7 @@ fn connection(out: &mut Vec<u8>, parts: &Parts, wishes: &Wishes) {
             line(out, &UPGRADE, protocol);
         }
         out.extend_from_slice(b"connection: upgrade\r\n");
-    } else if parts.headers.get_all(TE).iter().any(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers")) {
+    } else if takes_trailers(parts) {
         // RFC 9110 section 10.1.4: trailers that the client can take can be taken.
         out.extend_from_slice(b"te: trailers\r\nconnection: te\r\n");
     }

@@ -6,7 +6,8 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use bytes::{Buf, Bytes};
-use http::{HeaderMap, StatusCode};
+use h2::SendStream;
+use http::{HeaderMap, Request, StatusCode};
 use http_body::{Body, Frame};
 use hyper::body::Incoming;
 use tokio::io::AsyncWrite;
@@ -24,6 +25,13 @@ use crate::clock;
 pub(crate) struct Upload {
     /// The head at first, and what stands before a chunk.
     front: Vec<u8>,
+    /// The head for an HTTP/2 backend; `front` and `back` are empty then.
+    request: Option<Box<Request<()>>>,
+    /// What ends such a request behind its body.
+    trailers: Option<HeaderMap>,
+    /// Whether the end of such a request was sent, and whether some of its body was.
+    is_ended: bool,
+    is_begun: bool,
     /// Part of the body, behind `front`.
     chunk: Bytes,
     /// What ends a chunk, behind it.
@@ -65,6 +73,10 @@ impl Upload {
         let (chunk, back, waiting_since) = (Bytes::new(), &b""[..], None);
         Self {
             front: head,
+            request: None,
+            trailers: None,
+            is_ended: false,
+            is_begun: false,
             chunk,
             back,
             written: 0,
@@ -79,6 +91,14 @@ impl Upload {
         }
     }
 
+    /// A request to an HTTP/2 backend.
+    pub(crate) fn to_http2(request: Request<()>, body: Option<Incoming>, room: u64, now: Instant) -> Self {
+        // Its frames frame the body.
+        let framing = if body.is_some() { BodyFraming::Length(0) } else { BodyFraming::None };
+        let request = Some(Box::new(request));
+        Self { request, ..Self::new(vec![], body, framing, false, room, now) }
+    }
+
     /// Gives the buffer of the head back.
     pub(crate) fn into_buffer(self) -> Vec<u8> {
         self.front
@@ -86,7 +106,10 @@ impl Upload {
 
     /// The same request once more, if it has no body.
     pub(crate) fn copy(&self) -> Option<Self> {
-        (!self.had_body).then(|| Self::new(self.front.clone(), None, self.framing, false, self.room, self.moved_at))
+        (!self.had_body).then(|| Self {
+            request: self.request.clone(),
+            ..Self::new(self.front.clone(), None, self.framing, false, self.room, self.moved_at)
+        })
     }
 
     /// The request to be sent again, if it has no body; what stays behind is done.
@@ -96,7 +119,8 @@ impl Upload {
         }
         let front = std::mem::take(&mut self.front);
         self.written = 0;
-        Some(Self::new(front, None, self.framing, false, self.room, self.moved_at))
+        let request = self.request.take();
+        Some(Self { request, ..Self::new(front, None, self.framing, false, self.room, self.moved_at) })
     }
 
     /// Whether it has a body, or had one.
@@ -116,19 +140,36 @@ impl Upload {
 
     /// Whether there is nothing left to send.
     pub(crate) fn is_done(&self) -> bool {
-        self.body.is_none() && self.written == self.len()
+        self.body.is_none() && self.written == self.len() && (self.request.is_none() || self.is_ended)
     }
 
     /// Whether it can start again.
     pub(crate) fn can_restart(&self) -> bool {
-        !self.sent || !self.had_body
+        // The head is kept for HTTP/2, so only the body counts.
+        let is_gone = if self.request.is_some() { self.is_begun } else { self.sent };
+        !is_gone || !self.had_body
     }
 
     /// Starts again, on another connection.
     pub(crate) fn restart(&mut self) {
         self.written = 0;
         self.sent = false;
+        self.is_ended = false;
         self.moved_at = clock::now();
+    }
+
+    /// The head for an HTTP/2 backend.
+    pub(crate) fn request(&self) -> Option<Request<()>> {
+        self.request.as_deref().cloned()
+    }
+
+    /// An HTTP/2 backend was given the head.
+    pub(crate) fn opened(&mut self) {
+        self.sent = true;
+        self.is_ended = !self.had_body;
+        if self.had_body {
+            self.moved_at = clock::now();
+        }
     }
 
     /// The backend wants the body, or took too long to say so.
@@ -161,6 +202,48 @@ impl Upload {
                 Ok(len) => self.wrote(len),
             }
         }
+    }
+
+    /// Sends what there is to an HTTP/2 backend that has the head; ready when all is sent.
+    pub(crate) fn poll_stream(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &mut SendStream<Bytes>,
+    ) -> Poll<Result<(), UploadError>> {
+        let lost = |_| UploadError::Backend;
+        while !self.is_ended {
+            if self.chunk.is_empty() && self.body.is_some() {
+                self.poll_body(cx)?;
+            }
+            if self.chunk.is_empty() {
+                if self.body.is_some() {
+                    // An empty frame may have come, and then there may be more.
+                    if self.waiting_since.is_some() {
+                        return Poll::Pending;
+                    }
+                    continue;
+                }
+                match self.trailers.take() {
+                    Some(trailers) => stream.send_trailers(trailers).map_err(lost)?,
+                    None => stream.send_data(Bytes::new(), true).map_err(lost)?,
+                }
+                self.is_ended = true;
+                break;
+            }
+            stream.reserve_capacity(self.chunk.len());
+            if stream.capacity() == 0 {
+                match ready!(stream.poll_capacity(cx)) {
+                    Some(Ok(_)) => {}
+                    Some(Err(_)) | None => return Poll::Ready(Err(UploadError::Backend)),
+                }
+                continue;
+            }
+            let part = self.chunk.split_to(stream.capacity().min(self.chunk.len()));
+            stream.send_data(part, false).map_err(lost)?;
+            self.is_begun = true;
+            self.moved_at = clock::now();
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn poll_write(&self, cx: &mut Context<'_>, stream: &mut TcpStream) -> Poll<io::Result<usize>> {
@@ -232,6 +315,13 @@ impl Upload {
 
     fn end(&mut self, trailers: Option<HeaderMap>) {
         self.body = None;
+        if self.request.is_some() {
+            self.trailers = trailers.map(|trailers| {
+                let kept = trailers.iter().filter(|(name, _)| may_trail(name));
+                kept.map(|(name, value)| (name.clone(), value.clone())).collect()
+            });
+            return;
+        }
         if self.framing != BodyFraming::Chunked {
             return;
         }
