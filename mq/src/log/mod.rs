@@ -1,0 +1,1 @@
+//! Segments, records, group commit, recovery; knows nothing of queues.

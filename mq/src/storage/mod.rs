@@ -1,0 +1,1 @@
+//! Where the log lies: real files, memory, a faulty disk for tests.
