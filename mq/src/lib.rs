@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 // Until the queue uses them.
-#![allow(dead_code)]
+#![allow(dead_code, unused_imports)]
 
 mod clock;
 mod codec;
@@ -19,6 +19,7 @@ mod receipt;
 mod record;
 mod state;
 mod storage;
+mod sync;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use codec::DecodeError;
@@ -28,5 +29,7 @@ pub use error::{Failure, GroupError, OpenError, Place, QueueError, ReceiveError,
 pub use headers::{
     HeaderError, Headers, MAX_HEADER_BYTES, MAX_HEADERS, ParseTraceParentError, Sampled, TRACE_PARENT, TraceParent,
 };
+pub use log::{Damage, DamageReason};
 pub use message::{Due, Life, MAX_KEY_BYTES, MAX_PRIORITY, Message, MessageError, MessageId};
 pub use receipt::{ParseReceiptError, Receipt};
+pub use storage::{Directory, File, Memory, Storage, StorageLock};

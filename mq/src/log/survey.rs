@@ -1,0 +1,333 @@
+//! The first look at a directory: which segments there are, where the log ends, and whether anything is amiss.
+//!
+//! Closed segments (those with an end mark) are durable as a whole. Only the *open suffix* behind the last of them may
+//! end in a torn tail; it is read here once, to find where, and which segments are live. The log ends at the first place
+//! where the expected group is not. That is a torn tail if what is missing may never have been written, and damage if
+//! it was:
+//!
+//! - some later group knew the log to be durable beyond this place, or
+//! - the group was to be synced before anybody was told, and lies within one sector, which is written whole or not at
+//!   all, or is what was written but for one bit. (A torn group looks like that once in a hundred thousand.)
+//!
+//! # Source
+//! Pebble's log carries the synced offset for the first rule. That a sector is atomic is what disks promise.
+
+use std::collections::BTreeSet;
+
+use super::error::{Damage, DamageReason, OpenError};
+use super::position::Lsn;
+use super::record::{
+    ALIGNMENT, FLAG_INTERNAL, FLAG_SYNCED, GroupHeader, HEADER_BYTES, KIND_LIVE, KIND_RELEASED, each_frame, read_u32,
+};
+use super::segment::{End, SECTOR, Segment, file_name, parse_name};
+use super::window::Window;
+use crate::storage::{File, Storage};
+use crate::sync::Arc;
+
+/// What is in the directory.
+#[derive(Debug)]
+pub(super) struct Survey {
+    /// All names.
+    pub(super) names: Vec<String>,
+    /// All segments, in order, with their end marks.
+    pub(super) segments: Vec<(Arc<Segment>, Option<End>)>,
+    /// Index of the first segment of the open suffix.
+    pub(super) suffix: usize,
+    /// Where the log ends; `None` if there is no group at all.
+    pub(super) cut: Option<Cut>,
+    /// Live segments as of there.
+    pub(super) live: BTreeSet<u32>,
+}
+
+/// Where the log ends.
+#[derive(Clone, Debug)]
+pub(super) struct Cut {
+    /// Index of the segment.
+    pub(super) index: usize,
+    pub(super) end: End,
+    /// Whether something was begun behind it.
+    pub(super) is_torn: bool,
+}
+
+/// Where the next group of a chain must be, and what is known of it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Chain {
+    pub(super) offset: u32,
+    /// `None` if any is right.
+    pub(super) lsn: Option<Lsn>,
+    pub(super) session: u32,
+}
+
+/// Why a chain of groups ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stop {
+    /// No group that follows the one before.
+    NoHeader,
+    /// Its header is right, its records are not.
+    Checksum(GroupHeader),
+}
+
+/// Told of each group: its header, where that is, its records.
+pub(super) type Visit<'a> = dyn FnMut(&GroupHeader, u32, &[u8]) -> Result<(), OpenError> + 'a;
+
+/// Follows groups from `chain` on, and leaves it where they end.
+pub(super) fn walk(
+    segment: &Segment,
+    buffer: &mut Vec<u8>,
+    chain: &mut Chain,
+    visit: &mut Visit<'_>,
+) -> Result<Stop, OpenError> {
+    let mut window = Window::new(segment, buffer);
+    loop {
+        let header = GroupHeader::decode(window.get(u64::from(chain.offset), HEADER_BYTES as usize)?)
+            .filter(|header| follows(header, segment, chain));
+        let Some(header) = header else {
+            return Ok(Stop::NoHeader);
+        };
+        let group = window.get(u64::from(chain.offset), HEADER_BYTES as usize + header.len as usize)?;
+        let records = group.get(HEADER_BYTES as usize..).unwrap_or_default();
+        if records.len() < header.len as usize || crc32fast::hash(records) != header.checksum {
+            return Ok(Stop::Checksum(header));
+        }
+        visit(&header, chain.offset, records)?;
+        chain.offset = (u64::from(chain.offset) + header.span()).min(u64::from(segment.size)) as u32;
+        chain.lsn = Some(Lsn(header.lsn.0 + header.span()));
+        chain.session = header.session;
+    }
+}
+
+fn follows(header: &GroupHeader, segment: &Segment, chain: &Chain) -> bool {
+    header.segment == segment.number
+        && header.session >= chain.session
+        && chain.lsn.is_none_or(|lsn| lsn == header.lsn)
+        && u64::from(chain.offset) + u64::from(HEADER_BYTES) + u64::from(header.len) <= u64::from(segment.data_end())
+}
+
+impl Survey {
+    /// Looks at everything, changes nothing.
+    pub(super) fn new(storage: &dyn Storage, buffer: &mut Vec<u8>) -> Result<Self, OpenError> {
+        let names = storage.list()?;
+        let mut segments = Vec::new();
+        for number in names.iter().filter_map(|name| parse_name(name)) {
+            let segment = Segment::open(number, storage.open(&file_name(number))?)?;
+            let end = segment.read_end()?;
+            segments.push((Arc::new(segment), end));
+        }
+        segments.sort_unstable_by_key(|(segment, _)| segment.number);
+        let suffix = segments.iter().rposition(|(_, end)| end.is_some()).map_or(0, |last| last + 1);
+        let mut survey = Self { names, segments, suffix, cut: None, live: BTreeSet::new() };
+        survey.find_cut(buffer)?;
+        survey.check_live()?;
+        Ok(survey)
+    }
+
+    /// Follows the open suffix to the end of the log.
+    fn find_cut(&mut self, buffer: &mut Vec<u8>) -> Result<(), OpenError> {
+        let closed = self.suffix.checked_sub(1).and_then(|index| self.segments[index].1.map(|end| (index, end)));
+        let mut chain = Chain { offset: SECTOR, lsn: None, session: 0 };
+        if let Some((index, end)) = closed {
+            (chain.lsn, chain.session) = (Some(end.lsn), end.session);
+            self.cut = Some(Cut { index, end, is_torn: false });
+            self.read_closed(index, end, buffer)?;
+        }
+        let mut stopped = None;
+        for index in self.suffix..self.segments.len() {
+            let segment = Arc::clone(&self.segments[index].0);
+            chain.offset = SECTOR;
+            let live = &mut self.live;
+            let stop = walk(&segment, buffer, &mut chain, &mut |header, offset, records| {
+                note_internal(live, &segment, header, offset, records)
+            })?;
+            if chain.offset == SECTOR {
+                // Nothing of the log here; a number that was skipped, or the log ended in a segment before.
+                is_damage(&segment, stop, &chain, buffer)?;
+                continue;
+            }
+            let lsn = chain.lsn.unwrap_or_default();
+            let end = End { offset: chain.offset, lsn, session: chain.session };
+            self.cut = Some(Cut { index, end, is_torn: false });
+            stopped = Some((Arc::clone(&segment), stop, chain));
+        }
+        if let Some((segment, stop, chain)) = stopped {
+            is_damage(&segment, stop, &chain, buffer)?;
+            let torn = stop != Stop::NoHeader;
+            if let Some(cut) = &mut self.cut {
+                cut.is_torn = torn;
+            }
+        }
+        self.look_behind(buffer)
+    }
+
+    /// The lists in the last closed segment: if nothing follows it, they are the newest.
+    fn read_closed(&mut self, index: usize, end: End, buffer: &mut Vec<u8>) -> Result<(), OpenError> {
+        let segment = Arc::clone(&self.segments[index].0);
+        let live = &mut self.live;
+        walk_closed(&segment, end, None, buffer, &mut |header, offset, records| {
+            note_internal(live, &segment, header, offset, records)
+        })
+    }
+
+    /// Searches behind the end of the log for groups that prove that it went on.
+    fn look_behind(&mut self, buffer: &mut Vec<u8>) -> Result<(), OpenError> {
+        let (first, mut offset, lsn, session) = match &self.cut {
+            Some(cut) => (cut.index, cut.end.offset, cut.end.lsn, cut.end.session),
+            None => (0, SECTOR, Lsn(u64::from(SECTOR)), 0),
+        };
+        let place = self.segments.get(first).map(|(segment, _)| (segment.number, u64::from(offset)));
+        for (index, (segment, end)) in self.segments.iter().enumerate().skip(first) {
+            let from = if index == first && end.is_some() { segment.data_end() } else { offset };
+            let later = search(segment, from, lsn, session, buffer)?;
+            if later.is_some() {
+                if let Some(cut) = &mut self.cut {
+                    cut.is_torn = true;
+                }
+            }
+            if let (Some(durable), Some((number, at))) = (later, place) {
+                if durable > lsn {
+                    return Err(Damage::new(number, at, DamageReason::Gap).into());
+                }
+            }
+            offset = SECTOR;
+        }
+        Ok(())
+    }
+
+    fn check_live(&self) -> Result<(), OpenError> {
+        let there: BTreeSet<u32> = self.segments.iter().map(|(segment, _)| segment.number).collect();
+        match self.live.difference(&there).next() {
+            Some(&missing) => Err(Damage::new(missing, 0, DamageReason::Missing).into()),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the segment of this index belongs to the log.
+    pub(super) fn is_live(&self, index: usize) -> bool {
+        self.live.contains(&self.segments[index].0.number)
+    }
+}
+
+/// Follows the groups of a closed segment, which must be all there.
+pub(super) fn walk_closed(
+    segment: &Segment,
+    end: End,
+    lsn: Option<Lsn>,
+    buffer: &mut Vec<u8>,
+    visit: &mut Visit<'_>,
+) -> Result<(), OpenError> {
+    let mut chain = Chain { offset: SECTOR, lsn, session: 0 };
+    let stop = walk(segment, buffer, &mut chain, &mut |header, offset, records| {
+        // Behind the end of a segment that was closed when a torn tail was cut.
+        if offset < end.offset { visit(header, offset, records) } else { Ok(()) }
+    })?;
+    if chain.offset < end.offset {
+        let reason = match stop {
+            Stop::NoHeader => DamageReason::GroupHeader,
+            Stop::Checksum(_) => DamageReason::Checksum,
+        };
+        return Err(Damage::new(segment.number, u64::from(chain.offset), reason).into());
+    }
+    Ok(())
+}
+
+/// Whether the group where a chain ended was damaged rather than never written, by what is left of itself.
+fn is_damage(segment: &Segment, stop: Stop, chain: &Chain, buffer: &mut Vec<u8>) -> Result<(), OpenError> {
+    /// Groups longer than this are not tried for a flipped bit: it takes time, and chance might make one look so.
+    const MAX_TRIED: u32 = 8 << 10;
+    let mut window = Window::new(segment, buffer);
+    let at = u64::from(chain.offset);
+    let reason = match stop {
+        Stop::NoHeader => GroupHeader::decode_flipped(window.get(at, HEADER_BYTES as usize)?)
+            .filter(|header| header.flags & FLAG_SYNCED != 0 && follows(header, segment, chain))
+            .map(|_| DamageReason::GroupHeader),
+        Stop::Checksum(header) => {
+            let sector = at % u64::from(SECTOR) + u64::from(HEADER_BYTES) + u64::from(header.len) <= u64::from(SECTOR);
+            let synced = header.flags & FLAG_SYNCED != 0;
+            let damaged = synced
+                && (sector
+                    || header.len <= MAX_TRIED && {
+                        let group = window.get(at, HEADER_BYTES as usize + header.len as usize)?;
+                        one_bit_off(group.get(HEADER_BYTES as usize..).unwrap_or_default(), header.checksum)
+                    });
+            damaged.then_some(DamageReason::Checksum)
+        }
+    };
+    reason.map_or(Ok(()), |reason| Err(Damage::new(segment.number, at, reason).into()))
+}
+
+/// Whether the bytes have this checksum once one of their bits is flipped.
+fn one_bit_off(bytes: &[u8], checksum: u32) -> bool {
+    let mut bytes = bytes.to_vec();
+    (0..bytes.len() * 8).any(|bit| {
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        let fits = crc32fast::hash(&bytes) == checksum;
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        fits
+    })
+}
+
+/// The highest durable LSN that any group from here on knew of, among those behind `lsn` and of no earlier session; `None`
+/// if there is no such group.
+fn search(
+    segment: &Segment,
+    from: u32,
+    lsn: Lsn,
+    session: u32,
+    buffer: &mut Vec<u8>,
+) -> Result<Option<Lsn>, OpenError> {
+    const STEP: usize = 64 << 10;
+    let mut window = Window::new(segment, buffer);
+    let mut found = None;
+    let mut offset = u64::from(from);
+    while offset < u64::from(segment.data_end()) {
+        // Headers that begin within the step may reach past it.
+        let bytes = window.get(offset, STEP + HEADER_BYTES as usize)?;
+        for place in bytes[..bytes.len().min(STEP)].chunks(ALIGNMENT as usize).enumerate().map(|(index, _)| index * 16)
+        {
+            if bytes.len() < place + HEADER_BYTES as usize || read_u32(bytes, place + 12) != segment.number {
+                continue;
+            }
+            let header = GroupHeader::decode(&bytes[place..]);
+            if let Some(header) = header.filter(|header| header.lsn >= lsn && header.session >= session) {
+                found = found.max(Some(header.durable()));
+            }
+        }
+        offset += STEP as u64;
+    }
+    Ok(found)
+}
+
+/// Follows what the log says of its segments.
+fn note_internal(
+    live: &mut BTreeSet<u32>,
+    segment: &Segment,
+    header: &GroupHeader,
+    offset: u32,
+    records: &[u8],
+) -> Result<(), OpenError> {
+    if header.flags & FLAG_INTERNAL == 0 {
+        return Ok(());
+    }
+    let nonsense = |at: usize| {
+        let at = u64::from(offset) + u64::from(HEADER_BYTES) + at as u64;
+        Damage::new(segment.number, at, DamageReason::Record)
+    };
+    let walked: Result<Result<(), Damage>, usize> = each_frame(records, |at, frame| {
+        let body = &records[frame.body];
+        match frame.kind {
+            KIND_LIVE => {
+                live.clear();
+                for range in body.chunks_exact(8) {
+                    let (first, count) = (read_u32(range, 0), read_u32(range, 4));
+                    let end = first.checked_add(count).ok_or_else(|| nonsense(at))?;
+                    live.extend(first..end);
+                }
+            }
+            KIND_RELEASED => body.chunks_exact(4).for_each(|number| {
+                live.remove(&read_u32(number, 0));
+            }),
+            _ => {}
+        }
+        Ok(())
+    });
+    Ok(walked.map_err(nonsense)??)
+}
