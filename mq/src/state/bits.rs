@@ -1,0 +1,156 @@
+//! A bit for each message of a block.
+
+/// Messages a block holds, and bits of a [`Bits`].
+pub(super) const BLOCK: usize = 4096;
+const WORD: usize = u64::BITS as usize;
+const WORDS: usize = BLOCK / WORD;
+
+/// 4096 bits, all of them clear at first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Bits([u64; WORDS]);
+
+impl Bits {
+    pub(super) const EMPTY: Self = Self([0; WORDS]);
+
+    #[inline]
+    pub(super) fn get(&self, at: usize) -> bool {
+        self.0[at / WORD] >> (at % WORD) & 1 == 1
+    }
+
+    /// Sets the bit; whether it was clear.
+    #[inline]
+    pub(super) fn set(&mut self, at: usize) -> bool {
+        let (word, bit) = (&mut self.0[at / WORD], 1 << (at % WORD));
+        let was_clear = *word & bit == 0;
+        *word |= bit;
+        was_clear
+    }
+
+    /// Clears the bit; whether it was set.
+    #[inline]
+    pub(super) fn clear(&mut self, at: usize) -> bool {
+        let (word, bit) = (&mut self.0[at / WORD], 1 << (at % WORD));
+        let was_set = *word & bit != 0;
+        *word &= !bit;
+        was_set
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.0.iter().map(|word| word.count_ones() as usize).sum()
+    }
+
+    /// Set bits below `at`.
+    pub(super) fn rank(&self, at: usize) -> usize {
+        let whole: usize = self.0[..at / WORD].iter().map(|word| word.count_ones() as usize).sum();
+        whole + (self.0[at / WORD] & ((1 << (at % WORD)) - 1)).count_ones() as usize
+    }
+
+    /// The first clear bit at or after `from`; 4096 if there is none.
+    #[inline]
+    pub(super) fn next_clear(&self, from: usize) -> usize {
+        self.next(from, |word| !word)
+    }
+
+    /// The first set bit at or after `from`; 4096 if there is none.
+    #[inline]
+    pub(super) fn next_set(&self, from: usize) -> usize {
+        self.next(from, |word| word)
+    }
+
+    #[inline]
+    fn next(&self, from: usize, view: impl Fn(u64) -> u64) -> usize {
+        if from >= BLOCK {
+            return BLOCK;
+        }
+        let mut at = from / WORD;
+        let mut word = view(self.0[at]) & (u64::MAX << (from % WORD));
+        while word == 0 {
+            at += 1;
+            if at == WORDS {
+                return BLOCK;
+            }
+            word = view(self.0[at]);
+        }
+        at * WORD + word.trailing_zeros() as usize
+    }
+
+    /// The set bits in order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = usize> + '_ {
+        let first = self.next_set(0);
+        std::iter::successors(Some(first), |&at| Some(self.next_set(at + 1))).take_while(|&at| at < BLOCK)
+    }
+
+    /// Sets the bits below `filled` that are clear in `other`, and clears all others.
+    pub(super) fn assign_missing(&mut self, other: &Self, filled: usize) {
+        for (index, (word, other)) in self.0.iter_mut().zip(other.0).enumerate() {
+            let valid = filled.saturating_sub(index * WORD).min(WORD);
+            *word = if valid == 0 { 0 } else { !other & (u64::MAX >> (WORD - valid)) };
+        }
+    }
+
+    /// Sets the bits that are set in `other`.
+    pub(super) fn unite(&mut self, other: &Self) {
+        for (word, other) in self.0.iter_mut().zip(other.0) {
+            *word |= other;
+        }
+    }
+
+    /// Sets the bits below `end`.
+    pub(super) fn set_below(&mut self, end: usize) {
+        for (index, word) in self.0.iter_mut().enumerate() {
+            let valid = end.saturating_sub(index * WORD).min(WORD);
+            *word |= if valid == 0 { 0 } else { u64::MAX >> (WORD - valid) };
+        }
+    }
+
+    /// The bits, 64 a word, the first in the lowest bit.
+    pub(super) fn words(&self) -> &[u64] {
+        &self.0
+    }
+
+    pub(super) fn from_words(words: impl Iterator<Item = u64>) -> Self {
+        let mut bits = Self::EMPTY;
+        for (to, from) in bits.0.iter_mut().zip(words) {
+            *to = from;
+        }
+        bits
+    }
+
+    /// Whether all bits that are set here are set in `other`.
+    #[cfg(any(test, feature = "testing"))]
+    pub(super) fn is_subset(&self, other: &Self) -> bool {
+        self.0.iter().zip(other.0).all(|(word, other)| word & !other == 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{BLOCK, Bits};
+
+    #[test]
+    fn bits_are_found_counted_and_ranked() {
+        let mut bits = Bits::EMPTY;
+        for at in [0, 1, 63, 64, 700, BLOCK - 1] {
+            assert!(bits.set(at), "bit {at} was clear");
+            assert!(!bits.set(at), "bit {at} is set");
+        }
+        assert_eq!(bits.iter().collect::<Vec<_>>(), [0, 1, 63, 64, 700, BLOCK - 1]);
+        assert_eq!((bits.count(), bits.rank(64), bits.rank(65), bits.rank(BLOCK - 1)), (6, 3, 4, 5));
+        assert_eq!((bits.next_clear(0), bits.next_clear(63), bits.next_clear(BLOCK - 1)), (2, 65, BLOCK));
+        assert!(bits.clear(700) && !bits.clear(700));
+        assert_eq!(bits.next_set(65), BLOCK - 1);
+    }
+
+    #[test]
+    fn what_is_missing_is_only_looked_for_where_there_is_something() {
+        let mut kept = Bits::EMPTY;
+        kept.set(3);
+        let mut missing = Bits::EMPTY;
+        missing.set(4000);
+        missing.assign_missing(&kept, 66);
+        assert_eq!(missing.count(), 65);
+        assert!(!missing.get(3) && missing.get(65) && !missing.get(66) && !missing.get(4000));
+        missing.assign_missing(&kept, BLOCK);
+        assert_eq!(missing.count(), BLOCK - 1);
+    }
+}
