@@ -17,6 +17,11 @@ pub trait Clock: Send + Sync {
     /// The time since some fixed moment; never goes back.
     fn elapsed(&self) -> Duration;
 
+    /// [`Clock::elapsed`], late by up to a few milliseconds, for less: leases are looked at for each message.
+    fn coarse(&self) -> Duration {
+        self.elapsed()
+    }
+
     /// The time of day; may jump either way.
     fn wall(&self) -> SystemTime;
 }
@@ -24,6 +29,10 @@ pub trait Clock: Send + Sync {
 impl<C: Clock + ?Sized> Clock for Arc<C> {
     fn elapsed(&self) -> Duration {
         (**self).elapsed()
+    }
+
+    fn coarse(&self) -> Duration {
+        (**self).coarse()
     }
 
     fn wall(&self) -> SystemTime {
@@ -35,13 +44,28 @@ impl<C: Clock + ?Sized> Clock for Arc<C> {
 #[derive(Clone, Copy, Debug)]
 pub struct SystemClock {
     start: Instant,
+    /// The same moment by the clock that `coarse` reads.
+    #[cfg(target_os = "linux")]
+    start_monotonic: Duration,
 }
 
 impl SystemClock {
     /// A clock whose `elapsed` begins now.
     pub fn new() -> Self {
-        Self { start: Instant::now() }
+        Self {
+            start: Instant::now(),
+            #[cfg(target_os = "linux")]
+            start_monotonic: read(rustix::time::ClockId::Monotonic),
+        }
     }
+}
+
+/// A quarter of the cost of `Instant::now`, at the resolution of the kernel's tick.
+#[cfg(target_os = "linux")]
+fn read(clock: rustix::time::ClockId) -> Duration {
+    let time = rustix::time::clock_gettime(clock);
+    // Both are positive: the clock counts from the start of the machine.
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
 impl Default for SystemClock {
@@ -54,6 +78,12 @@ impl Clock for SystemClock {
     #[inline]
     fn elapsed(&self) -> Duration {
         self.start.elapsed()
+    }
+
+    #[cfg(target_os = "linux")]
+    #[inline]
+    fn coarse(&self) -> Duration {
+        read(rustix::time::ClockId::MonotonicCoarse).saturating_sub(self.start_monotonic)
     }
 
     fn wall(&self) -> SystemTime {
@@ -128,17 +158,33 @@ impl Timeline {
         Self { clock, opened }
     }
 
-    /// The time now.
+    /// The time now, perhaps a few milliseconds ago: what was due by it is due.
     #[inline]
     pub(crate) fn now(&self) -> u64 {
-        let elapsed = self.clock.elapsed().saturating_sub(self.opened.0);
-        self.opened.1.saturating_add(millis(elapsed))
+        self.from_elapsed(self.clock.coarse())
+    }
+
+    /// This long from now, and not a millisecond less.
+    pub(crate) fn after(&self, delay: Duration) -> u64 {
+        self.opened.1.saturating_add(millis(self.clock.elapsed().saturating_sub(self.opened.0).saturating_add(delay)))
     }
 
     /// What a time of day is on the timeline: as far from now as it is from what the wall says now.
     pub(crate) fn at(&self, wall: SystemTime) -> u64 {
-        let (target, wall_now) = (since_1970(wall), since_1970(self.clock.wall()));
-        self.now().saturating_add(target).saturating_sub(wall_now)
+        match wall.duration_since(self.clock.wall()) {
+            Ok(ahead) => self.after(ahead),
+            Err(behind) => self.now().saturating_sub(millis(behind.duration())),
+        }
+    }
+
+    /// The monotonic clock.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.clock.elapsed()
+    }
+
+    fn from_elapsed(&self, elapsed: Duration) -> u64 {
+        let since = elapsed.saturating_sub(self.opened.0);
+        self.opened.1.saturating_add(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
     }
 }
 
@@ -170,7 +216,16 @@ mod tests {
         assert_eq!(line.now(), start + 1_000);
         // Nine o'clock is as far away as the wall says now.
         assert_eq!(line.at(UNIX_EPOCH + Duration::from_secs(9)), start + 10_000);
-        assert_eq!(line.at(UNIX_EPOCH), start + 1_000);
+        assert_eq!(line.at(UNIX_EPOCH - Duration::from_secs(9)), start - 8_000);
+    }
+
+    #[test]
+    fn the_coarse_clock_is_behind_and_near() {
+        let clock = SystemClock::new();
+        for _ in 0..1000 {
+            let (coarse, exact) = (clock.coarse(), clock.elapsed());
+            assert!(coarse <= exact && exact - coarse < Duration::from_secs(1), "{coarse:?} {exact:?}");
+        }
     }
 
     #[test]

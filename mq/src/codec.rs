@@ -37,19 +37,9 @@ pub(crate) fn put_varint(out: &mut (impl BufMut + ?Sized), mut number: u64) {
     out.put_u8(number as u8);
 }
 
-#[inline]
-pub(crate) fn varint_len(number: u64) -> usize {
-    // Seven bits a byte, and zero takes one.
-    (64 - (number | 1).leading_zeros() as usize).div_ceil(7)
-}
-
 pub(crate) fn put_bytes(out: &mut (impl BufMut + ?Sized), bytes: &[u8]) {
     put_varint(out, bytes.len() as u64);
     out.put_slice(bytes);
-}
-
-pub(crate) fn bytes_len(bytes: &[u8]) -> usize {
-    varint_len(bytes.len() as u64) + bytes.len()
 }
 
 pub(crate) fn read_u8(from: &mut Bytes) -> Result<u8, DecodeError> {
@@ -57,17 +47,23 @@ pub(crate) fn read_u8(from: &mut Bytes) -> Result<u8, DecodeError> {
 }
 
 pub(crate) fn read_varint(from: &mut Bytes) -> Result<u64, DecodeError> {
+    let (number, length) = varint(from)?;
+    from.advance(length);
+    Ok(number)
+}
+
+/// The number that the bytes begin with, and how many it takes.
+#[inline]
+pub(crate) fn varint(from: &[u8]) -> Result<(u64, usize), DecodeError> {
     let mut number = 0;
-    for index in 0..MAX_VARINT.min(from.len()) {
-        let byte = from[index];
+    for (index, byte) in from.iter().take(MAX_VARINT).enumerate() {
         let bits = u64::from(byte & 0x7f);
         if index == MAX_VARINT - 1 && bits > 1 {
             return Err(DecodeError::Range);
         }
         number |= bits << (7 * index);
         if byte & 0x80 == 0 {
-            from.advance(index + 1);
-            return Ok(number);
+            return Ok((number, index + 1));
         }
     }
     Err(if from.len() < MAX_VARINT { DecodeError::Short } else { DecodeError::Range })
@@ -93,12 +89,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_read_back_and_their_length_is_known() {
+    fn numbers_read_back() {
         for shift in 0..64 {
             for number in [1 << shift, (1 << shift) - 1, u64::MAX >> shift] {
                 let mut out = Vec::new();
                 put_varint(&mut out, number);
-                assert_eq!(out.len(), varint_len(number), "{number}");
                 let mut bytes = Bytes::from(out);
                 assert_eq!((read_varint(&mut bytes), bytes.len()), (Ok(number), 0));
             }

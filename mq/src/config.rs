@@ -24,7 +24,8 @@ pub struct Config {
     pub lease: Duration,
     /// After this many deliveries without an ack a message goes to the dead letters. From 1 up. Default: 5.
     pub max_attempts: u32,
-    /// How long a message waits before its next delivery when a consumer gives it back without saying.
+    /// How long a message waits before its next delivery when a consumer gives it back by
+    /// [`Delivery::retry`](crate::Delivery::retry).
     pub backoff: Backoff,
     /// How many messages may be queued: sent, and not yet done with in every group. Dead letters count. Default: 100
     /// million.
@@ -50,10 +51,12 @@ pub struct Config {
     /// How many deduplication ids are remembered at most; the oldest are forgotten first. 40 bytes each. Default: 1
     /// million.
     pub max_deduplication_ids: u32,
-    /// How long a message waits behind those of a higher priority before it counts as one higher itself, so that low
-    /// ones cannot starve; 0 never raises. Default: 10 s.
-    #[cfg_attr(feature = "serde", serde(with = "crate::duration"))]
-    pub ageing: Duration,
+    /// After so many deliveries of higher priorities a lower one that has a message is served once, so that it cannot
+    /// starve; 0 never. Less serves low priorities more. Default: 16.
+    pub ageing: u32,
+    /// How many deliveries a group may have on lease at a time: what consumers that never ack can cost. Default: 1
+    /// million.
+    pub max_leased: u32,
     /// How many dead letters a group keeps; the oldest are dropped first. Default: 100,000.
     pub max_dead_letters: u32,
     /// For how long messages are kept for replay after every group is done with them. Default: not at all.
@@ -86,7 +89,8 @@ impl Default for Config {
             max_keys: 1_000_000,
             deduplication_window: Duration::from_secs(120),
             max_deduplication_ids: 1_000_000,
-            ageing: Duration::from_secs(10),
+            ageing: 16,
+            max_leased: 1_000_000,
             max_dead_letters: 100_000,
             retention: Retention::default(),
             prefetch: 1,
@@ -147,7 +151,8 @@ impl Backoff {
 
 /// For how long messages are kept after every group is done with them, so that a group may be set back to them.
 ///
-/// Both bounds hold: a message goes when it is older than `age` *or* when those kept are more than `bytes`.
+/// Both bounds hold: a message goes when it is older than `age` *or* when those kept are more than `bytes`. With one of
+/// them 0, as by default, nothing is kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
@@ -196,6 +201,7 @@ impl Config {
         check("memory_bytes", self.memory_bytes, 4 << 20, u64::MAX)?;
         check("max_groups", self.max_groups.into(), 1, 1 << 16)?;
         check("max_keys", self.max_keys.into(), 1, u32::MAX.into())?;
+        check("max_leased", self.max_leased.into(), 1, u32::MAX.into())?;
         check("prefetch", self.prefetch.into(), 1, 1 << 20)?;
         check("max_disk_bytes", self.max_disk_bytes, segment * 4, u64::MAX)?;
         if let Durability::Interval(interval) = self.durability {

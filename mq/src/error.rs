@@ -6,7 +6,7 @@
 
 use std::io;
 
-use crate::{ConfigError, DecodeError, MessageError, MessageId};
+use crate::{ConfigError, Damage, DecodeError, MessageError, MessageId};
 
 /// Why a queue did not take a message.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -126,6 +126,12 @@ impl From<&io::Error> for Failure {
     }
 }
 
+impl From<Failure> for io::Error {
+    fn from(failure: Failure) -> Self {
+        failure.os_code.map_or_else(|| failure.kind.into(), Self::from_raw_os_error)
+    }
+}
+
 impl From<io::ErrorKind> for Failure {
     fn from(kind: io::ErrorKind) -> Self {
         Self { kind, os_code: None }
@@ -148,27 +154,13 @@ pub enum ReceiveError {
     Damaged {
         /// Which one.
         id: MessageId,
-        /// Where it lies.
-        place: Place,
+        /// Where and why.
+        #[source]
+        damage: Damage,
     },
     /// The log failed.
     #[error("the queue failed")]
     Failed(#[source] Failure),
-}
-
-/// A place in a log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Place {
-    /// The number of the segment.
-    pub segment: u64,
-    /// The byte in it.
-    pub offset: u64,
-}
-
-impl std::fmt::Display for Place {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "segment {} offset {}", self.segment, self.offset)
-    }
 }
 
 /// Why an ack, a nack or an extension was refused.
@@ -209,9 +201,6 @@ pub enum GroupError {
     /// There is no such group.
     #[error("there is no such group")]
     Unknown,
-    /// The default group cannot be removed.
-    #[error("the default group stays")]
-    Default,
     /// The queue is closed.
     #[error("the queue is closed")]
     Closed,
@@ -239,16 +228,15 @@ pub enum OpenError {
         supported: u32,
     },
     /// Bytes that were known to be on disk are not what was written. Nothing was changed.
-    #[error("damaged at {place}")]
-    Damaged {
-        /// The first damaged place.
-        place: Place,
-    },
+    #[error("the log is damaged")]
+    Damaged(#[source] Damage),
     /// A record that is whole but means nothing to this version.
-    #[error("unreadable record at {place}")]
+    #[error("unreadable record in segment {segment} at byte {offset}")]
     Record {
-        /// Where it lies.
-        place: Place,
+        /// The segment's number.
+        segment: u32,
+        /// Bytes from the beginning of its file.
+        offset: u64,
         /// What is wrong with it.
         #[source]
         source: DecodeError,

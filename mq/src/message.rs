@@ -1,8 +1,8 @@
 //! What is sent: a body and what the queue should know about it.
 //!
-//! Most messages are a body and nothing else, so the rest is either small and inline (key, priority, times) or behind
-//! one pointer that is null (deduplication id, headers). A message that is received is cut from the log's memory: its
-//! body, key and headers are slices that share it, and making one allocates nothing unless it has headers or an id.
+//! Most messages are a body and perhaps a key and a priority, so the rest (times, deduplication id, headers) is behind one
+//! pointer, which is null: messages are moved often. A message that is received is cut from the log's memory: its body,
+//! key and headers are slices that share it, and making one allocates nothing unless it has such a rest.
 
 use std::fmt;
 use std::num::ParseIntError;
@@ -101,8 +101,6 @@ pub enum Life {
 pub struct Message {
     body: Bytes,
     key: Option<Bytes>,
-    due: Due,
-    life: Life,
     priority: u8,
     extra: Option<Box<Extra>>,
 }
@@ -110,6 +108,8 @@ pub struct Message {
 /// What few messages have.
 #[derive(Clone, Default, PartialEq, Eq)]
 struct Extra {
+    due: Due,
+    life: Life,
     deduplication_id: Option<Bytes>,
     headers: Headers,
 }
@@ -139,14 +139,14 @@ impl Message {
     /// Not to be delivered before this much time has passed since it was taken.
     #[must_use]
     pub fn with_delay(mut self, delay: Duration) -> Self {
-        self.due = Due::After(delay);
+        self.extra_mut().due = Due::After(delay);
         self
     }
 
     /// Not to be delivered before this time of the wall clock; at once if it has passed.
     #[must_use]
     pub fn with_deliver_at(mut self, at: SystemTime) -> Self {
-        self.due = Due::At(at);
+        self.extra_mut().due = Due::At(at);
         self
     }
 
@@ -154,14 +154,14 @@ impl Message {
     /// the reason [`DeadReason::Expired`](crate::DeadReason::Expired).
     #[must_use]
     pub fn with_time_to_live(mut self, time_to_live: Duration) -> Self {
-        self.life = Life::For(time_to_live);
+        self.extra_mut().life = Life::For(time_to_live);
         self
     }
 
     /// Not to be delivered after this time of the wall clock. As [`Message::with_time_to_live`] otherwise.
     #[must_use]
     pub fn with_deadline(mut self, deadline: SystemTime) -> Self {
-        self.life = Life::Until(deadline);
+        self.extra_mut().life = Life::Until(deadline);
         self
     }
 
@@ -212,12 +212,12 @@ impl Message {
 
     /// When it may be delivered first. A message that was received says [`Due::Now`] or [`Due::At`].
     pub fn due(&self) -> Due {
-        self.due
+        self.extra.as_ref().map_or(Due::Now, |extra| extra.due)
     }
 
     /// Until when it is worth delivering. A message that was received says [`Life::Unlimited`] or [`Life::Until`].
     pub fn life(&self) -> Life {
-        self.life
+        self.extra.as_ref().map_or(Life::Unlimited, |extra| extra.life)
     }
 
     /// What makes it the same as another.
@@ -259,6 +259,12 @@ impl Message {
         self.body.len() + self.key.as_ref().map_or(0, Bytes::len) + extra
     }
 
+    /// Whether it is a body and nothing else: then there is nothing to check but its size.
+    #[inline]
+    pub(crate) fn is_plain(&self) -> bool {
+        self.key.is_none() && self.priority == 0 && self.extra.is_none()
+    }
+
     fn extra_mut(&mut self) -> &mut Extra {
         self.extra.get_or_insert_default()
     }
@@ -268,11 +274,11 @@ impl Message {
     }
 
     pub(crate) fn set_due(&mut self, due: Due) {
-        self.due = due;
+        self.extra_mut().due = due;
     }
 
     pub(crate) fn set_life(&mut self, life: Life) {
-        self.life = life;
+        self.extra_mut().life = life;
     }
 
     pub(crate) fn set_body(&mut self, body: Bytes) {
@@ -306,8 +312,8 @@ impl fmt::Debug for Message {
             .field("body_bytes", &self.body.len())
             .field("key", &self.key)
             .field("priority", &self.priority)
-            .field("due", &self.due)
-            .field("life", &self.life)
+            .field("due", &self.due())
+            .field("life", &self.life())
             .field("deduplication_id", &self.deduplication_id())
             .field("headers", self.headers())
             .finish()
@@ -382,6 +388,11 @@ mod tests {
         let fits = Message::new("").with_priority(MAX_PRIORITY).with_key(long[1..].to_vec()).with_header("a-b", "c d");
         assert_eq!(fits.check(), Ok(()));
         assert_eq!(fits.with_key("k").check(), Ok(()));
+    }
+
+    #[test]
+    fn a_message_is_small() {
+        assert!(size_of::<Message>() <= 80, "{}", size_of::<Message>());
     }
 
     #[test]

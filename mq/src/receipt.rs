@@ -10,14 +10,14 @@ use crate::MessageId;
 ///
 /// It can be printed, stored and read back, so that a worker may ack from another thread or after a restart. It is not
 /// believed: the queue compares all of it with what it knows. If the lease ran out and the message went to somebody
-/// else, the attempt is another, and the old receipt is refused as stale (a *fencing token*).
+/// else, the delivery's number is another, and the old receipt is refused as stale (a *fencing token*).
 ///
 /// # Examples
 /// ```
 /// use tenfold_mq::Receipt;
 ///
 /// let receipt: Receipt = "00000000000000ab-0-17-2".parse()?;
-/// assert_eq!((receipt.id().get(), receipt.attempt()), (17, 2));
+/// assert_eq!((receipt.id().get(), receipt.delivery()), (17, 2));
 /// assert_eq!(receipt.to_string(), "00000000000000ab-0-17-2");
 /// # Ok::<(), tenfold_mq::ParseReceiptError>(())
 /// ```
@@ -26,7 +26,7 @@ pub struct Receipt {
     pub(crate) queue: u64,
     pub(crate) group: u32,
     pub(crate) id: MessageId,
-    pub(crate) attempt: u32,
+    pub(crate) delivery: u32,
 }
 
 impl Receipt {
@@ -35,15 +35,15 @@ impl Receipt {
         self.id
     }
 
-    /// Which delivery of it: 1 is the first.
-    pub const fn attempt(&self) -> u32 {
-        self.attempt
+    /// Which delivery of it in its group: never the same for two, and never lower than before.
+    pub const fn delivery(&self) -> u32 {
+        self.delivery
     }
 }
 
 impl fmt::Display for Receipt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}-{}-{}-{}", self.queue, self.group, self.id, self.attempt)
+        write!(f, "{:016x}-{}-{}-{}", self.queue, self.group, self.id, self.delivery)
     }
 }
 
@@ -57,7 +57,7 @@ impl FromStr for Receipt {
             queue: u64::from_str_radix(next()?, 16).map_err(|_| ParseReceiptError)?,
             group: next()?.parse().map_err(|_| ParseReceiptError)?,
             id: next()?.parse().map_err(|_| ParseReceiptError)?,
-            attempt: next()?.parse().map_err(|_| ParseReceiptError)?,
+            delivery: next()?.parse().map_err(|_| ParseReceiptError)?,
         };
         if parts.next().is_some() { Err(ParseReceiptError) } else { Ok(receipt) }
     }
@@ -65,7 +65,7 @@ impl FromStr for Receipt {
 
 /// A text that is no receipt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no receipt of the form QUEUE-GROUP-ID-ATTEMPT")]
+#[error("no receipt of the form QUEUE-GROUP-ID-DELIVERY")]
 pub struct ParseReceiptError;
 
 #[cfg(test)]
@@ -74,7 +74,7 @@ mod tests {
 
     #[test]
     fn reads_back_and_refuses_nonsense() {
-        let receipt = Receipt { queue: u64::MAX, group: 3, id: MessageId::new(7), attempt: u32::MAX };
+        let receipt = Receipt { queue: u64::MAX, group: 3, id: MessageId::new(7), delivery: u32::MAX };
         assert_eq!(receipt.to_string().parse(), Ok(receipt));
         for text in ["", "a-0-1", "a-0-1-1-1", "g-0-1-1", "a-0-1-4294967296", "a--1-1"] {
             assert_eq!(text.parse::<Receipt>(), Err(ParseReceiptError), "{text}");

@@ -13,12 +13,12 @@
 //! A message without options costs 15 bytes. The log frames and checksums the record; a checksum is no proof against a
 //! writer's bug or a newer version, so nothing here is believed either: what does not parse is a [`DecodeError`].
 
-use bytes::{Buf, BufMut, Bytes};
+use std::ops::Range;
+
+use bytes::{Buf, Bytes};
 
 use crate::clock::wall_from_millis;
-use crate::codec::{
-    DecodeError, bytes_len, put_bytes, put_varint, read_bytes, read_text, read_u8, read_varint, varint_len,
-};
+use crate::codec::{DecodeError, put_bytes, put_varint, varint};
 use crate::headers::{Headers, MAX_HEADERS};
 use crate::message::{Due, Life, MAX_PRIORITY, Message};
 
@@ -43,25 +43,6 @@ pub(crate) struct Stamp {
     pub(crate) expires_ms: u64,
 }
 
-/// The bytes that [`encode`] writes.
-pub(crate) fn encoded_len(message: &Message, stamp: &Stamp) -> usize {
-    let flags = flags(message, stamp);
-    let has = |flag: u8, length: usize| if flags & flag == 0 { 0 } else { length };
-    FIXED
-        + has(PRIORITY, 1)
-        + has(DUE, 8)
-        + has(EXPIRES, 8)
-        + message.key().map_or(0, |key| bytes_len(key))
-        + message.deduplication_id().map_or(0, |id| bytes_len(id))
-        + has(HEADERS, headers_len(message.headers()))
-        + message.body().len()
-}
-
-fn headers_len(headers: &Headers) -> usize {
-    let entries = headers.iter().map(|(name, value)| bytes_len(name.as_bytes()) + bytes_len(value.as_bytes()));
-    varint_len(headers.len() as u64) + entries.sum::<usize>()
-}
-
 fn flags(message: &Message, stamp: &Stamp) -> u8 {
     let flag = |is_set: bool, flag: u8| if is_set { flag } else { 0 };
     flag(message.key().is_some(), KEY)
@@ -72,27 +53,29 @@ fn flags(message: &Message, stamp: &Stamp) -> u8 {
         | flag(!message.headers().is_empty(), HEADERS)
 }
 
+/// Writes all of a record but the body, which the log copies from where it is.
 #[inline]
-pub(crate) fn encode(message: &Message, stamp: &Stamp, out: &mut (impl BufMut + ?Sized)) {
+pub(crate) fn encode_head(message: &Message, stamp: &Stamp, out: &mut Vec<u8>) {
     let flags = flags(message, stamp);
-    out.put_u8(flags);
-    out.put_u64_le(stamp.sequence);
-    out.put_uint_le(stamp.taken_ms, 6);
+    let mut fixed = [0; FIXED];
+    fixed[0] = flags;
+    fixed[1..9].copy_from_slice(&stamp.sequence.to_le_bytes());
+    fixed[9..].copy_from_slice(&stamp.taken_ms.to_le_bytes()[..6]);
+    out.extend_from_slice(&fixed);
     if flags != 0 {
         encode_options(message, stamp, flags, out);
     }
-    out.put_slice(message.body());
 }
 
-fn encode_options(message: &Message, stamp: &Stamp, flags: u8, out: &mut (impl BufMut + ?Sized)) {
+fn encode_options(message: &Message, stamp: &Stamp, flags: u8, out: &mut Vec<u8>) {
     if flags & PRIORITY != 0 {
-        out.put_u8(message.priority());
+        out.push(message.priority());
     }
     if flags & DUE != 0 {
-        out.put_u64_le(stamp.due_ms);
+        out.extend_from_slice(&stamp.due_ms.to_le_bytes());
     }
     if flags & EXPIRES != 0 {
-        out.put_u64_le(stamp.expires_ms);
+        out.extend_from_slice(&stamp.expires_ms.to_le_bytes());
     }
     for bytes in message.key().into_iter().chain(message.deduplication_id()) {
         put_bytes(out, bytes);
@@ -106,82 +89,144 @@ fn encode_options(message: &Message, stamp: &Stamp, flags: u8, out: &mut (impl B
     }
 }
 
-/// Reads a record; body, key and headers share its memory.
-#[inline]
-pub(crate) fn decode(mut record: Bytes) -> Result<(Stamp, Message), DecodeError> {
-    let (flags, mut stamp) = decode_fixed(&mut record)?;
-    let mut message = Message::default();
-    if flags != 0 {
-        decode_options(flags, &mut record, &mut stamp, &mut message)?;
-    }
-    message.set_body(record);
-    Ok((stamp, message))
+/// Where the parts of a record are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Layout {
+    pub(crate) stamp: Stamp,
+    pub(crate) priority: u8,
+    pub(crate) key: Option<Range<usize>>,
+    pub(crate) id: Option<Range<usize>>,
+    /// Where their count is.
+    headers: Option<usize>,
+    body: usize,
 }
 
+/// Reads a record; body, key and headers share its memory.
 #[inline]
-fn decode_fixed(record: &mut Bytes) -> Result<(u8, Stamp), DecodeError> {
+pub(crate) fn decode(record: Bytes) -> Result<(Stamp, Message), DecodeError> {
+    let layout = layout(&record)?;
+    let mut message = Message::default();
+    if record[0] != 0 {
+        decode_options(&layout, &record, &mut message)?;
+    }
+    let mut body = record;
+    body.advance(layout.body);
+    message.set_body(body);
+    Ok((layout.stamp, message))
+}
+
+/// Finds the parts of a record without copying any.
+#[inline]
+pub(crate) fn layout(record: &[u8]) -> Result<Layout, DecodeError> {
     if record.len() < FIXED {
         return Err(DecodeError::Short);
     }
     let flags = record[0];
+    let mut fixed = &record[1..FIXED];
+    let stamp = Stamp { sequence: fixed.get_u64_le(), taken_ms: fixed.get_uint_le(6), due_ms: 0, expires_ms: 0 };
+    let mut layout = Layout { stamp, body: FIXED, ..Layout::default() };
+    if flags != 0 {
+        find_options(flags, record, &mut layout)?;
+    }
+    Ok(layout)
+}
+
+fn find_options(flags: u8, record: &[u8], layout: &mut Layout) -> Result<(), DecodeError> {
     if flags & !KNOWN != 0 {
         return Err(DecodeError::Unknown);
     }
-    let mut fixed = &record[1..FIXED];
-    let stamp = Stamp { sequence: fixed.get_u64_le(), taken_ms: fixed.get_uint_le(6), due_ms: 0, expires_ms: 0 };
-    record.advance(FIXED);
-    Ok((flags, stamp))
-}
-
-fn decode_options(flags: u8, from: &mut Bytes, stamp: &mut Stamp, message: &mut Message) -> Result<(), DecodeError> {
+    let mut from = Cursor { record, at: FIXED };
     if flags & PRIORITY != 0 {
-        let priority = read_u8(from)?;
-        if priority == 0 || priority > MAX_PRIORITY {
+        layout.priority = from.byte()?;
+        if layout.priority == 0 || layout.priority > MAX_PRIORITY {
             return Err(DecodeError::Range);
         }
-        message.set_priority(priority);
     }
     if flags & DUE != 0 {
-        stamp.due_ms = read_time(from)?;
-        message.set_due(Due::At(wall_from_millis(stamp.due_ms)));
+        layout.stamp.due_ms = from.time()?;
     }
     if flags & EXPIRES != 0 {
-        stamp.expires_ms = read_time(from)?;
-        message.set_life(Life::Until(wall_from_millis(stamp.expires_ms)));
+        layout.stamp.expires_ms = from.time()?;
     }
-    if flags & KEY != 0 {
-        message.set_key(read_bytes(from)?);
-    }
-    if flags & DEDUPLICATION_ID != 0 {
-        message.set_deduplication_id(read_bytes(from)?);
-    }
+    layout.key = (flags & KEY != 0).then(|| from.bytes()).transpose()?;
+    layout.id = (flags & DEDUPLICATION_ID != 0).then(|| from.bytes()).transpose()?;
     if flags & HEADERS != 0 {
-        message.set_headers(decode_headers(from)?);
+        layout.headers = Some(from.at);
+        let count = from.number()?;
+        if count == 0 || count > MAX_HEADERS as u64 {
+            return Err(DecodeError::Range);
+        }
+        for _ in 0..2 * count {
+            let text = from.bytes()?;
+            std::str::from_utf8(&record[text]).map_err(|_| DecodeError::Text)?;
+        }
+    }
+    layout.body = from.at;
+    Ok(())
+}
+
+fn decode_options(layout: &Layout, record: &Bytes, message: &mut Message) -> Result<(), DecodeError> {
+    message.set_priority(layout.priority);
+    if layout.stamp.due_ms != 0 {
+        message.set_due(Due::At(wall_from_millis(layout.stamp.due_ms)));
+    }
+    if layout.stamp.expires_ms != 0 {
+        message.set_life(Life::Until(wall_from_millis(layout.stamp.expires_ms)));
+    }
+    if let Some(key) = &layout.key {
+        message.set_key(record.slice(key.clone()));
+    }
+    if let Some(id) = &layout.id {
+        message.set_deduplication_id(record.slice(id.clone()));
+    }
+    if let Some(at) = layout.headers {
+        let mut from = Cursor { record, at };
+        let mut headers = Headers::new();
+        for _ in 0..from.number()? {
+            let name = record.slice(from.bytes()?);
+            headers.push_read(name, record.slice(from.bytes()?));
+        }
+        message.set_headers(headers);
     }
     Ok(())
 }
 
-fn read_time(from: &mut Bytes) -> Result<u64, DecodeError> {
-    if from.len() < 8 {
-        return Err(DecodeError::Short);
-    }
-    match from.get_u64_le() {
-        0 => Err(DecodeError::Range),
-        millis => Ok(millis),
-    }
+/// Reads a record from some place on.
+struct Cursor<'a> {
+    record: &'a [u8],
+    at: usize,
 }
 
-fn decode_headers(from: &mut Bytes) -> Result<Headers, DecodeError> {
-    let count = read_varint(from)?;
-    if count == 0 || count > MAX_HEADERS as u64 {
-        return Err(DecodeError::Range);
+impl Cursor<'_> {
+    fn byte(&mut self) -> Result<u8, DecodeError> {
+        let byte = self.record.get(self.at).copied().ok_or(DecodeError::Short)?;
+        self.at += 1;
+        Ok(byte)
     }
-    let mut headers = Headers::new();
-    for _ in 0..count {
-        let name = read_text(from)?;
-        headers.push_read(name, read_text(from)?);
+
+    fn number(&mut self) -> Result<u64, DecodeError> {
+        let (number, length) = varint(&self.record[self.at..])?;
+        self.at += length;
+        Ok(number)
     }
-    Ok(headers)
+
+    /// Milliseconds; 0 is no time.
+    fn time(&mut self) -> Result<u64, DecodeError> {
+        let bytes = self.record[self.at..].first_chunk().ok_or(DecodeError::Short)?;
+        self.at += bytes.len();
+        match u64::from_le_bytes(*bytes) {
+            0 => Err(DecodeError::Range),
+            millis => Ok(millis),
+        }
+    }
+
+    fn bytes(&mut self) -> Result<Range<usize>, DecodeError> {
+        let length = usize::try_from(self.number()?).map_err(|_| DecodeError::Range)?;
+        let end = self.at.checked_add(length).filter(|end| *end <= self.record.len()).ok_or(DecodeError::Short)?;
+        let range = self.at..end;
+        self.at = end;
+        Ok(range)
+    }
 }
 
 #[cfg(test)]
@@ -203,8 +248,8 @@ mod tests {
 
     fn bytes(stamp: &Stamp, message: &Message) -> Vec<u8> {
         let mut out = Vec::new();
-        encode(message, stamp, &mut out);
-        assert_eq!(out.len(), encoded_len(message, stamp));
+        encode_head(message, stamp, &mut out);
+        out.extend_from_slice(message.body());
         out
     }
 

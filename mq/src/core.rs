@@ -1,0 +1,283 @@
+//! What a queue's one short lock guards: the state, who waits, and what is not written yet.
+//!
+//! Everything here is memory and takes nanoseconds; whoever holds the lock appends to the log, which is memory, too, but
+//! never writes, reads or waits. What is to be done without the lock (waking others, dropping bodies) is handed out.
+//!
+//! # Invariants
+//! - **I1** The log has messages and events in the order in which the state took them.
+//! - **I2** A message is shown to consumers once the log has confirmed it, not before.
+//! - **I3** Whoever stands in a line is there because the state had nothing for it under this lock; whatever gives it
+//!   something calls it before the lock is released.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::bodies::Bodies;
+use crate::events::EventBuffer;
+use crate::log::Lsn;
+use crate::state::{Effect, GroupId, Sequence, State, Taken};
+use crate::wait::{Calls, Line, Waiter};
+
+/// Whether a queue takes and hands out messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Open,
+    /// Hands out what is left.
+    Draining,
+    Closed,
+}
+
+/// A group's consumers that wait, and what it did since the queue was opened.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    pub(crate) id: GroupId,
+    pub(crate) line: Line,
+    pub(crate) delivered: u64,
+    pub(crate) redelivered: u64,
+    pub(crate) acked: u64,
+    pub(crate) ended_leases: u64,
+}
+
+impl Seat {
+    pub(crate) fn new(id: GroupId) -> Self {
+        Self { id, line: Line::default(), delivered: 0, redelivered: 0, acked: 0, ended_leases: 0 }
+    }
+}
+
+/// The one thread that sleeps until something is due; the others need no timeout.
+#[derive(Debug)]
+pub(crate) struct Keeper {
+    pub(crate) waiter: Arc<Waiter>,
+    /// `None`: until it is called.
+    pub(crate) until: Option<u64>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub(crate) state: State,
+    pub(crate) phase: Phase,
+    /// Without a log, the messages.
+    pub(crate) bodies: Option<Bodies>,
+    /// What is out of the state and not in the log.
+    pub(crate) events: EventBuffer,
+    /// Up to where in the log which messages lie that are not confirmed yet.
+    pub(crate) unconfirmed: VecDeque<(Lsn, Sequence)>,
+    pub(crate) seats: Vec<Seat>,
+    /// Those who waited in a group that was removed.
+    pub(crate) orphans: Line,
+    /// Senders that wait for room.
+    pub(crate) room: Line,
+    /// Those that wait for the queue to be empty.
+    pub(crate) drainers: Line,
+    pub(crate) keeper: Option<Keeper>,
+    pub(crate) max_messages: u64,
+    pub(crate) max_bytes: u64,
+    pub(crate) sent: u64,
+    pub(crate) duplicates: u64,
+    pub(crate) refused: u64,
+    /// Settled since somebody looked whether something can be let go.
+    pub(crate) settled_since: u32,
+    /// Used again for each take.
+    pub(crate) taken: Vec<Taken>,
+    /// Used again for each append: the head of a record, and where the records are.
+    pub(crate) scratch: (Vec<u8>, Vec<(u32, u32)>),
+    /// The latest time at which the state was asked what is due.
+    ticked: u64,
+    effects: Vec<Effect>,
+}
+
+impl Core {
+    pub(crate) fn new(state: State, bodies: Option<Bodies>, max_messages: u64, max_bytes: u64) -> Self {
+        let seats = state.groups().map(|(id, _)| Seat::new(id)).collect();
+        Self {
+            state,
+            phase: Phase::Open,
+            bodies,
+            events: EventBuffer::default(),
+            unconfirmed: VecDeque::new(),
+            seats,
+            orphans: Line::default(),
+            room: Line::default(),
+            drainers: Line::default(),
+            keeper: None,
+            max_messages,
+            max_bytes,
+            sent: 0,
+            duplicates: 0,
+            refused: 0,
+            settled_since: 0,
+            taken: Vec::new(),
+            scratch: Default::default(),
+            ticked: 0,
+            effects: Vec::new(),
+        }
+    }
+
+    pub(crate) fn seat(&mut self, id: GroupId) -> Option<&mut Seat> {
+        self.seats.iter_mut().find(|seat| seat.id == id)
+    }
+
+    /// Whether so many more messages of so many bytes have no room.
+    #[inline]
+    pub(crate) fn is_full(&self, count: u64, bytes: u64) -> bool {
+        let (kept, kept_bytes) = self.state.retained();
+        self.state.len() - kept + count > self.max_messages || self.state.bytes() - kept_bytes + bytes > self.max_bytes
+    }
+
+    /// Shows what the log has confirmed.
+    #[inline]
+    pub(crate) fn confirmed(&mut self, upto: Lsn, now: u64) {
+        let mut end = None;
+        while let Some(&(_, sequence)) = self.unconfirmed.front().filter(|(lsn, _)| *lsn <= upto) {
+            end = Some(sequence);
+            self.unconfirmed.pop_front();
+        }
+        if let Some(end) = end {
+            self.state.show(end, now);
+        }
+    }
+
+    /// Lets happen what is due by now.
+    #[inline]
+    pub(crate) fn tick(&mut self, now: u64) {
+        if now > self.ticked {
+            self.ticked = now;
+            if self.state.next_deadline().is_some_and(|deadline| deadline <= now) {
+                self.run_due(now);
+            }
+        }
+    }
+
+    fn run_due(&mut self, now: u64) {
+        let mut effects = std::mem::take(&mut self.effects);
+        self.state.tick(now, &mut effects);
+        for effect in effects.drain(..) {
+            if let Effect::LeaseEnded { group, .. } = effect {
+                if let Some(seat) = self.seat(group) {
+                    seat.ended_leases += 1;
+                }
+            }
+        }
+        self.effects = effects;
+    }
+
+    /// Moves what happened from the state to `events`.
+    #[inline]
+    pub(crate) fn gather_events(&mut self) {
+        self.events.gather(&mut self.state);
+    }
+
+    /// Whether something happened that is not in the log.
+    pub(crate) fn has_events(&self) -> bool {
+        self.state.has_events() || !self.events.is_empty()
+    }
+
+    /// Calls whoever has something to do after a change: consumers for which there is a message, a sender for which
+    /// there is room, the keeper if something is due before it wakes up, those that wait for the end.
+    #[inline]
+    pub(crate) fn call(&mut self, calls: &mut Calls) {
+        if self.is_quiet() {
+            return;
+        }
+        let state = &self.state;
+        for seat in self.seats.iter_mut().filter(|seat| !seat.line.is_empty()) {
+            let ready = usize::try_from(state.ready(seat.id)).unwrap_or(usize::MAX);
+            seat.line.call(ready, calls);
+        }
+        // One sender; it calls the next if there is still room.
+        if !self.room.is_empty() && !self.is_full(1, 0) {
+            self.room.call(1, calls);
+        }
+        self.call_keeper(calls);
+        self.orphans.call(usize::MAX, calls);
+        if self.phase == Phase::Draining && self.is_drained() {
+            self.call_all(calls);
+        }
+    }
+
+    /// Wakes the keeper if something is due before it would wake up by itself.
+    pub(crate) fn call_keeper(&self, calls: &mut Calls) {
+        if let (Some(keeper), Some(deadline)) = (&self.keeper, self.state.next_deadline()) {
+            if keeper.until.is_none_or(|until| deadline < until) {
+                calls.nudge(&keeper.waiter);
+            }
+        }
+    }
+
+    #[inline]
+    fn is_quiet(&self) -> bool {
+        self.phase == Phase::Open
+            && self.keeper.is_none()
+            && self.room.is_empty()
+            && self.orphans.is_empty()
+            && self.seats.iter().all(|seat| seat.line.is_empty())
+    }
+
+    /// Calls everybody: nothing will be as it was.
+    pub(crate) fn call_all(&mut self, calls: &mut Calls) {
+        let lines = self.seats.iter_mut().map(|seat| &mut seat.line);
+        for line in lines.chain([&mut self.room, &mut self.drainers, &mut self.orphans]) {
+            line.call(usize::MAX, calls);
+        }
+        if let Some(keeper) = &self.keeper {
+            calls.nudge(&keeper.waiter);
+        }
+    }
+
+    /// Whether every group is done with everything, but for dead letters.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.unconfirmed.is_empty()
+            && self.seats.iter().all(|seat| {
+                let counts = self.state.counts(seat.id).unwrap_or_default();
+                counts.ready + counts.delayed + counts.leased + counts.waiting == 0
+            })
+    }
+
+    /// Lets go of messages of a queue without a log that nobody needs, now and then.
+    #[inline]
+    pub(crate) fn release_bodies(&mut self) {
+        self.settled_since += 1;
+        if self.settled_since % RELEASE_EVERY == 0 {
+            self.release_front();
+            if self.settled_since >= RELEASE_EVERY * 64 {
+                self.settled_since = 0;
+                self.release_all();
+            }
+        }
+    }
+
+    fn release_front(&mut self) {
+        let Some(bodies) = &mut self.bodies else { return };
+        while let Some(chunk) = bodies.oldest().filter(|chunk| self.state.live(*chunk).messages == 0) {
+            bodies.release(chunk);
+        }
+    }
+
+    /// The same for every chunk, and moves the last few messages out of the oldest ones.
+    pub(crate) fn release_all(&mut self) {
+        let Self { state, bodies, .. } = self;
+        let Some(bodies) = bodies else { return };
+        let chunks: Vec<u32> = bodies.closed().collect();
+        let mut moved = 0;
+        for chunk in chunks {
+            let live = state.live(chunk).messages;
+            if live > 0 && live <= NEARLY_DEAD && moved < MAX_MOVED {
+                moved += 1;
+                for (sequence, from) in state.survivors(chunk, Sequence(0), NEARLY_DEAD as usize) {
+                    let Some(message) = bodies.get(from).cloned() else { continue };
+                    state.relocate(sequence, from, bodies.next());
+                    bodies.push(message);
+                }
+            }
+            if state.live(chunk).messages == 0 {
+                bodies.release(chunk);
+            }
+        }
+    }
+}
+
+/// Messages settled before a look at what can be let go.
+const RELEASE_EVERY: u32 = 256;
+/// A chunk with so few messages is emptied by moving them, and so many chunks at a time, for finding them takes a walk.
+const NEARLY_DEAD: u64 = 100;
+const MAX_MOVED: usize = 4;

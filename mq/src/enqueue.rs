@@ -1,0 +1,347 @@
+//! Taking messages in: checked, given room, appended to the log and to the state in one order.
+
+use std::task::Poll;
+
+use crate::core::{Core, Phase};
+use crate::log::{AppendError, Lsn, Room, RoomError};
+use crate::record::{self, Stamp};
+use crate::shared::{Accepted, Place, Shared, Spot, Until};
+use crate::state::{Entry, KeyHash, Sequence};
+use crate::wait::Calls;
+use crate::{Due, Failure, Life, Message, MessageId, Refusal};
+
+/// Kinds of records in the log.
+pub(crate) const MESSAGE: u8 = 1;
+pub(crate) const EVENTS: u8 = 2;
+pub(crate) const CHECKPOINT: u8 = 3;
+
+/// What is known of a message before the lock is taken.
+#[derive(Clone, Copy, Debug)]
+struct Plan {
+    bytes: u32,
+    key: Option<KeyHash>,
+    id: Option<u128>,
+    due_ms: u64,
+    expires_ms: u64,
+    /// The message that came first.
+    duplicate_of: Option<Sequence>,
+}
+
+/// Why nothing was taken in for now.
+enum Obstacle {
+    /// The log needs something done outside of the lock.
+    Busy,
+    Refused(Refusal),
+}
+
+impl From<Refusal> for Obstacle {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl Shared {
+    /// Takes a message in, or says why not; it is moved out only if the queue has no log.
+    pub(crate) fn enqueue(&self, message: &mut Message) -> Result<Accepted, Refusal> {
+        let mut plan = self.plan(message)?;
+        self.put(std::slice::from_mut(message), std::slice::from_mut(&mut plan), None, None)
+            .map_err(|refusal| self.count(refusal))
+    }
+
+    /// The same, but waits for room.
+    pub(crate) fn enqueue_waiting(&self, message: &mut Message) -> Result<Accepted, Refusal> {
+        let mut plan = self.plan(message)?;
+        self.put_waiting(std::slice::from_mut(message), std::slice::from_mut(&mut plan), None)
+    }
+
+    /// Several at once, all or none.
+    pub(crate) fn enqueue_all_waiting(
+        &self,
+        messages: &mut [Message],
+        ids: Option<&mut Vec<MessageId>>,
+    ) -> Result<Accepted, Refusal> {
+        let mut plans = messages.iter().map(|message| self.plan(message)).collect::<Result<Vec<_>, _>>()?;
+        self.put_waiting(messages, &mut plans, ids)
+    }
+
+    /// As a task: waits for room without end.
+    pub(crate) async fn enqueue_async(&self, message: &mut Message) -> Result<Accepted, Refusal> {
+        let mut plan = self.plan(message)?;
+        let mut place = Place::new(&self.hub, Spot::Room);
+        std::future::poll_fn(|context| {
+            let (message, plan) = (std::slice::from_mut(message), std::slice::from_mut(&mut plan));
+            match self.put(message, plan, None, Some((&mut place, Some(context.waker())))) {
+                Err(Refusal::Full) => Poll::Pending,
+                other => Poll::Ready(other.map_err(|refusal| self.count(refusal))),
+            }
+        })
+        .await
+    }
+
+    fn put_waiting(
+        &self,
+        messages: &mut [Message],
+        plans: &mut [Plan],
+        mut ids: Option<&mut Vec<MessageId>>,
+    ) -> Result<Accepted, Refusal> {
+        match self.put(messages, plans, ids.as_deref_mut(), None) {
+            Err(Refusal::Full) => {}
+            other => return other.map_err(|refusal| self.count(refusal)),
+        }
+        let until = self.until(self.config.send_timeout);
+        let mut place = Place::new(&self.hub, Spot::Room);
+        loop {
+            let left = self.left(until).filter(|_| until != Until::Forever);
+            let is_over = left.is_some_and(|left| left.is_zero());
+            let wait = if is_over { None } else { Some((&mut place, None)) };
+            match self.put(messages, plans, ids.as_deref_mut(), wait) {
+                Err(Refusal::Full) if !is_over => place.park(left),
+                other => return other.map_err(|refusal| self.count(refusal)),
+            }
+        }
+    }
+
+    fn count(&self, refusal: Refusal) -> Refusal {
+        self.hub.core.lock().refused += 1;
+        refusal
+    }
+
+    /// Checks a message and works out what needs no lock.
+    #[inline]
+    fn plan(&self, message: &Message) -> Result<Plan, Refusal> {
+        let (size, max) = (message.size(), self.config.max_message_bytes as usize);
+        if size > max {
+            return Err(self.count(Refusal::TooLarge { size, max }));
+        }
+        let mut plan = Plan { bytes: size as u32, key: None, id: None, due_ms: 0, expires_ms: 0, duplicate_of: None };
+        if !message.is_plain() {
+            message.check().map_err(|error| self.count(Refusal::Invalid(error)))?;
+            plan.key = message.key().map(|key| KeyHash(self.keys.hash(key) as u64));
+            plan.id = message.deduplication_id().map(|id| self.ids.hash(id));
+            let timeline = &self.hub.timeline;
+            plan.due_ms = match message.due() {
+                Due::Now => 0,
+                Due::After(delay) => timeline.after(delay),
+                Due::At(time) => timeline.at(time),
+            };
+            plan.expires_ms = match message.life() {
+                Life::Unlimited => 0,
+                Life::For(time) => timeline.after(time),
+                Life::Until(time) => timeline.at(time).max(1),
+            };
+        }
+        Ok(plan)
+    }
+
+    /// Takes messages in. Without room, joins the line if there is a place to join by.
+    fn put(
+        &self,
+        messages: &mut [Message],
+        plans: &mut [Plan],
+        mut ids: Option<&mut Vec<MessageId>>,
+        mut wait: Option<(&mut Place<'_>, Option<&std::task::Waker>)>,
+    ) -> Result<Accepted, Refusal> {
+        loop {
+            let mut calls = Calls::default();
+            let mut core = self.hub.core.lock();
+            let put = self.put_locked(&mut core, messages, plans, ids.as_deref_mut());
+            match put {
+                Ok((accepted, bytes)) => {
+                    if let Some((place, _)) = wait {
+                        place.served(&mut core, &mut calls);
+                    }
+                    core.call(&mut calls);
+                    drop(core);
+                    self.appended(bytes);
+                    return Ok(accepted);
+                }
+                Err(Obstacle::Refused(refusal)) => {
+                    if let (Refusal::Full, Some((place, waker))) = (&refusal, &mut wait) {
+                        place.join(&mut core, *waker);
+                    }
+                    return Err(refusal);
+                }
+                Err(Obstacle::Busy) => drop(core),
+            }
+            drop(calls);
+            self.make_room(Room::Ordinary)?;
+        }
+    }
+
+    /// Returns what was accepted and how many bytes the log got.
+    fn put_locked(
+        &self,
+        core: &mut Core,
+        messages: &mut [Message],
+        plans: &mut [Plan],
+        ids: Option<&mut Vec<MessageId>>,
+    ) -> Result<(Accepted, u64), Obstacle> {
+        if core.phase != Phase::Open {
+            return Err(Refusal::Closed.into());
+        }
+        let now = self.now();
+        let bytes = plans.iter().map(|plan| u64::from(plan.bytes)).sum();
+        if core.is_full(plans.len() as u64, bytes) {
+            // Something may have been let go by now that nobody looked at.
+            core.tick(now);
+            if core.is_full(plans.len() as u64, bytes) {
+                return Err(Refusal::Full.into());
+            }
+        }
+        let first = core.state.next_sequence();
+        if plans.iter().any(|plan| plan.id.is_some()) {
+            self.find_duplicates(core, plans, first, now);
+        }
+        let put = if self.disk.is_some() {
+            self.put_in_log(core, messages, plans, now)
+        } else {
+            self.put_in_memory(core, messages, plans, now);
+            Ok((Lsn(0), 0))
+        };
+        let (lsn, bytes) = match put {
+            Ok(put) => put,
+            Err(obstacle) => {
+                forget_ids(core, plans, first);
+                return Err(obstacle);
+            }
+        };
+        let accepted = accepted(plans, first, lsn, ids);
+        let duplicates = plans.iter().filter(|plan| plan.duplicate_of.is_some()).count() as u64;
+        core.duplicates += duplicates;
+        core.sent += plans.len() as u64 - duplicates;
+        Ok((accepted, bytes))
+    }
+
+    /// Remembers the ids of new messages as if they were taken.
+    fn find_duplicates(&self, core: &mut Core, plans: &mut [Plan], first: Sequence, now: u64) {
+        let window = crate::clock::millis(self.config.deduplication_window);
+        let mut sequence = first;
+        for plan in plans {
+            plan.duplicate_of =
+                plan.id.and_then(|id| core.state.remember(id, sequence, now.saturating_add(window), now));
+            sequence.0 += u64::from(plan.duplicate_of.is_none());
+        }
+    }
+
+    #[inline]
+    fn put_in_memory(&self, core: &mut Core, messages: &mut [Message], plans: &[Plan], now: u64) {
+        let Core { state, bodies, .. } = core;
+        let Some(bodies) = bodies else { return };
+        for (message, plan) in messages.iter_mut().zip(plans) {
+            if plan.duplicate_of.is_none() {
+                state.insert(&plan.entry(bodies.next(), message.priority(), plan.bytes, now));
+                bodies.push(std::mem::take(message));
+            }
+        }
+        state.show(state.next_sequence(), now);
+    }
+
+    fn put_in_log(
+        &self,
+        core: &mut Core,
+        messages: &[Message],
+        plans: &[Plan],
+        now: u64,
+    ) -> Result<(Lsn, u64), Obstacle> {
+        let Some(disk) = &self.disk else { return Ok((Lsn(0), 0)) };
+        core.gather_events();
+        if core.events.is_long() {
+            core.events.append(&disk.log, Room::Ordinary).map_err(refused)?;
+        }
+        let Core { state, events, scratch, unconfirmed, .. } = core;
+        let (head, places) = scratch;
+        let first = state.next_sequence().0;
+        let mut bytes = 0;
+        let appended = disk.log.append(Room::Ordinary, &mut |batch| {
+            places.clear();
+            let mut sequence = first;
+            for (message, plan) in messages.iter().zip(plans).filter(|(_, plan)| plan.duplicate_of.is_none()) {
+                head.clear();
+                record::encode_head(message, &plan.stamp(sequence, now), head);
+                let place = batch.put(MESSAGE, &[head, message.body()]);
+                places.push((place, (head.len() + message.body().len()) as u32));
+                sequence += 1;
+            }
+            events.put(batch);
+            bytes = batch.len() as u64;
+        });
+        let appended = appended.map_err(refused)?;
+        events.clear();
+        let taken = messages.iter().zip(plans).filter(|(_, plan)| plan.duplicate_of.is_none());
+        for ((message, plan), (place, length)) in taken.zip(places) {
+            state.insert(&plan.entry(appended.address(*place), message.priority(), *length, now));
+        }
+        unconfirmed.push_back((appended.lsn, state.next_sequence()));
+        Ok((appended.lsn, bytes))
+    }
+
+    /// Does what the log asks for before it takes more.
+    pub(crate) fn make_room(&self, room: Room) -> Result<(), Refusal> {
+        let Some(disk) = &self.disk else { return Ok(()) };
+        self.attend(disk);
+        match disk.log.make_room(room) {
+            Ok(()) => Ok(()),
+            Err(RoomError::Full) => self.make_room_by_upkeep(disk, room),
+            Err(RoomError::Poisoned(poisoned)) => Err(Refusal::Failed(poisoned.into())),
+            Err(RoomError::Io(error)) if error.kind() == std::io::ErrorKind::StorageFull => {
+                self.make_room_by_upkeep(disk, room)
+            }
+            Err(RoomError::Io(error)) => Err(Refusal::Failed(Failure::from(&error))),
+        }
+    }
+}
+
+fn refused(error: AppendError) -> Obstacle {
+    match error {
+        AppendError::Busy => Obstacle::Busy,
+        AppendError::TooLarge { bytes, max } => Refusal::TooLarge { size: bytes, max }.into(),
+        AppendError::Poisoned(poisoned) => Refusal::Failed(poisoned.into()).into(),
+    }
+}
+
+impl Plan {
+    #[inline]
+    fn entry(&self, address: crate::log::Address, priority: u8, size: u32, now: u64) -> Entry {
+        let Self { key, due_ms, expires_ms, .. } = *self;
+        Entry { address, size, priority, key, sent_ms: now, due_ms, expires_ms }
+    }
+
+    fn stamp(&self, sequence: u64, now: u64) -> Stamp {
+        Stamp { sequence, taken_ms: now, due_ms: self.due_ms, expires_ms: self.expires_ms }
+    }
+}
+
+/// Ids, in the order of the messages.
+fn accepted(plans: &[Plan], first: Sequence, lsn: Lsn, ids: Option<&mut Vec<MessageId>>) -> Accepted {
+    let mut sequence = first.0;
+    let mut id = |plan: &Plan| match plan.duplicate_of {
+        Some(original) => MessageId::new(original.0),
+        None => {
+            sequence += 1;
+            MessageId::new(sequence - 1)
+        }
+    };
+    let mut last = MessageId::new(first.0);
+    match ids {
+        Some(ids) => {
+            ids.clear();
+            ids.extend(plans.iter().map(&mut id));
+            last = ids.last().copied().unwrap_or(last);
+        }
+        None => plans.iter().for_each(|plan| last = id(plan)),
+    }
+    Accepted { id: last, lsn, is_duplicate: plans.last().is_some_and(|plan| plan.duplicate_of.is_some()) }
+}
+
+/// The messages were not taken after all.
+fn forget_ids(core: &mut Core, plans: &mut [Plan], first: Sequence) {
+    let mut sequence = first;
+    for plan in plans {
+        if plan.duplicate_of.take().is_none() {
+            if let Some(id) = plan.id {
+                core.state.forget(id, sequence);
+            }
+            sequence.0 += 1;
+        }
+    }
+}

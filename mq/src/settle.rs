@@ -1,0 +1,142 @@
+//! What becomes of deliveries.
+
+use crate::core::{Core, Phase};
+use crate::delivery::Received;
+use crate::log::{AppendError, Lsn, Room};
+use crate::shared::{Settlement, Shared};
+use crate::state::{ReceiptError, UnknownGroup};
+use crate::{DeadReason, Failure, Receipt, Refusal, SettleError, Ticket};
+
+/// Deliveries settled before events are appended without waiting for the next message.
+const APPEND_EVERY: u32 = 4096;
+
+impl Shared {
+    #[inline]
+    pub(crate) fn settle(&self, receipt: Receipt, settlement: Settlement<'_>) -> Result<(), SettleError> {
+        self.with_core(|core| {
+            self.settle_locked(core, receipt, settlement)?;
+            self.note_settled(core);
+            Ok(())
+        })
+    }
+
+    #[inline]
+    fn settle_locked(&self, core: &mut Core, receipt: Receipt, settlement: Settlement<'_>) -> Result<(), SettleError> {
+        if receipt.queue != self.identity {
+            return Err(SettleError::OtherQueue);
+        }
+        if core.phase == Phase::Closed {
+            return Err(SettleError::Closed);
+        }
+        let (state, known) = (&mut core.state, receipt.into());
+        match settlement {
+            Settlement::Ack => {
+                state.ack(known)?;
+                if let Some(seat) = core.seat(crate::state::GroupId(receipt.group)) {
+                    seat.acked += 1;
+                }
+            }
+            Settlement::Nack(delay) => {
+                let now = self.now();
+                // A delay is kept to the millisecond, whatever the coarse clock says.
+                let delay = self.hub.timeline.after(delay).saturating_sub(now);
+                state.nack(known, if delay <= 1 { 0 } else { delay }, now)?;
+            }
+            Settlement::Extend(lease) => state.extend(known, crate::clock::millis(lease), self.now())?,
+            Settlement::Dead(reason) => {
+                state.dead_letter(known, DeadReason::Rejected(reason.to_owned()), self.now())?;
+            }
+            Settlement::Release => {
+                state.release(known, self.now())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Acks what is still its receiver's; how many.
+    pub(crate) fn ack_all(&self, received: &[Received]) -> Result<usize, SettleError> {
+        self.with_core(|core| {
+            let mut acked = 0;
+            for received in received {
+                match self.settle_locked(core, received.receipt, Settlement::Ack) {
+                    Ok(()) => acked += 1,
+                    Err(SettleError::Stale | SettleError::NoGroup) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            self.note_settled(core);
+            Ok(acked)
+        })
+    }
+
+    pub(crate) fn ack_durable_one(self: &std::sync::Arc<Self>, receipt: Receipt) -> Result<Ticket, SettleError> {
+        self.ack_durable(&[receipt])
+    }
+
+    pub(crate) fn ack_durable(self: &std::sync::Arc<Self>, receipts: &[Receipt]) -> Result<Ticket, SettleError> {
+        let mut id = crate::MessageId::default();
+        self.with_core(|core| {
+            for receipt in receipts {
+                id = receipt.id;
+                match self.settle_locked(core, *receipt, Settlement::Ack) {
+                    Err(SettleError::Stale | SettleError::NoGroup) if receipts.len() > 1 => {}
+                    other => other?,
+                }
+            }
+            Ok::<_, SettleError>(())
+        })?;
+        let lsn = self.append_events().map_err(|refusal| match refusal {
+            Refusal::Failed(failure) => SettleError::Failed(failure),
+            _ => SettleError::Failed(Failure::from(std::io::ErrorKind::StorageFull)),
+        })?;
+        Ok(Ticket::new(std::sync::Arc::clone(self), id, lsn, false))
+    }
+
+    pub(crate) fn release(&self, receipt: Receipt) {
+        // Stale or closed: then there is nothing to give back.
+        let _ = self.settle(receipt, Settlement::Release);
+    }
+
+    /// Lets go of what nobody needs, and of events if they are many.
+    #[inline]
+    pub(crate) fn note_settled(&self, core: &mut Core) {
+        match &self.disk {
+            None => core.release_bodies(),
+            Some(disk) => {
+                core.settled_since += 1;
+                if core.settled_since >= APPEND_EVERY {
+                    core.settled_since = 0;
+                    core.gather_events();
+                    // What does not fit now stays where it is.
+                    let _ = core.events.append(&disk.log, Room::Ordinary);
+                }
+            }
+        }
+    }
+
+    /// Appends what happened and is not in the log; up to where the log must be confirmed for it to be safe.
+    pub(crate) fn append_events(&self) -> Result<Lsn, Refusal> {
+        let Some(disk) = &self.disk else { return Ok(Lsn(0)) };
+        loop {
+            let mut core = self.hub.core.lock();
+            core.gather_events();
+            match core.events.append(&disk.log, Room::Reserve) {
+                Ok(end) => return Ok(end.unwrap_or_else(|| disk.log.appended())),
+                Err(AppendError::Busy) => drop(core),
+                Err(AppendError::Poisoned(poisoned)) => return Err(Refusal::Failed(poisoned.into())),
+                // Chunks are smaller than the smallest segment.
+                Err(AppendError::TooLarge { .. }) => return Err(Refusal::DiskFull),
+            }
+            self.make_room(Room::Reserve)?;
+        }
+    }
+}
+
+impl From<ReceiptError> for SettleError {
+    fn from(error: ReceiptError) -> Self {
+        match error {
+            ReceiptError::UnknownGroup(UnknownGroup) => Self::NoGroup,
+            ReceiptError::Stale => Self::Stale,
+        }
+    }
+}

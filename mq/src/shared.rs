@@ -1,0 +1,287 @@
+//! What all handles of a queue share.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use crate::bodies::Bodies;
+use crate::clock::Timeline;
+use crate::core::{Core, Phase};
+use crate::group::DEFAULT_GROUP;
+use crate::hash::{Sip, random};
+use crate::log::{Confirmation, Log, Lsn, Poisoned};
+use crate::state::{Limits, Start, State};
+use crate::upkeep::Upkeep;
+use crate::wait::{Calls, Line, Waiter};
+use crate::{Clock, Config, Failure, MessageId, Ticket};
+
+/// The lock and the time, apart from the log, so that the log can call back when something is confirmed.
+pub(crate) struct Hub {
+    pub(crate) core: Mutex<Core>,
+    pub(crate) timeline: Timeline,
+}
+
+/// A queue with a log has one; see [`crate::upkeep`].
+pub(crate) struct Disk {
+    pub(crate) log: Log,
+    /// Whoever holds it writes checkpoints and gives segments back.
+    pub(crate) upkeep: Mutex<Upkeep>,
+    /// Bytes appended since somebody last looked at memory and segments.
+    pub(crate) unattended: AtomicU64,
+    /// When it was last synced, on the timeline.
+    pub(crate) synced_ms: AtomicU64,
+}
+
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    pub(crate) identity: u64,
+    /// Hashes deduplication ids: the same for the queue's whole life.
+    pub(crate) ids: Sip,
+    /// Hashes keys.
+    pub(crate) keys: Sip,
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) disk: Option<Disk>,
+}
+
+/// A message that was taken, or that had been sent before.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Accepted {
+    pub(crate) id: MessageId,
+    pub(crate) lsn: Lsn,
+    pub(crate) is_duplicate: bool,
+}
+
+impl Accepted {
+    pub(crate) fn ticket(self, shared: &Arc<Shared>) -> Ticket {
+        Ticket::new(Arc::clone(shared), self.id, self.lsn, self.is_duplicate)
+    }
+}
+
+/// How long to wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Until {
+    Now,
+    Forever,
+    /// The monotonic clock says this.
+    Elapsed(Duration),
+}
+
+/// What becomes of a delivery.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Settlement<'a> {
+    Ack,
+    Nack(Duration),
+    Extend(Duration),
+    Dead(&'a str),
+    /// Given back uncounted.
+    Release,
+}
+
+impl Shared {
+    /// A queue without a log.
+    pub(crate) fn in_memory(config: Config, clock: Box<dyn Clock>) -> Self {
+        let mut state = State::new(Limits { journal: false, ..limits(&config) });
+        // The first group there is: it cannot be one too many.
+        let _ = state.add_group(DEFAULT_GROUP, Start::Oldest);
+        let core = Core::new(state, Some(Bodies::new()), config.max_messages, config.max_bytes);
+        let hub = Hub { core: Mutex::new(core), timeline: Timeline::new(clock) };
+        Self::new(config, random(), Sip::new([random(), random()]), Arc::new(hub), None)
+    }
+
+    pub(crate) fn new(config: Config, identity: u64, keys: Sip, hub: Arc<Hub>, disk: Option<Disk>) -> Self {
+        let ids = Sip::new([identity, !identity]);
+        Self { config, identity, ids, keys, hub, disk }
+    }
+
+    pub(crate) fn log(&self) -> Option<&Log> {
+        self.disk.as_ref().map(|disk| &disk.log)
+    }
+
+    #[inline]
+    pub(crate) fn now(&self) -> u64 {
+        self.hub.timeline.now()
+    }
+
+    pub(crate) fn until(&self, timeout: Duration) -> Until {
+        if timeout.is_zero() {
+            return Until::Now;
+        }
+        self.hub.timeline.elapsed().checked_add(timeout).map_or(Until::Forever, Until::Elapsed)
+    }
+
+    /// The time left; `None` without end.
+    pub(crate) fn left(&self, until: Until) -> Option<Duration> {
+        match until {
+            Until::Now => Some(Duration::ZERO),
+            Until::Forever => None,
+            Until::Elapsed(end) => Some(end.saturating_sub(self.hub.timeline.elapsed())),
+        }
+    }
+
+    /// Does something under the lock and calls afterwards whoever has something to do because of it.
+    #[inline]
+    pub(crate) fn with_core<T>(&self, change: impl FnOnce(&mut Core) -> T) -> T {
+        let mut calls = Calls::default();
+        let mut core = self.hub.core.lock();
+        let result = change(&mut core);
+        core.call(&mut calls);
+        drop(core);
+        result
+    }
+
+    pub(crate) fn is_confirmed(&self, lsn: Lsn) -> bool {
+        self.log().is_none_or(|log| log.confirmed() >= lsn)
+    }
+
+    /// Blocks until the log is confirmed up to there.
+    pub(crate) fn confirm(&self, lsn: Lsn) -> Result<(), Failure> {
+        let Some(disk) = &self.disk else { return Ok(()) };
+        if disk.log.confirmed() < lsn {
+            disk.log.wait(lsn)?;
+        }
+        self.attend(disk);
+        Ok(())
+    }
+
+    /// The same for a task, which keeps its place among those that wait in `confirmation`.
+    pub(crate) fn poll_confirm(
+        &self,
+        lsn: Lsn,
+        confirmation: &mut Option<Confirmation>,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<(), Failure>> {
+        let Some(disk) = &self.disk else { return Poll::Ready(Ok(())) };
+        if disk.log.confirmed() >= lsn {
+            *confirmation = None;
+            return Poll::Ready(Ok(()));
+        }
+        let waiting = confirmation.get_or_insert_with(|| disk.log.confirmation(lsn));
+        let polled = std::pin::Pin::new(waiting).poll(context);
+        if polled.is_ready() {
+            *confirmation = None;
+            self.attend(disk);
+        }
+        polled.map(|outcome| outcome.map_err(Failure::from))
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        self.hub.core.lock().phase
+    }
+}
+
+pub(crate) fn limits(config: &Config) -> Limits {
+    let retention = crate::state::Retention {
+        age_ms: crate::clock::millis(config.retention.age),
+        bytes: config.retention.bytes,
+        messages: u64::MAX,
+    };
+    Limits {
+        max_attempts: config.max_attempts,
+        max_groups: config.max_groups,
+        max_leased: config.max_leased.into(),
+        max_keys: config.max_keys,
+        max_dead_letters: config.max_dead_letters,
+        max_ids: config.max_deduplication_ids,
+        ageing: config.ageing,
+        retention,
+        ..Limits::default()
+    }
+}
+
+impl From<Poisoned> for Failure {
+    fn from(poisoned: Poisoned) -> Self {
+        Self::from(poisoned.io_error())
+    }
+}
+
+/// Which line somebody stands in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Spot {
+    Group(crate::state::GroupId),
+    Room,
+    Drained,
+}
+
+impl Spot {
+    fn line(self, core: &mut Core) -> Option<&mut Line> {
+        match self {
+            Self::Group(id) => core.seat(id).map(|seat| &mut seat.line),
+            Self::Room => Some(&mut core.room),
+            Self::Drained => Some(&mut core.drainers),
+        }
+    }
+}
+
+/// Somebody's place in a line, given up when it is dropped; a call that came and was not used is passed on.
+pub(crate) struct Place<'a> {
+    hub: &'a Hub,
+    spot: Spot,
+    waiter: Option<Arc<Waiter>>,
+}
+
+impl<'a> Place<'a> {
+    pub(crate) fn new(hub: &'a Hub, spot: Spot) -> Self {
+        Self { hub, spot, waiter: None }
+    }
+
+    /// Joins the line, if it is not in it. `waker`: as a task, else as a thread.
+    pub(crate) fn join(&mut self, core: &mut Core, waker: Option<&std::task::Waker>) -> &Arc<Waiter> {
+        let waiter = self.waiter.take_if(|waiter| !waiter.is_called());
+        let is_in_line = waiter.is_some();
+        let waiter = waiter.unwrap_or_else(|| waker.map_or_else(Waiter::thread, Waiter::task));
+        if let Some(waker) = waker.filter(|_| is_in_line) {
+            waiter.set_waker(waker);
+        }
+        if !is_in_line {
+            // Without its group there is no line, and the next look says so.
+            if let Some(line) = self.spot.line(core) {
+                line.join(Arc::clone(&waiter));
+            }
+        }
+        self.waiter.insert(waiter)
+    }
+
+    /// Blocks until it is called, or at most for this long; perhaps shorter. Only once it has joined.
+    pub(crate) fn park(&self, timeout: Option<Duration>) {
+        if let Some(waiter) = &self.waiter {
+            waiter.park(timeout);
+        }
+    }
+
+    /// Has what it waited for: leaves the line, and needs no call.
+    pub(crate) fn served(&mut self, core: &mut Core, calls: &mut Calls) {
+        let Some(waiter) = self.waiter.take() else { return };
+        if let Some(line) = self.spot.line(core) {
+            line.remove(&waiter);
+        }
+        give_up_keeping(core, &waiter, calls);
+    }
+}
+
+/// Somebody else must look at the clock.
+fn give_up_keeping(core: &mut Core, waiter: &Arc<Waiter>, calls: &mut Calls) {
+    if core.keeper.as_ref().is_some_and(|keeper| Arc::ptr_eq(&keeper.waiter, waiter)) {
+        core.keeper = None;
+        if core.state.next_deadline().is_some() {
+            if let Some(seat) = core.seats.iter_mut().find(|seat| !seat.line.is_empty()) {
+                seat.line.call(1, calls);
+            }
+        }
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let Some(waiter) = self.waiter.take() else { return };
+        let mut calls = Calls::default();
+        let mut core = self.hub.core.lock();
+        if let Some(line) = self.spot.line(&mut core) {
+            line.leave(&waiter, &mut calls);
+        }
+        give_up_keeping(&mut core, &waiter, &mut calls);
+        drop(core);
+    }
+}

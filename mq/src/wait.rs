@@ -1,0 +1,194 @@
+//! Who waits, and waking exactly as many as there is something for.
+//!
+//! Waking everybody costs a context switch for each and a fight for one message; so waiters stand in a line, and whoever
+//! brings something wakes as many of the first as it brought. A waiter that was woken and does not want it any more (its
+//! time ran out, its future was dropped) passes the call on to the next, or a message would lie there and everybody
+//! sleep.
+//!
+//! Threads and tasks stand in one line: both are a thing that can be woken.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Waker;
+use std::thread::Thread;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+/// A thread that parks or a task that waits.
+#[derive(Debug)]
+enum Sleeper {
+    Thread(Thread),
+    Task(Waker),
+}
+
+/// One who waits. It stands in at most one line.
+#[derive(Debug)]
+pub(crate) struct Waiter {
+    /// Set once it was taken out of the line by a call.
+    is_called: AtomicBool,
+    sleeper: Mutex<Sleeper>,
+}
+
+impl Waiter {
+    /// The thread that calls this.
+    pub(crate) fn thread() -> Arc<Self> {
+        Arc::new(Self {
+            is_called: AtomicBool::new(false),
+            sleeper: Mutex::new(Sleeper::Thread(std::thread::current())),
+        })
+    }
+
+    /// A task.
+    pub(crate) fn task(waker: &Waker) -> Arc<Self> {
+        Arc::new(Self { is_called: AtomicBool::new(false), sleeper: Mutex::new(Sleeper::Task(waker.clone())) })
+    }
+
+    /// A task may be polled with another waker each time.
+    pub(crate) fn set_waker(&self, waker: &Waker) {
+        let mut sleeper = self.sleeper.lock();
+        match &mut *sleeper {
+            Sleeper::Task(known) => known.clone_from(waker),
+            Sleeper::Thread(_) => *sleeper = Sleeper::Task(waker.clone()),
+        }
+    }
+
+    pub(crate) fn is_called(&self) -> bool {
+        self.is_called.load(Ordering::Acquire)
+    }
+
+    /// Blocks the thread until it is called or this much time has passed; perhaps earlier.
+    pub(crate) fn park(&self, timeout: Option<Duration>) {
+        if self.is_called() {
+            return;
+        }
+        match timeout {
+            Some(timeout) => std::thread::park_timeout(timeout),
+            None => std::thread::park(),
+        }
+    }
+
+    fn call(&self) {
+        self.is_called.store(true, Ordering::Release);
+        self.wake();
+    }
+
+    fn wake(&self) {
+        match &*self.sleeper.lock() {
+            Sleeper::Thread(thread) => thread.unpark(),
+            Sleeper::Task(waker) => waker.wake_by_ref(),
+        }
+    }
+}
+
+/// Those who wait for the same thing, the longest first. Lives under the lock that guards the thing.
+#[derive(Debug, Default)]
+pub(crate) struct Line {
+    waiters: VecDeque<Arc<Waiter>>,
+}
+
+impl Line {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.waiters.is_empty()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.waiters.len()
+    }
+
+    pub(crate) fn join(&mut self, waiter: Arc<Waiter>) {
+        self.waiters.push_back(waiter);
+    }
+
+    /// Takes over all of another line.
+    pub(crate) fn append(&mut self, other: &mut Self) {
+        self.waiters.append(&mut other.waiters);
+    }
+
+    /// Takes the first `count` out, to be called once the lock is released.
+    #[inline]
+    pub(crate) fn call(&mut self, count: usize, calls: &mut Calls) {
+        if !self.waiters.is_empty() {
+            let count = count.min(self.waiters.len());
+            calls.called.extend(self.waiters.drain(..count));
+        }
+    }
+
+    /// Goes away having been served; whether it was called does not matter.
+    pub(crate) fn remove(&mut self, waiter: &Arc<Waiter>) {
+        if let Some(index) = self.waiters.iter().position(|other| Arc::ptr_eq(other, waiter)) {
+            self.waiters.remove(index);
+        }
+    }
+
+    /// Goes away without having been served. If it was called meanwhile, the next one is.
+    pub(crate) fn leave(&mut self, waiter: &Arc<Waiter>, calls: &mut Calls) {
+        match self.waiters.iter().position(|other| Arc::ptr_eq(other, waiter)) {
+            Some(index) => {
+                self.waiters.remove(index);
+            }
+            None => self.call(1, calls),
+        }
+    }
+}
+
+/// Waiters that were taken out of their lines, and one that is only to look again; dropping it calls them, which is to be
+/// done without a lock.
+#[derive(Debug, Default)]
+pub(crate) struct Calls {
+    called: Vec<Arc<Waiter>>,
+    nudged: Option<Arc<Waiter>>,
+}
+
+impl Calls {
+    /// Wakes a waiter that stays where it is.
+    pub(crate) fn nudge(&mut self, waiter: &Arc<Waiter>) {
+        self.nudged = Some(Arc::clone(waiter));
+    }
+}
+
+impl Drop for Calls {
+    fn drop(&mut self) {
+        self.called.iter().for_each(|waiter| waiter.call());
+        if let Some(waiter) = &self.nudged {
+            waiter.wake();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_many_are_called_as_asked_for_in_order() {
+        let mut line = Line::default();
+        let waiters = [(); 3].map(|()| Waiter::thread());
+        waiters.iter().for_each(|waiter| line.join(Arc::clone(waiter)));
+        line.call(2, &mut Calls::default());
+        assert_eq!(waiters.each_ref().map(|waiter| waiter.is_called()), [true, true, false]);
+        line.call(2, &mut Calls::default());
+        assert!(waiters[2].is_called() && line.is_empty());
+    }
+
+    #[test]
+    fn who_leaves_uncalled_takes_nobodys_call_and_who_leaves_called_passes_it_on() {
+        let mut line = Line::default();
+        let waiters = [(); 3].map(|()| Waiter::thread());
+        waiters.iter().for_each(|waiter| line.join(Arc::clone(waiter)));
+        line.leave(&waiters[0], &mut Calls::default());
+        assert!(waiters.iter().all(|waiter| !waiter.is_called()));
+        line.call(1, &mut Calls::default());
+        assert!(waiters[1].is_called() && !waiters[2].is_called());
+        line.leave(&waiters[1], &mut Calls::default());
+        assert!(waiters[2].is_called());
+    }
+
+    #[test]
+    fn a_call_that_comes_before_the_park_is_not_lost() {
+        let waiter = Waiter::thread();
+        waiter.call();
+        waiter.park(None);
+    }
+}

@@ -1,0 +1,9 @@
+//! The queue's behaviour through its public API, with the memory disk and a clock that is moved by hand.
+
+mod groups;
+mod order;
+mod send_receive;
+mod settle;
+mod support;
+mod time;
+mod waiting;
