@@ -96,6 +96,8 @@ struct Shared {
     commit_bytes: AtomicU64,
     closing: Mutex<VecDeque<Closing>>,
     released: Mutex<room::Released>,
+    /// Held by whoever makes the next segment.
+    making: Mutex<()>,
     poison: OnceLock<Poisoned>,
     observer: Observer,
     _lock: StorageLock,

@@ -229,6 +229,7 @@ fn begin(
         commit_bytes: AtomicU64::new(0),
         closing: Mutex::default(),
         released: Mutex::default(),
+        making: Mutex::new(()),
         poison: OnceLock::new(),
         observer,
         _lock: lock,

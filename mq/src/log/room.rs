@@ -48,6 +48,8 @@ impl Log {
         if shared.tail.lock().unwritten() >= shared.config.max_unwritten_bytes {
             self.commit()?;
         }
+        // One makes a segment; who comes meanwhile finds it.
+        let _making = shared.making.lock();
         if self.lacks_segment() {
             self.recycle()?;
             match self.make_next() {
@@ -82,6 +84,7 @@ impl Log {
             }
             maintained.recycled = self.recycle()?;
         }
+        let _making = self.0.making.lock();
         let early = self.0.tail.lock().used_per_cent() < PREPARE_AT_PER_CENT;
         let next = if early { Ok(()) } else { self.make_next() };
         for made in [next, self.0.shelf.keep_reserve()] {

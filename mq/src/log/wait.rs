@@ -25,6 +25,9 @@ use super::position::Lsn;
 use crate::sync::thread::Thread;
 use crate::sync::{Mutex, thread};
 
+/// How often a leader lets others run without seeing one come. More waits for threads that have something else to do.
+const MAX_IDLE_YIELDS: u32 = 3;
+
 /// A task's place among those who wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Seat {
@@ -40,6 +43,8 @@ struct State {
     tasks: Vec<Slot>,
     free: Vec<u32>,
     seated: usize,
+    /// Threads that the last commit covered, and that may be back soon.
+    expected: usize,
 }
 
 #[derive(Debug)]
@@ -65,6 +70,24 @@ pub(crate) enum Turn {
 }
 
 impl Waiters {
+    /// Lets threads come that the last commit woke, so that they are in the next one, all of them.
+    pub(crate) fn gather(&self) {
+        let mut last = 0;
+        let mut idle = 0;
+        loop {
+            let (there, expected) = {
+                let state = self.state.lock();
+                (state.threads.len() + 1, state.expected)
+            };
+            if there >= expected || idle >= MAX_IDLE_YIELDS {
+                return;
+            }
+            idle = if there > last { 0 } else { idle + 1 };
+            last = there;
+            thread::yield_now();
+        }
+    }
+
     /// Takes the lead if nobody has it.
     pub(crate) fn try_lead(&self) -> bool {
         let mut state = self.state.lock();
@@ -168,6 +191,7 @@ impl Waiters {
             }
             !covered
         });
+        state.expected = threads.len() + 1;
         if state.seated > 0 {
             state.take_covered(done, &mut tasks);
         }

@@ -20,7 +20,10 @@ impl Log {
         while !self.is_settled(lsn) {
             match self.0.waiters.thread_turn(lsn, &mut seated, || self.is_settled(lsn)) {
                 Turn::Look => {}
-                Turn::Lead => self.lead(),
+                Turn::Lead => {
+                    self.0.waiters.gather();
+                    self.lead();
+                }
                 Turn::Sleep => thread::park(),
             }
         }
