@@ -207,6 +207,7 @@ impl Recovery {
         }
         state.trim_old(now);
         state.journal = Journal::new(state.limits.journal);
+        state.bury_exhausted();
         state
     }
 

@@ -209,7 +209,7 @@ impl State {
     }
 
     /// Notes a settled message as dead.
-    fn die(&mut self, id: GroupId, flight: Flight, reason: DeadReason) {
+    pub(super) fn die(&mut self, id: GroupId, flight: Flight, reason: DeadReason) {
         let Flight { sequence, delivery, attempt, .. } = flight;
         let at_ms = self.now;
         let reason = bounded(reason);

@@ -4,6 +4,7 @@ use super::block::{EXPIRES, Slot, UNDUE};
 use super::flight::{Flight, Phase};
 use super::wheel::Run;
 use super::{Fate, GroupId, Sequence, State};
+use crate::dead_letter::DeadReason;
 
 /// What happened to a message in a group because of the time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +81,27 @@ impl State {
             let base = group.delivery_base;
             self.expired(id, flight.unwrap_or(Flight::ready(sequence, base, 0)));
             out.push(Effect::Expired { group: id, sequence: Sequence(sequence) });
+        }
+    }
+
+    /// After a restart: gives up what was delivered as often as the limit allows, and never came back. Whoever had it
+    /// may have died of it.
+    pub(super) fn bury_exhausted(&mut self) {
+        let max = self.limits.max_attempts.min(u32::from(u16::MAX));
+        if max == 0 {
+            return;
+        }
+        for at in 0..self.groups.len() {
+            let Some(group) = &mut self.groups[at] else { continue };
+            let id = group.id;
+            let exhausted = group.flights.sorted().into_iter().filter(|flight| u32::from(flight.attempt) >= max);
+            for flight in exhausted.collect::<Vec<_>>() {
+                let Some(slot) = self.index.slot(flight.sequence) else { continue };
+                if let Some(group) = &mut self.groups[at] {
+                    group.withdraw(&mut self.index, flight.sequence, slot);
+                }
+                self.die(id, flight, DeadReason::Attempts);
+            }
         }
     }
 

@@ -1,7 +1,10 @@
 //! The queue's behaviour through its public API, with the memory disk and a clock that is moved by hand.
 
+mod bad_input;
+mod bounds;
 mod groups;
 mod order;
+mod restart;
 mod send_receive;
 mod settle;
 mod support;

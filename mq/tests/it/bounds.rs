@@ -1,0 +1,173 @@
+//! Room: messages, bytes, memory and disk.
+
+use std::time::Duration;
+
+use tenfold_mq::{Config, Message, Refusal};
+
+use crate::support::{Bench, drain, is_empty, next, small};
+
+fn refusing(config: Config) -> Config {
+    Config { send_timeout: Duration::ZERO, ..config }
+}
+
+#[test]
+fn a_queue_full_of_messages_hands_the_next_one_back() {
+    Bench::both(refusing(Config { max_messages: 2, ..small() }), |_, queue| {
+        let producer = queue.producer();
+        producer.send_batch(["a", "b"]).unwrap();
+        let message = Message::new("c").with_key("k");
+        for error in [
+            producer.try_send(message.clone()).unwrap_err(),
+            producer.send(message.clone()).unwrap_err(),
+            producer.try_submit(message.clone()).unwrap_err(),
+            producer.submit(message.clone()).unwrap_err(),
+        ] {
+            assert!(error.is_full());
+            assert_eq!(error.into_parts(), (Refusal::Full, message.clone()));
+        }
+        assert_eq!(queue.stats().refused, 4);
+        let held = next(&queue.consumer());
+        assert!(producer.try_send("c").is_err(), "on lease is not done with");
+        held.ack().unwrap();
+        producer.try_send("c").unwrap();
+        assert_eq!(drain(&queue.consumer()), ["b", "c"]);
+    });
+}
+
+#[test]
+fn a_queue_full_of_bytes_hands_the_next_one_back() {
+    Bench::both(refusing(Config { max_bytes: 10_000, ..small() }), |_, queue| {
+        let producer = queue.producer();
+        let mut count = 0;
+        while producer.try_send(vec![0; 1000]).is_ok() {
+            count += 1;
+        }
+        // The log needs a few bytes for each.
+        assert!((9..=10).contains(&count), "{count}");
+        queue.purge().unwrap();
+        producer.try_send(vec![0; 1000]).unwrap();
+    });
+}
+
+#[test]
+fn dead_letters_take_room_until_they_are_gone() {
+    Bench::both(refusing(Config { max_messages: 1, ..small() }), |_, queue| {
+        let producer = queue.producer();
+        let id = producer.try_send("a").unwrap();
+        next(&queue.consumer()).dead_letter("no").unwrap();
+        assert!(producer.try_send("b").is_err());
+        queue.default_group().discard(id).unwrap();
+        producer.try_send("b").unwrap();
+        next(&queue.consumer()).dead_letter("no").unwrap();
+        assert_eq!(queue.default_group().purge_dead_letters(), Ok(1));
+        producer.try_send("c").unwrap();
+    });
+}
+
+#[test]
+fn a_message_that_is_refused_is_not_remembered_as_sent() {
+    Bench::both(refusing(Config { max_messages: 1, ..small() }), |_, queue| {
+        let message = || Message::new("a").with_deduplication_id("once");
+        queue.producer().send("first").unwrap();
+        queue.producer().try_send(message()).unwrap_err();
+        assert_eq!(drain(&queue.consumer()), ["first"]);
+        queue.producer().try_send(message()).unwrap();
+        assert_eq!(drain(&queue.consumer()), ["a"]);
+    });
+}
+
+#[test]
+fn bodies_beyond_the_memory_budget_are_read_back_from_the_log() {
+    let bench = Bench::new(Config { segment_bytes: 1 << 20, memory_bytes: 4 << 20, ..small() });
+    let queue = bench.open();
+    let body = |n: u32| {
+        let mut body = n.to_le_bytes().to_vec();
+        body.resize(1000, n as u8);
+        body
+    };
+    for chunk in 0..200 {
+        queue.producer().send_batch((chunk * 100..(chunk + 1) * 100).map(body)).unwrap();
+    }
+    let stats = queue.stats();
+    assert!(stats.message_bytes > 20_000_000 && stats.body_bytes <= 6 << 20, "{stats:?}");
+    let consumer = queue.consumer();
+    for n in 0..20_000 {
+        let delivery = next(&consumer);
+        assert_eq!(delivery.body(), &body(n));
+        delivery.ack().unwrap();
+    }
+    assert!(is_empty(&consumer));
+}
+
+#[test]
+fn memory_without_a_log_is_given_back() {
+    let bench = Bench::new(small());
+    let queue = bench.in_memory();
+    let stuck = {
+        queue.producer().send("stuck").unwrap();
+        next(&queue.consumer())
+    };
+    for _ in 0..2_000 {
+        queue.producer().send_batch((0..100).map(|_| "x")).unwrap();
+        queue.consumer().receive_batch(100).unwrap().ack().unwrap();
+    }
+    let stats = queue.stats();
+    assert_eq!((stats.messages, stats.body_bytes), (1, 5));
+    assert!(stats.index_bytes < 4 << 20, "{stats:?}");
+    assert_eq!(stuck.body().as_ref(), b"stuck");
+    drop(stuck);
+    assert_eq!(drain(&queue.consumer()), ["stuck"]);
+}
+
+#[test]
+fn a_full_disk_refuses_loses_nothing_and_opens_for_draining() {
+    let bench = Bench::new(refusing(Config { max_disk_bytes: 10 * (64 << 10), ..small() }));
+    let queue = bench.open();
+    let mut sent = 0;
+    let error = loop {
+        match queue.producer().send(vec![0; 1000]) {
+            Ok(_) => sent += 1,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!((error.refusal(), error.unsent().body().len()), (&Refusal::DiskFull, 1000));
+    assert!(error.is_full() && sent > 200, "{sent}");
+    drop(queue);
+    let queue = bench.open();
+    assert_eq!(queue.stats().messages, sent);
+    assert!(queue.producer().send(vec![0; 1000]).is_err());
+    let consumer = queue.consumer();
+    let mut drained = 0;
+    while let Some(delivery) = consumer.try_receive().unwrap() {
+        delivery.ack_durable().unwrap().wait().unwrap();
+        drained += 1;
+    }
+    assert_eq!(drained, sent);
+    queue.tick().unwrap();
+    for _ in 0..100 {
+        queue.producer().send(vec![0; 1000]).unwrap();
+    }
+    drop(consumer);
+    drop(queue);
+    let queue = bench.open();
+    assert_eq!(drain(&queue.consumer()).len(), 100);
+}
+
+#[test]
+fn a_long_life_in_little_room() {
+    // Ten times what fits, with stragglers, on a disk that is nearly full all the time.
+    let bench = Bench::new(refusing(Config { max_disk_bytes: 16 * (64 << 10), ..small() }));
+    let queue = bench.open();
+    let consumer = queue.consumer();
+    let mut held = Vec::new();
+    for n in 0..5_000_u32 {
+        if let Err(error) = queue.producer().send(vec![n as u8; 1000]) {
+            panic!("{n}: {error:?} {:?}", queue.stats());
+        }
+        let delivery = next(&consumer);
+        if n % 100 == 0 { held.push(delivery) } else { delivery.ack().unwrap() }
+    }
+    held.into_iter().for_each(|delivery| delivery.ack().unwrap());
+    queue.tick().unwrap();
+    assert!(queue.stats().segments <= 4, "{:?}", queue.stats());
+}
