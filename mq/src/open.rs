@@ -60,6 +60,10 @@ impl Shared {
         if is_new {
             shared.found()?;
         }
+        // Makes the reserve from which acks are written on a full disk; a disk that is full already has it or has not.
+        if let Some(disk) = &shared.disk {
+            let _ = disk.log.maintain();
+        }
         Ok(shared)
     }
 

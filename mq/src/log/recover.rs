@@ -85,7 +85,12 @@ pub(super) fn read_all(survey: &Survey, buffer: &mut Vec<u8>, replay: &mut Repla
     }
     // The LSN that must come next, if the segment before is there.
     let mut expected = None;
+    let mut previous = None;
     for (index, (segment, end)) in survey.segments.iter().enumerate().take(cut.index + 1) {
+        // Between others there may have been one that was released, of which not even a file is left.
+        if previous.replace(segment.number).is_some_and(|number: u32| number + 1 != segment.number) {
+            expected = None;
+        }
         if !survey.is_live(index) {
             expected = None;
             continue;

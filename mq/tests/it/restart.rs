@@ -140,7 +140,7 @@ fn one_message_that_nobody_takes_holds_no_segment() {
 
 #[test]
 fn a_moved_message_stays_done_with() {
-    let bench = Bench::new(small());
+    let bench = Bench::new(Config { max_attempts: 1000, ..small() });
     let queue = bench.open();
     let other = queue.group("other").unwrap();
     queue.producer().send("seen by one").unwrap();
@@ -148,7 +148,7 @@ fn a_moved_message_stays_done_with() {
     for round in 0..20 {
         send_many(&queue, round);
         queue.consumer().receive_batch(100).unwrap().ack_durable().unwrap().wait().unwrap();
-        let taken = other.consumer().receive_batch(100).unwrap();
+        let taken = other.consumer().receive_batch(200).unwrap();
         for delivery in taken {
             if text(&delivery) != "seen by one" {
                 delivery.ack().unwrap();
