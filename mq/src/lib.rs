@@ -114,4 +114,6 @@ pub use queue::{Queue, Verified};
 pub use receipt::{ParseReceiptError, Receipt};
 pub use stats::{GroupStats, Stats};
 pub use storage::{Directory, File, Memory, Storage, StorageLock};
+#[cfg(any(test, fuzzing, feature = "testing"))]
+pub use storage::{Fault, FaultyDisk};
 pub use ticket::Ticket;

@@ -6,7 +6,7 @@
 //! torn tail is cut for good: groups behind it are of an earlier session.
 
 use std::collections::BTreeSet;
-use std::io;
+use std::io::{self, IoSlice};
 use std::sync::OnceLock;
 
 use super::config::LogConfig;
@@ -17,8 +17,9 @@ use super::segment::{SECTOR, Segment, file_name};
 use super::shelf::{Making, Shelf};
 use super::survey::{Chain, Survey, walk, walk_closed};
 use super::tail::{Place, Tail};
+use super::window::Window;
 use super::{Log, Observer, Shared};
-use crate::storage::{Storage, StorageLock};
+use crate::storage::{Storage, StorageLock, When, write_full};
 use crate::sync::atomic::AtomicU64;
 use crate::sync::{Arc, Mutex};
 
@@ -161,31 +162,46 @@ fn clean_up(storage: Arc<dyn Storage>, config: &LogConfig, survey: &Survey) -> R
     if removed {
         storage.sync_dir()?;
     }
-    for (segment, _) in survey.segments.iter().take(end).skip(survey.suffix) {
-        segment.file.sync()?;
-    }
-    close_suffix(survey)?;
+    make_durable(survey)?;
     let last_number = survey.segments.last().map_or(0, |(segment, _)| segment.number);
     let shelf = Shelf::new(storage, config);
     shelf.adopt(live, last_number, &survey.names)?;
     Ok(shelf)
 }
 
-/// Segments of the suffix before the last are whole.
-fn close_suffix(survey: &Survey) -> Result<(), OpenError> {
+/// Makes what was read durable, and closes the segments of the suffix that are whole.
+///
+/// What was not known to be durable is written once more: if the process before this one saw a sync fail, the system may
+/// hold pages as clean that never came to the disk, and a sync alone would do nothing.
+fn make_durable(survey: &Survey) -> Result<(), OpenError> {
     let mut buffer = Vec::new();
-    let Some(cut) = &survey.cut else {
-        return Ok(());
-    };
-    for index in survey.suffix..cut.index {
-        if !survey.is_live(index) {
-            continue;
+    for stretch in &survey.stretches {
+        let segment = &survey.segments[stretch.index].0;
+        let proven = survey.proven.0.saturating_sub(stretch.first.0).min(u64::from(stretch.end.offset - SECTOR));
+        rewrite(segment, SECTOR + proven as u32, stretch.end.offset, &mut buffer)?;
+        segment.file.sync()?;
+    }
+    let whole = survey.stretches.iter().filter(|stretch| {
+        let is_last = survey.cut.as_ref().is_some_and(|cut| cut.index == stretch.index);
+        !is_last && survey.is_live(stretch.index)
+    });
+    for stretch in whole {
+        survey.segments[stretch.index].0.write_end(stretch.end)?;
+    }
+    Ok(())
+}
+
+fn rewrite(segment: &Segment, from: u32, to: u32, buffer: &mut Vec<u8>) -> io::Result<()> {
+    const STEP: u32 = 1 << 20;
+    let mut window = Window::new(segment, buffer);
+    let mut offset = from;
+    while offset < to {
+        let bytes = window.get(u64::from(offset), STEP.min(to - offset) as usize)?;
+        if bytes.is_empty() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        let segment = &survey.segments[index].0;
-        let mut chain = Chain { offset: SECTOR, lsn: None, session: 0 };
-        walk(segment, &mut buffer, &mut chain, &mut |_, _, _| Ok(()))?;
-        let lsn = chain.lsn.unwrap_or_default();
-        segment.write_end(super::segment::End { offset: chain.offset, lsn, session: chain.session })?;
+        write_full(&*segment.file, u64::from(offset), &mut [IoSlice::new(bytes)], When::Later)?;
+        offset += bytes.len() as u32;
     }
     Ok(())
 }
@@ -198,7 +214,7 @@ fn begin(
     observer: Observer,
     lock: StorageLock,
 ) -> Result<Log, OpenError> {
-    let session = survey.cut.as_ref().map_or(0, |cut| cut.end.session) + 1;
+    let session = survey.last_session + 1;
     if session > MAX_SESSION {
         return Err(OpenError::Config("the number of sessions"));
     }

@@ -84,6 +84,10 @@ impl Log {
             }
             maintained.recycled = self.recycle()?;
         }
+        if !self.0.closing.lock().is_empty() {
+            // So that what a crash leaves to be read and written again stays short.
+            self.sync()?;
+        }
         let _making = self.0.making.lock();
         let early = self.0.tail.lock().used_per_cent() < PREPARE_AT_PER_CENT;
         let next = if early { Ok(()) } else { self.make_next() };

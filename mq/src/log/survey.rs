@@ -6,11 +6,11 @@
 //! it was:
 //!
 //! - some later group knew the log to be durable beyond this place, or
-//! - the group was to be synced before anybody was told, and lies within one sector, which is written whole or not at
-//!   all, or is what was written but for one bit. (A torn group looks like that once in a hundred thousand.)
+//! - the group was to be synced before anybody was told, and is what was written but for one bit. (A torn group looks
+//!   like that by chance once in a hundred thousand times.)
 //!
 //! # Source
-//! Pebble's log carries the synced offset for the first rule. That a sector is atomic is what disks promise.
+//! Pebble's log carries the synced offset for the first rule.
 
 use std::collections::BTreeSet;
 
@@ -33,10 +33,26 @@ pub(super) struct Survey {
     pub(super) segments: Vec<(Arc<Segment>, Option<End>)>,
     /// Index of the first segment of the open suffix.
     pub(super) suffix: usize,
+    /// What is in the segments of the suffix that hold groups.
+    pub(super) stretches: Vec<Stretch>,
+    /// Up to where the log was known to be durable.
+    pub(super) proven: Lsn,
+    /// The highest session of any group, also behind the end.
+    pub(super) last_session: u32,
     /// Where the log ends; `None` if there is no group at all.
     pub(super) cut: Option<Cut>,
     /// Live segments as of there.
     pub(super) live: BTreeSet<u32>,
+}
+
+/// The groups of one segment of the suffix.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stretch {
+    /// Index of the segment.
+    pub(super) index: usize,
+    /// Of the first group.
+    pub(super) first: Lsn,
+    pub(super) end: End,
 }
 
 /// Where the log ends.
@@ -115,7 +131,16 @@ impl Survey {
         }
         segments.sort_unstable_by_key(|(segment, _)| segment.number);
         let suffix = segments.iter().rposition(|(_, end)| end.is_some()).map_or(0, |last| last + 1);
-        let mut survey = Self { names, segments, suffix, cut: None, live: BTreeSet::new() };
+        let mut survey = Self {
+            names,
+            segments,
+            suffix,
+            stretches: Vec::new(),
+            proven: Lsn(0),
+            last_session: 0,
+            cut: None,
+            live: BTreeSet::new(),
+        };
         survey.find_cut(buffer)?;
         survey.check_live()?;
         Ok(survey)
@@ -127,6 +152,7 @@ impl Survey {
         let mut chain = Chain { offset: SECTOR, lsn: None, session: 0 };
         if let Some((index, end)) = closed {
             (chain.lsn, chain.session) = (Some(end.lsn), end.session);
+            (self.proven, self.last_session) = (end.lsn, end.session);
             self.cut = Some(Cut { index, end, is_torn: false });
             self.read_closed(index, end, buffer)?;
         }
@@ -134,8 +160,11 @@ impl Survey {
         for index in self.suffix..self.segments.len() {
             let segment = Arc::clone(&self.segments[index].0);
             chain.offset = SECTOR;
-            let live = &mut self.live;
+            let (live, proven) = (&mut self.live, &mut self.proven);
+            let mut first = None;
             let stop = walk(&segment, buffer, &mut chain, &mut |header, offset, records| {
+                first.get_or_insert(header.lsn);
+                *proven = header.durable().max(*proven);
                 note_internal(live, &segment, header, offset, records)
             })?;
             if chain.offset == SECTOR {
@@ -145,6 +174,8 @@ impl Survey {
             }
             let lsn = chain.lsn.unwrap_or_default();
             let end = End { offset: chain.offset, lsn, session: chain.session };
+            self.stretches.push(Stretch { index, first: first.unwrap_or_default(), end });
+            self.last_session = end.session;
             self.cut = Some(Cut { index, end, is_torn: false });
             stopped = Some((Arc::clone(&segment), stop, chain));
         }
@@ -176,18 +207,17 @@ impl Survey {
         let place = self.segments.get(first).map(|(segment, _)| (segment.number, u64::from(offset)));
         for (index, (segment, end)) in self.segments.iter().enumerate().skip(first) {
             let from = if index == first && end.is_some() { segment.data_end() } else { offset };
-            let later = search(segment, from, lsn, session, buffer)?;
-            if later.is_some() {
-                if let Some(cut) = &mut self.cut {
-                    cut.is_torn = true;
-                }
-            }
-            if let (Some(durable), Some((number, at))) = (later, place) {
-                if durable > lsn {
-                    return Err(Damage::new(number, at, DamageReason::Gap).into());
-                }
-            }
             offset = SECTOR;
+            let Some((durable, later_session)) = search(segment, from, lsn, session, buffer)? else {
+                continue;
+            };
+            self.last_session = self.last_session.max(later_session);
+            if let Some(cut) = &mut self.cut {
+                cut.is_torn = true;
+            }
+            if let Some((number, at)) = place.filter(|_| durable > lsn) {
+                return Err(Damage::new(number, at, DamageReason::Gap).into());
+            }
         }
         Ok(())
     }
@@ -240,14 +270,11 @@ fn is_damage(segment: &Segment, stop: Stop, chain: &Chain, buffer: &mut Vec<u8>)
             .filter(|header| header.flags & FLAG_SYNCED != 0 && follows(header, segment, chain))
             .map(|_| DamageReason::GroupHeader),
         Stop::Checksum(header) => {
-            let sector = at % u64::from(SECTOR) + u64::from(HEADER_BYTES) + u64::from(header.len) <= u64::from(SECTOR);
-            let synced = header.flags & FLAG_SYNCED != 0;
-            let damaged = synced
-                && (sector
-                    || header.len <= MAX_TRIED && {
-                        let group = window.get(at, HEADER_BYTES as usize + header.len as usize)?;
-                        one_bit_off(group.get(HEADER_BYTES as usize..).unwrap_or_default(), header.checksum)
-                    });
+            let tried = header.flags & FLAG_SYNCED != 0 && header.len <= MAX_TRIED;
+            let damaged = tried && {
+                let group = window.get(at, HEADER_BYTES as usize + header.len as usize)?;
+                one_bit_off(group.get(HEADER_BYTES as usize..).unwrap_or_default(), header.checksum)
+            };
             damaged.then_some(DamageReason::Checksum)
         }
     };
@@ -265,18 +292,18 @@ fn one_bit_off(bytes: &[u8], checksum: u32) -> bool {
     })
 }
 
-/// The highest durable LSN that any group from here on knew of, among those behind `lsn` and of no earlier session; `None`
-/// if there is no such group.
+/// The highest durable LSN that any group from here on knew of, among those behind `lsn` and of no earlier session, and
+/// their highest session; `None` if there is no such group.
 fn search(
     segment: &Segment,
     from: u32,
     lsn: Lsn,
     session: u32,
     buffer: &mut Vec<u8>,
-) -> Result<Option<Lsn>, OpenError> {
+) -> Result<Option<(Lsn, u32)>, OpenError> {
     const STEP: usize = 64 << 10;
     let mut window = Window::new(segment, buffer);
-    let mut found = None;
+    let mut found: Option<(Lsn, u32)> = None;
     let mut offset = u64::from(from);
     while offset < u64::from(segment.data_end()) {
         // Headers that begin within the step may reach past it.
@@ -288,7 +315,8 @@ fn search(
             }
             let header = GroupHeader::decode(&bytes[place..]);
             if let Some(header) = header.filter(|header| header.lsn >= lsn && header.session >= session) {
-                found = found.max(Some(header.durable()));
+                let (durable, last) = found.unwrap_or_default();
+                found = Some((durable.max(header.durable()), last.max(header.session)));
             }
         }
         offset += STEP as u64;

@@ -35,7 +35,8 @@ impl<'a> Window<'a> {
             self.start += at as u64;
             self.filled -= at;
             at = 0;
-            let room = len.max(WINDOW_BYTES);
+            let left = u64::from(self.segment.size).saturating_sub(self.start);
+            let room = len.max(WINDOW_BYTES.min(left as usize));
             if self.buffer.len() < room {
                 self.buffer.resize(room, 0);
             }

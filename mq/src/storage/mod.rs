@@ -13,9 +13,14 @@ use std::any::Any;
 use std::fmt::Debug;
 use std::io::{self, IoSlice};
 
+#[cfg(any(test, fuzzing, feature = "testing"))]
+mod faulty;
 mod file;
 mod memory;
 
+#[cfg(any(test, fuzzing, feature = "testing"))]
+#[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
+pub use self::faulty::{Fault, FaultyDisk};
 pub use self::file::Directory;
 pub use self::memory::Memory;
 

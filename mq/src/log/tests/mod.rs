@@ -1,6 +1,7 @@
 //! The log as its owner sees it, on disks of all kinds.
 
 mod basics;
+mod crash;
 
 use super::*;
 use crate::storage::Storage;
