@@ -175,6 +175,12 @@ pub struct ConfigError {
 }
 
 impl ConfigError {
+    /// For settings that other backends have.
+    #[cfg(feature = "nats")]
+    pub(crate) fn check(field: &'static str, value: u64, min: u64, max: u64) -> Result<(), Self> {
+        check(field, value, min, max)
+    }
+
     /// The setting that is out of its range.
     pub fn field(&self) -> &'static str {
         self.field

@@ -177,6 +177,9 @@ pub enum SettleError {
     /// The receipt's group does not exist any more.
     #[error("the group was removed")]
     NoGroup,
+    /// The backend cannot do it; see its capabilities.
+    #[error("the backend does not support {0}")]
+    Unsupported(&'static str),
     /// The queue is closed.
     #[error("the queue is closed")]
     Closed,

@@ -58,6 +58,7 @@
 
 mod admin;
 mod bodies;
+mod broker;
 mod builder;
 mod checkpoint;
 mod clock;
@@ -78,6 +79,8 @@ mod hash;
 mod headers;
 mod log;
 mod message;
+#[cfg(feature = "nats")]
+mod nats;
 mod open;
 mod producer;
 mod queue;
@@ -94,6 +97,7 @@ mod ticket;
 mod upkeep;
 mod wait;
 
+pub use broker::{Answer, Broker, Capabilities, Delay, DurableAck, Extension, Fencing, KeyOrder};
 pub use builder::Builder;
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use codec::DecodeError;
@@ -109,6 +113,8 @@ pub use headers::{
 };
 pub use log::{Damage, DamageReason};
 pub use message::{Due, Life, MAX_KEY_BYTES, MAX_PRIORITY, Message, MessageError, MessageId};
+#[cfg(feature = "nats")]
+pub use nats::{Nats, NatsConfig, NatsError};
 pub use producer::Producer;
 pub use queue::{Queue, Verified};
 pub use receipt::{ParseReceiptError, Receipt};

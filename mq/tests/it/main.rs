@@ -2,6 +2,8 @@
 
 mod bad_input;
 mod bounds;
+#[cfg(feature = "tokio")]
+mod broker;
 mod groups;
 mod order;
 mod restart;
