@@ -2,6 +2,8 @@
 
 mod basics;
 mod crash;
+mod damage;
+mod faults;
 
 use super::*;
 use crate::storage::Storage;
