@@ -257,6 +257,7 @@ impl Queue {
     }
 
     /// Writes what is left and stops: whoever waits, and every later call, is told that the queue is closed. Leases end.
+    /// The directory can be opened again, even if handles are left.
     ///
     /// # Errors
     /// If something could not be written; the queue is closed all the same.

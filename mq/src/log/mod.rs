@@ -100,7 +100,8 @@ struct Shared {
     making: Mutex<()>,
     poison: OnceLock<Poisoned>,
     observer: Observer,
-    _lock: StorageLock,
+    /// None once the log is closed.
+    lock: Mutex<Option<StorageLock>>,
 }
 
 impl fmt::Debug for Log {
@@ -170,7 +171,7 @@ impl Log {
     }
 
     /// Commits and makes durable everything appended, and says so in the log, so that any damage to it can be told
-    /// from a torn tail. The log can be used on.
+    /// from a torn tail; then gives the directory back. Nothing may be appended any more.
     ///
     /// # Errors
     /// If the log is or becomes poisoned.
@@ -179,6 +180,9 @@ impl Log {
         self.sync()?;
         self.0.tail.lock().put_empty_group(&self.0.pieces);
         self.commit()?;
-        self.sync()
+        self.sync()?;
+        // Handles may live on, and the directory is for whoever opens it next.
+        *self.0.lock.lock() = None;
+        Ok(())
     }
 }

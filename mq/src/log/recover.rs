@@ -253,7 +253,7 @@ fn begin(
         making: Mutex::new(()),
         poison: OnceLock::new(),
         observer,
-        _lock: lock,
+        lock: Mutex::new(Some(lock)),
     }));
     if !closed {
         log.start(survey)?;
