@@ -41,6 +41,7 @@ pub mod fleet;
 pub mod grey;
 pub mod host;
 pub mod http;
+pub mod jobs;
 pub mod keys;
 pub mod measure;
 pub mod products;

@@ -38,6 +38,7 @@ pub(crate) fn cost(cost: &Cost) -> Vec<Fact> {
         ("web server", cost.web),
         ("database server", cost.database),
         ("hop to a cache server", cost.cache),
+        ("worker", cost.worker),
     ];
     let mut facts: Vec<_> = tiers.iter().map(|(name, service)| Fact::new(*name, service.to_string())).collect();
     facts.push(Fact::new("line of a server", format!("at most {}", cost.max_waiting)));

@@ -15,6 +15,8 @@ mod start;
 mod cache_layer;
 #[path = "../04_load_balancer.rs"]
 mod load_balancer;
+#[path = "../10_message_queue.rs"]
+mod message_queue;
 #[path = "../01_single_server.rs"]
 mod single_server;
 #[path = "../02_split_tiers.rs"]
@@ -27,8 +29,14 @@ use std::process::ExitCode;
 use app::rung::Rung;
 use tenfold_rig::Roles;
 
-const RUNGS: [Rung; 5] =
-    [single_server::RUNG, split_tiers::RUNG, up_or_out::RUNG, load_balancer::RUNG, cache_layer::RUNG];
+const RUNGS: [Rung; 6] = [
+    single_server::RUNG,
+    split_tiers::RUNG,
+    up_or_out::RUNG,
+    load_balancer::RUNG,
+    cache_layer::RUNG,
+    message_queue::RUNG,
+];
 
 fn main() -> ExitCode {
     let roles = RUNGS.iter().fold(Roles::new(), |roles, rung| roles.merge((rung.roles)()));

@@ -37,6 +37,8 @@ pub enum Tier {
     Database,
     /// One cache server.
     Cache,
+    /// One worker of a queue.
+    Worker,
 }
 
 /// How one node serves: so many requests at once, each for an exponential time.
@@ -92,6 +94,8 @@ pub struct Cost {
     pub database: Service,
     /// The hop to a cache server: 8 slots of 0.5 ms.
     pub cache: Service,
+    /// A worker: 4 slots of 50 ms.
+    pub worker: Service,
     /// Requests that may wait in a node's line; one more is refused. Longer lines turn overload into time-outs instead
     /// of refusals.
     pub max_waiting: u32,
@@ -109,6 +113,7 @@ impl Default for Cost {
             web: Service::new(8, Duration::from_millis(10)),
             database: Service::new(4, Duration::from_millis(10)),
             cache: Service::new(8, Duration::from_micros(500)),
+            worker: Service::new(4, Duration::from_millis(50)),
             max_waiting: 512,
             requests_per_user_day: 20.0,
             peak_factor: 3.0,
@@ -139,6 +144,7 @@ impl Cost {
             Tier::Web => self.web,
             Tier::Database => self.database,
             Tier::Cache => self.cache,
+            Tier::Worker => self.worker,
         }
     }
 
@@ -178,8 +184,8 @@ impl fmt::Display for Cost {
         match self.mode {
             CostMode::Modelled => write!(
                 f,
-                "modelled: single box = {}, web = {}, database = {}, cache hop = {}, line of at most {}; ",
-                self.single_box, self.web, self.database, self.cache, self.max_waiting
+                "modelled: single box = {}, web = {}, database = {}, cache hop = {}, worker = {}, line of at most {}; ",
+                self.single_box, self.web, self.database, self.cache, self.worker, self.max_waiting
             )?,
             CostMode::Real => write!(f, "modelled: no service time; ")?,
         }

@@ -99,12 +99,24 @@ pub const ROWS: &[Row] = &[
     open("r38", "09", "nearest, weighted, latency and failover routing in one table"),
     open("r39", "replication, 09", "data centres synchronise; lag, and writes lost with a centre, are counted"),
     open("r40", "09", "every node serves its build and configuration, and drift is found"),
-    open("r41", "mq, 10", "an acknowledged message survives a hundred kills of the broker"),
-    open("r42", "mq", "producer, consumer and message in fifteen lines"),
-    open("r43", "10", "producers do not notice consumers that are away"),
-    open("r44", "10", "a burst of ten times the load is buffered, within bounds"),
-    open("r45", "10", "workers scale on their own, and a dead one's job is done by another"),
-    open("r46", "10", "thumbnails, e-mail, text messages and notifications, each exactly once"),
+    tested("r41", "mq, 10", "an acknowledged message survives a hundred kills of the broker", &[
+        "r41_what_the_broker_accepted_it_has_after_it_was_opened_again",
+    ]),
+    tested("r42", "mq", "producer, consumer and message in fifteen lines", &[
+        "r42_the_tour_shows_queue_producer_and_consumer_in_fifteen_lines",
+    ]),
+    tested("r43", "10", "producers do not notice consumers that are away", &[
+        "r43_jobs_are_taken_while_nobody_works",
+    ]),
+    tested("r44", "10", "a burst of ten times the load is buffered, within bounds", &[
+        "r44_a_full_queue_says_429_and_takes_jobs_again_when_there_is_room",
+    ]),
+    tested("r45", "10", "workers scale on their own, and a dead one's job is done by another", &[
+        "r45_a_dead_workers_job_comes_again_and_a_poison_job_is_given_up",
+    ]),
+    tested("r46", "10", "thumbnails, e-mail, text messages and notifications, each exactly once", &[
+        "r46_each_kind_of_job_done_twice_has_its_effect_once",
+    ]),
     open("r47", "11", "one structured log line an event, one trace id from edge to worker"),
     open("r48", "11", "metrics of each host, as the system itself counts them"),
     open("r49", "11", "metrics over all hosts agree with the generator's truth"),
