@@ -70,6 +70,8 @@ pub(crate) struct Core {
     /// Those that wait for the queue to be empty.
     pub(crate) drainers: Line,
     pub(crate) keeper: Option<Keeper>,
+    /// Set by whoever joins a line or keeps the clock; while it is not, there is nobody to call.
+    pub(crate) is_watched: bool,
     pub(crate) max_messages: u64,
     pub(crate) max_bytes: u64,
     pub(crate) sent: u64,
@@ -100,6 +102,7 @@ impl Core {
             room: Line::default(),
             drainers: Line::default(),
             keeper: None,
+            is_watched: false,
             max_messages,
             max_bytes,
             sent: 0,
@@ -176,9 +179,13 @@ impl Core {
     /// there is room, the keeper if something is due before it wakes up, those that wait for the end.
     #[inline]
     pub(crate) fn call(&mut self, calls: &mut Calls) {
-        if self.is_quiet() {
-            return;
+        if self.is_watched || self.phase != Phase::Open {
+            self.call_some(calls);
         }
+    }
+
+    fn call_some(&mut self, calls: &mut Calls) {
+        self.is_watched = self.is_anybody_there();
         let state = &self.state;
         for seat in self.seats.iter_mut().filter(|seat| !seat.line.is_empty()) {
             let ready = usize::try_from(state.ready(seat.id)).unwrap_or(usize::MAX);
@@ -204,13 +211,11 @@ impl Core {
         }
     }
 
-    #[inline]
-    fn is_quiet(&self) -> bool {
-        self.phase == Phase::Open
-            && self.keeper.is_none()
-            && self.room.is_empty()
-            && self.orphans.is_empty()
-            && self.seats.iter().all(|seat| seat.line.is_empty())
+    fn is_anybody_there(&self) -> bool {
+        self.keeper.is_some()
+            || !self.room.is_empty()
+            || !self.orphans.is_empty()
+            || self.seats.iter().any(|seat| !seat.line.is_empty())
     }
 
     /// Calls everybody: nothing will be as it was.
@@ -235,9 +240,10 @@ impl Core {
 
     /// Lets go of messages of a queue without a log that nobody needs, now and then.
     #[inline]
-    pub(crate) fn release_bodies(&mut self) {
-        self.settled_since += 1;
-        if self.settled_since % RELEASE_EVERY == 0 {
+    pub(crate) fn release_bodies(&mut self, settled: u32) {
+        let before = self.settled_since;
+        self.settled_since += settled;
+        if self.settled_since / RELEASE_EVERY != before / RELEASE_EVERY {
             self.release_front();
             if self.settled_since >= RELEASE_EVERY * 64 {
                 self.settled_since = 0;

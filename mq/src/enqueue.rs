@@ -18,13 +18,27 @@ pub(crate) const CHECKPOINT: u8 = 3;
 /// What is known of a message before the lock is taken.
 #[derive(Clone, Copy, Debug)]
 struct Plan {
-    bytes: u32,
     key: Option<KeyHash>,
     id: Option<u128>,
     due_ms: u64,
     expires_ms: u64,
     /// The message that came first.
     duplicate_of: Option<Sequence>,
+}
+
+/// Of a message that is a body and nothing else.
+const PLAIN: Plan = Plan { key: None, id: None, due_ms: 0, expires_ms: 0, duplicate_of: None };
+
+/// The plan of each message. If all are plain, there are none.
+#[inline]
+fn plan_of(plans: &[Plan], index: usize) -> &Plan {
+    plans.get(index).unwrap_or(&PLAIN)
+}
+
+/// Messages that are no duplicates, with their plans.
+fn fresh<'a>(messages: &'a [Message], plans: &'a [Plan]) -> impl Iterator<Item = (&'a Message, &'a Plan)> {
+    let planned = messages.iter().enumerate().map(|(index, message)| (message, plan_of(plans, index)));
+    planned.filter(|(_, plan)| plan.duplicate_of.is_none())
 }
 
 /// Why nothing was taken in for now.
@@ -60,7 +74,12 @@ impl Shared {
         messages: &mut [Message],
         ids: Option<&mut Vec<MessageId>>,
     ) -> Result<Accepted, Refusal> {
-        let mut plans = messages.iter().map(|message| self.plan(message)).collect::<Result<Vec<_>, _>>()?;
+        let mut plans = Vec::new();
+        if messages.iter().any(|message| !message.is_plain()) {
+            plans = messages.iter().map(|message| self.plan(message)).collect::<Result<_, _>>()?;
+        } else {
+            messages.iter().try_for_each(|message| self.plan(message).map(|_| ()))?;
+        }
         self.put_waiting(messages, &mut plans, ids)
     }
 
@@ -113,7 +132,7 @@ impl Shared {
         if size > max {
             return Err(self.count(Refusal::TooLarge { size, max }));
         }
-        let mut plan = Plan { bytes: size as u32, key: None, id: None, due_ms: 0, expires_ms: 0, duplicate_of: None };
+        let mut plan = PLAIN;
         if !message.is_plain() {
             message.check().map_err(|error| self.count(Refusal::Invalid(error)))?;
             plan.key = message.key().map(|key| KeyHash(self.keys.hash(key) as u64));
@@ -180,11 +199,11 @@ impl Shared {
             return Err(Refusal::Closed.into());
         }
         let now = self.now();
-        let bytes = plans.iter().map(|plan| u64::from(plan.bytes)).sum();
-        if core.is_full(plans.len() as u64, bytes) {
+        let bytes = messages.iter().map(|message| message.size() as u64).sum();
+        if core.is_full(messages.len() as u64, bytes) {
             // Something may have been let go by now that nobody looked at.
             core.tick(now);
-            if core.is_full(plans.len() as u64, bytes) {
+            if core.is_full(messages.len() as u64, bytes) {
                 return Err(Refusal::Full.into());
             }
         }
@@ -205,10 +224,10 @@ impl Shared {
                 return Err(obstacle);
             }
         };
-        let accepted = accepted(plans, first, lsn, ids);
+        let accepted = accepted(messages.len(), plans, first, lsn, ids);
         let duplicates = plans.iter().filter(|plan| plan.duplicate_of.is_some()).count() as u64;
         core.duplicates += duplicates;
-        core.sent += plans.len() as u64 - duplicates;
+        core.sent += messages.len() as u64 - duplicates;
         Ok((accepted, bytes))
     }
 
@@ -227,9 +246,10 @@ impl Shared {
     fn put_in_memory(&self, core: &mut Core, messages: &mut [Message], plans: &[Plan], now: u64) {
         let Core { state, bodies, .. } = core;
         let Some(bodies) = bodies else { return };
-        for (message, plan) in messages.iter_mut().zip(plans) {
+        for (index, message) in messages.iter_mut().enumerate() {
+            let plan = plan_of(plans, index);
             if plan.duplicate_of.is_none() {
-                state.insert(&plan.entry(bodies.next(), message.priority(), plan.bytes, now));
+                state.insert(&plan.entry(bodies.next(), message.priority(), message.size() as u32, now));
                 bodies.push(std::mem::take(message));
             }
         }
@@ -255,7 +275,7 @@ impl Shared {
         let appended = disk.log.append(Room::Ordinary, &mut |batch| {
             places.clear();
             let mut sequence = first;
-            for (message, plan) in messages.iter().zip(plans).filter(|(_, plan)| plan.duplicate_of.is_none()) {
+            for (message, plan) in fresh(messages, plans) {
                 head.clear();
                 record::encode_head(message, &plan.stamp(sequence, now), head);
                 let place = batch.put(MESSAGE, &[head, message.body()]);
@@ -267,8 +287,7 @@ impl Shared {
         });
         let appended = appended.map_err(refused)?;
         events.clear();
-        let taken = messages.iter().zip(plans).filter(|(_, plan)| plan.duplicate_of.is_none());
-        for ((message, plan), (place, length)) in taken.zip(places) {
+        for ((message, plan), (place, length)) in fresh(messages, plans).zip(places) {
             state.insert(&plan.entry(appended.address(*place), message.priority(), *length, now));
         }
         unconfirmed.push_back((appended.lsn, state.next_sequence()));
@@ -312,9 +331,9 @@ impl Plan {
 }
 
 /// Ids, in the order of the messages.
-fn accepted(plans: &[Plan], first: Sequence, lsn: Lsn, ids: Option<&mut Vec<MessageId>>) -> Accepted {
+fn accepted(count: usize, plans: &[Plan], first: Sequence, lsn: Lsn, ids: Option<&mut Vec<MessageId>>) -> Accepted {
     let mut sequence = first.0;
-    let mut id = |plan: &Plan| match plan.duplicate_of {
+    let mut id = |index: usize| match plan_of(plans, index).duplicate_of {
         Some(original) => MessageId::new(original.0),
         None => {
             sequence += 1;
@@ -325,10 +344,10 @@ fn accepted(plans: &[Plan], first: Sequence, lsn: Lsn, ids: Option<&mut Vec<Mess
     match ids {
         Some(ids) => {
             ids.clear();
-            ids.extend(plans.iter().map(&mut id));
+            ids.extend((0..count).map(&mut id));
             last = ids.last().copied().unwrap_or(last);
         }
-        None => plans.iter().for_each(|plan| last = id(plan)),
+        None => (0..count).for_each(|index| last = id(index)),
     }
     Accepted { id: last, lsn, is_duplicate: plans.last().is_some_and(|plan| plan.duplicate_of.is_some()) }
 }

@@ -174,8 +174,10 @@ impl Shared {
         self.take(&mut core, group, max, &mut catch.taken)?;
         if !catch.taken.is_empty() {
             if self.disk.is_none() {
-                let received = catch.taken.drain(..).filter_map(|taken| self.received_in_memory(&core, group, &taken));
-                catch.received.extend(received);
+                catch.received.reserve(catch.taken.len());
+                for taken in catch.taken.drain(..) {
+                    catch.received.extend(self.received_in_memory(&core, group, &taken));
+                }
             }
             if let Some((place, _)) = wait {
                 place.served(&mut core, &mut calls);
@@ -197,6 +199,7 @@ impl Shared {
         let keeps = core.keeper.as_ref().is_none_or(|keeper| Arc::ptr_eq(&keeper.waiter, &waiter));
         if keeps {
             core.keeper = Some(Keeper { waiter, until: deadline });
+            core.is_watched = true;
         }
         let due = deadline.filter(|_| keeps).map(|deadline| self.time_to(deadline));
         Ok(Look::Nothing(due))

@@ -4,7 +4,7 @@ use crate::core::{Core, Phase};
 use crate::delivery::Received;
 use crate::log::{AppendError, Lsn, Room};
 use crate::shared::{Settlement, Shared};
-use crate::state::{ReceiptError, UnknownGroup};
+use crate::state::{GroupId, ReceiptError, UnknownGroup};
 use crate::{DeadReason, Failure, Receipt, Refusal, SettleError, Ticket};
 
 /// Deliveries settled before events are appended without waiting for the next message.
@@ -15,7 +15,7 @@ impl Shared {
     pub(crate) fn settle(&self, receipt: Receipt, settlement: Settlement<'_>) -> Result<(), SettleError> {
         self.with_core(|core| {
             self.settle_locked(core, receipt, settlement)?;
-            self.note_settled(core);
+            self.note_settled(core, 1);
             Ok(())
         })
     }
@@ -32,7 +32,7 @@ impl Shared {
         match settlement {
             Settlement::Ack => {
                 state.ack(known)?;
-                if let Some(seat) = core.seat(crate::state::GroupId(receipt.group)) {
+                if let Some(seat) = core.seat(GroupId(receipt.group)) {
                     seat.acked += 1;
                 }
             }
@@ -56,15 +56,15 @@ impl Shared {
     /// Acks what is still its receiver's; how many.
     pub(crate) fn ack_all(&self, received: &[Received]) -> Result<usize, SettleError> {
         self.with_core(|core| {
-            let mut acked = 0;
-            for received in received {
-                match self.settle_locked(core, received.receipt, Settlement::Ack) {
-                    Ok(()) => acked += 1,
-                    Err(SettleError::Stale | SettleError::NoGroup) => {}
-                    Err(error) => return Err(error),
-                }
+            if core.phase == Phase::Closed {
+                return Err(SettleError::Closed);
             }
-            self.note_settled(core);
+            // All of a batch are of this queue and of one group.
+            let acked = received.iter().filter(|received| core.state.ack(received.receipt.into()).is_ok()).count();
+            if let Some(seat) = received.first().and_then(|first| core.seat(GroupId(first.receipt.group))) {
+                seat.acked += acked as u64;
+            }
+            self.note_settled(core, acked as u32);
             Ok(acked)
         })
     }
@@ -99,11 +99,11 @@ impl Shared {
 
     /// Lets go of what nobody needs, and of events if they are many.
     #[inline]
-    pub(crate) fn note_settled(&self, core: &mut Core) {
+    fn note_settled(&self, core: &mut Core, settled: u32) {
         match &self.disk {
-            None => core.release_bodies(),
+            None => core.release_bodies(settled),
             Some(disk) => {
-                core.settled_since += 1;
+                core.settled_since += settled;
                 if core.settled_since >= APPEND_EVERY {
                     core.settled_since = 0;
                     core.gather_events();

@@ -235,6 +235,7 @@ impl<'a> Place<'a> {
         if let Some(waker) = waker.filter(|_| is_in_line) {
             waiter.set_waker(waker);
         }
+        core.is_watched = true;
         if !is_in_line {
             // Without its group there is no line, and the next look says so.
             if let Some(line) = self.spot.line(core) {

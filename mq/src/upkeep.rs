@@ -121,6 +121,7 @@ impl Shared {
                 return;
             }
             core.keeper = Some(Keeper { waiter: std::sync::Arc::clone(&waiter), until: Some(until) });
+            core.is_watched = true;
         }
         waiter.park(Some(wait));
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 /// In the place of no flight.
 const NONE: u64 = u64::MAX;
 /// Places of the smallest ring, and how much larger than its content it may be.
-const SMALLEST: usize = 64;
+const SMALLEST: usize = 512;
 const SLACK: usize = 16;
 
 /// Where a delivered message is.
