@@ -121,7 +121,8 @@ impl Message {
     }
 
     /// Messages of one key are delivered in the order in which they were sent, one at a time in each group; other keys
-    /// do not wait for them. Without a key there is no order to keep between consumers. At most [`MAX_KEY_BYTES`].
+    /// do not wait for them. One with a delay takes its place when it comes due. Without a key there is no order to keep
+    /// between consumers. At most [`MAX_KEY_BYTES`].
     #[must_use]
     pub fn with_key(mut self, key: impl Into<Bytes>) -> Self {
         self.key = Some(key.into());

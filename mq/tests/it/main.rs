@@ -4,11 +4,13 @@ mod bad_input;
 mod bounds;
 #[cfg(feature = "tokio")]
 mod broker;
+mod crash;
 mod groups;
 mod order;
 mod restart;
 mod send_receive;
 mod settle;
+mod storm;
 mod support;
 mod time;
 mod waiting;

@@ -111,3 +111,62 @@ pub(crate) fn poll_once<F: Future>(future: Pin<&mut F>, wakes: &Arc<Wakes>) -> P
     let waker = Waker::from(Arc::clone(wakes));
     future.poll(&mut Context::from_waker(&waker))
 }
+
+/// SplitMix64 (Steele, Lea, Flood 2014).
+pub(crate) struct Random(u64);
+
+impl Random {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// Less than `n`.
+    pub(crate) fn below(&mut self, n: usize) -> usize {
+        ((u128::from(self.next()) * n as u128) >> 64) as usize
+    }
+}
+
+/// Runs `check` with eight fixed seeds and a fresh one. A failure prints its seed; `TENFOLD_SEED` replays one,
+/// `TENFOLD_ROUNDS` asks for more fresh ones.
+pub(crate) fn for_each_seed(check: impl Fn(u64)) {
+    if let Some(seed) = number_from_env("TENFOLD_SEED") {
+        return run(seed, &check);
+    }
+    (0..8).for_each(|seed| run(seed, &check));
+    let fresh =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |time| time.as_nanos() as u64);
+    let mut fresh = Random::new(fresh);
+    for _ in 0..number_from_env("TENFOLD_ROUNDS").unwrap_or(1) {
+        run(fresh.next(), &check);
+    }
+}
+
+fn run(seed: u64, check: impl Fn(u64)) {
+    let report = SeedReport(seed);
+    check(seed);
+    drop(report);
+}
+
+fn number_from_env(name: &str) -> Option<u64> {
+    let value = std::env::var(name).ok()?;
+    Some(value.parse().unwrap_or_else(|_| panic!("{name} must be a number, not {value:?}")))
+}
+
+/// Prints its seed if it is dropped by a panic.
+struct SeedReport(u64);
+
+impl Drop for SeedReport {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("failed with this seed; TENFOLD_SEED={} replays it", self.0);
+        }
+    }
+}
