@@ -118,7 +118,9 @@ fn climb(climb: Arc<Climb>) -> RungFuture<RungReport> {
         report.tables.push(tokio::task::spawn_blocking(move || trials::policies(&path, time)).await??);
         size(&climb).await?.fill(&mut report);
         report.claims.sort_by(|one, other| one.id.cmp(&other.id));
-        report.limits.push("at least once: a job may be done twice, and its key makes the second time harmless".to_owned());
+        report
+            .limits
+            .push("at least once: a job may be done twice, and its key makes the second time harmless".to_owned());
         report.limits.push("the broker is one process on one disk; `--features nats` is the way beyond it".to_owned());
         Ok(report)
     })

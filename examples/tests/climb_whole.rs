@@ -63,7 +63,9 @@ fn optimised() -> PathBuf {
 fn rows_are_claimed(rungs: &[Value], stdout: &str) {
     let claims: Vec<_> = rungs.iter().flat_map(|rung| rung["claims"].as_array().unwrap()).collect();
     let rows: BTreeSet<_> = claims.iter().map(|claim| claim["id"].as_str().unwrap()).collect();
-    for id in (1..=13).chain(19..=29).chain(41..=46).filter(|number| *number != 42).map(|number| format!("r{number:02}")) {
+    for id in
+        (1..=13).chain(19..=29).chain(41..=46).filter(|number| *number != 42).map(|number| format!("r{number:02}"))
+    {
         assert!(rows.contains(id.as_str()), "no claim for {id}");
     }
     for claim in claims.iter().filter(|claim| COUNTED.contains(&claim["id"].as_str().unwrap())) {

@@ -90,7 +90,8 @@ fn r42_the_tour_shows_queue_producer_and_consumer_in_fifteen_lines() {
     let source = include_str!("../../mq/src/lib.rs");
     let mut blocks = source.split("//! ```\n");
     let example = blocks.nth(1).unwrap();
-    let shown: Vec<_> = example.lines().map(|line| &line["//!".len()..]).filter(|line| !line.starts_with(" # ")).collect();
+    let shown: Vec<_> =
+        example.lines().map(|line| &line["//!".len()..]).filter(|line| !line.starts_with(" # ")).collect();
     assert!(shown.len() <= 15, "{} lines", shown.len());
     for noun in ["Queue::open", "queue.producer()", "Message::new", "queue.consumer()", "delivery.ack()"] {
         assert!(example.contains(noun), "{noun}");
@@ -195,7 +196,7 @@ async fn r46_each_kind_of_job_done_twice_has_its_effect_once() {
         assert_eq!((done.once.len(), done.repeated), (1, 1), "{kind}");
     }
     let key = JobKey::new("notification-1").unwrap();
-    while seen.counts().get(&key).is_none() {
+    while !seen.counts().contains_key(&key) {
         tokio::task::yield_now().await;
     }
     // One more, so that a repetition of the first would have been seen by now.

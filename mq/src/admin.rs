@@ -78,10 +78,11 @@ impl Shared {
 
     pub(crate) fn pause(&self, group: GroupId, pause: Pause) -> Result<(), GroupError> {
         self.change(|core| {
-            Ok(match pause {
+            match pause {
                 Pause::Pause => core.state.pause(group)?,
                 Pause::Resume => core.state.resume(group)?,
-            })
+            }
+            Ok(())
         })
     }
 

@@ -161,7 +161,7 @@ impl Timeline {
     /// The time now, perhaps a few milliseconds ago: what was due by it is due.
     #[inline]
     pub(crate) fn now(&self) -> u64 {
-        self.from_elapsed(self.clock.coarse())
+        self.millis_at(self.clock.coarse())
     }
 
     /// This long from now, and not a millisecond less.
@@ -182,7 +182,7 @@ impl Timeline {
         self.clock.elapsed()
     }
 
-    fn from_elapsed(&self, elapsed: Duration) -> u64 {
+    fn millis_at(&self, elapsed: Duration) -> u64 {
         let since = elapsed.saturating_sub(self.opened.0);
         self.opened.1.saturating_add(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
     }

@@ -60,7 +60,7 @@ impl Consumer {
     }
 
     fn one(&self, until: Until) -> Result<Option<Delivery>, ReceiveError> {
-        if let Some(received) = self.from_ahead() {
+        if let Some(received) = self.ahead() {
             return Ok(Some(self.delivery(received)));
         }
         let prefetch = self.shared.config.prefetch as usize;
@@ -83,7 +83,7 @@ impl Consumer {
     /// # Cancel safety
     /// Dropping the future loses no message and no wake-up: a message is taken only in the poll that returns it.
     pub async fn receive_async(&self) -> Result<Delivery, ReceiveError> {
-        if let Some(received) = self.from_ahead() {
+        if let Some(received) = self.ahead() {
             return Ok(self.delivery(received));
         }
         loop {
@@ -155,7 +155,7 @@ impl Consumer {
         first
     }
 
-    fn from_ahead(&self) -> Option<Received> {
+    fn ahead(&self) -> Option<Received> {
         if self.shared.config.prefetch == 1 {
             return None;
         }
@@ -169,7 +169,7 @@ impl Consumer {
     }
 
     fn drain_ahead(&self, max: usize) -> Vec<Received> {
-        std::iter::from_fn(|| self.from_ahead()).take(max).collect()
+        std::iter::from_fn(|| self.ahead()).take(max).collect()
     }
 }
 

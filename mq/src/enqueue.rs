@@ -274,13 +274,11 @@ impl Shared {
         let mut bytes = 0;
         let appended = disk.log.append(Room::Ordinary, &mut |batch| {
             places.clear();
-            let mut sequence = first;
-            for (message, plan) in fresh(messages, plans) {
+            for (sequence, (message, plan)) in (first..).zip(fresh(messages, plans)) {
                 head.clear();
                 record::encode_head(message, &plan.stamp(sequence, now), head);
                 let place = batch.put(MESSAGE, &[head, message.body()]);
                 places.push((place, (head.len() + message.body().len()) as u32));
-                sequence += 1;
             }
             events.put(batch);
             bytes = batch.len() as u64;

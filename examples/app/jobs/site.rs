@@ -180,9 +180,7 @@ pub fn jobs(mix: Mix, path: &'static str, seed: u64) -> impl FnMut() -> Request 
                 text: format!("You are number {number}.\n.\nBye"),
             },
             2 => Job::Notification { user: rng.below(USERS), text: format!("you were mentioned in {number}") },
-            _ => {
-                Job::Thumbnail { picture: format!("picture-{}", rng.below(PICTURES)), pixels: THUMBNAIL_PIXELS }
-            }
+            _ => Job::Thumbnail { picture: format!("picture-{}", rng.below(PICTURES)), pixels: THUMBNAIL_PIXELS },
         };
         let key = format!("{}-{number}", job.kind());
         let body = serde_json::to_vec(&job).expect("a job has a JSON form");

@@ -74,10 +74,8 @@ async fn dialogue(server: SocketAddr, Letter { key, to, subject, text }: Letter<
         stream.write_all(command.as_bytes()).await?;
         expect(&mut stream, reply).await?;
     }
-    let mut mail = format!(
-        "Message-ID: <{}@{DOMAIN}>\r\nFrom: {from}\r\nTo: {to}\r\nSubject: {subject}\r\n\r\n",
-        key.as_str()
-    );
+    let mut mail =
+        format!("Message-ID: <{}@{DOMAIN}>\r\nFrom: {from}\r\nTo: {to}\r\nSubject: {subject}\r\n\r\n", key.as_str());
     for line in text.lines() {
         // RFC 5321 section 4.5.2: a line that begins with a dot gets another one.
         if line.starts_with('.') {

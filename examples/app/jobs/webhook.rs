@@ -26,7 +26,8 @@ pub enum SignatureError {
 
 /// The value of the signature's header: `t=SECONDS,v1=HEX`.
 pub fn sign(secret: &[u8], unix_seconds: u64, body: &[u8]) -> String {
-    let code: String = code(secret, unix_seconds, body).finalize().into_bytes().iter().map(|b| format!("{b:02x}")).collect();
+    let code: String =
+        code(secret, unix_seconds, body).finalize().into_bytes().iter().map(|b| format!("{b:02x}")).collect();
     format!("t={unix_seconds},v1={code}")
 }
 

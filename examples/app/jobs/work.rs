@@ -112,7 +112,11 @@ impl Hands {
         self.call("web server", request.body(Full::from(text.to_owned()))).await
     }
 
-    async fn call(&self, who: &'static str, request: hyper::http::Result<Request<Full<Bytes>>>) -> Result<(), WorkError> {
+    async fn call(
+        &self,
+        who: &'static str,
+        request: hyper::http::Result<Request<Full<Bytes>>>,
+    ) -> Result<(), WorkError> {
         let request = request.map_err(|_| WorkError::Impossible)?;
         let answer = tokio::time::timeout(TIMEOUT, self.client.request(request)).await;
         match answer {

@@ -84,4 +84,3 @@ impl Worker {
         let _ = if is_done { self.jobs.ack(taken).await } else { self.jobs.give_back(taken).await };
     }
 }
-

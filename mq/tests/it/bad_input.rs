@@ -151,7 +151,7 @@ fn a_message_whose_bytes_went_bad_while_open_is_named_and_the_others_come() {
     let bench = Bench::new(Config { segment_bytes: 1 << 20, memory_bytes: 4 << 20, ..small() });
     let queue = bench.open();
     for n in 0..12_000 {
-        let _ = queue.producer().submit(format!("{n:01000}")).unwrap();
+        drop(queue.producer().submit(format!("{n:01000}")).unwrap());
     }
     queue.flush().unwrap();
     queue.tick().unwrap();

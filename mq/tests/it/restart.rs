@@ -224,7 +224,7 @@ fn settings_may_change_from_one_opening_to_the_next() {
     let queue = bench.open();
     queue.group("one").unwrap();
     queue.producer().send(vec![7; 10_000]).unwrap();
-    next(&queue.consumer()).nack(SECOND * 0).unwrap();
+    next(&queue.consumer()).nack(std::time::Duration::ZERO).unwrap();
     queue.close().unwrap();
     drop(queue);
     bench.config = Config { max_groups: 1, max_message_bytes: 100, max_attempts: 1, max_messages: 1, ..small() };

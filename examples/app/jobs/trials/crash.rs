@@ -130,7 +130,10 @@ pub fn use_case_claims(durable: &Crashed) -> Vec<Claim> {
         let good = kind.accepted - kind.lost;
         Claim::new("r46", what, good as u64, kind.accepted > 0 && kind.lost == 0 && kind.doubled == 0)
             .unit("done")
-            .note(format!("of {} accepted; {} doubled, {} held back by their keys", kind.accepted, kind.doubled, kind.held_back))
+            .note(format!(
+                "of {} accepted; {} doubled, {} held back by their keys",
+                kind.accepted, kind.doubled, kind.held_back
+            ))
     };
     durable.kinds.iter().map(claim).collect()
 }

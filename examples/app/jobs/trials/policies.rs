@@ -15,7 +15,8 @@ const BODY: &[u8] = &[7; 100];
 ///
 /// A queue cannot be opened or fails.
 pub fn policies(dir: &Path, time: Duration) -> RoleResult<Table> {
-    let title = format!("What a confirmation costs: {SENDERS} senders of {} bytes, each waiting for its own", BODY.len());
+    let title =
+        format!("What a confirmation costs: {SENDERS} senders of {} bytes, each waiting for its own", BODY.len());
     let mut table = Table::new(title, ["policy", "messages/s", "lost by kill -9", "lost by a power cut"]);
     let rows = [
         ("always", Some(Durability::Always), "none", "none"),

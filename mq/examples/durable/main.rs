@@ -9,22 +9,22 @@
 //!
 //! Exit codes: 0 done, 1 failed or damaged, 2 wrong arguments.
 
+mod options;
+
 use std::collections::VecDeque;
 use std::io::{self, BufRead, Write};
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::thread;
-use std::time::Duration;
 
-use tenfold_mq::{Config, Durability, Producer, Queue, Ticket};
+use options::Options;
+use tenfold_mq::{Durability, Producer, Queue, Ticket};
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 /// Unconfirmed messages at a time: enough that one sync confirms many.
 const WINDOW: usize = 1024;
-/// Nobody else receives while this program runs, so a lease need not end.
-const LEASE: Duration = Duration::from_secs(24 * 60 * 60);
 
 fn main() -> ExitCode {
     let mut words: VecDeque<String> = std::env::args().skip(1).collect();
@@ -52,49 +52,6 @@ fn usage() -> ExitCode {
     eprintln!("       durable stat --dir D");
     eprintln!("       durable verify --dir D");
     ExitCode::from(2)
-}
-
-struct Options {
-    dir: String,
-    sync: Durability,
-    producers: usize,
-    ack: bool,
-    idle_exit: Option<Duration>,
-}
-
-impl Options {
-    fn parse(mut words: VecDeque<String>) -> Option<Self> {
-        let mut dir = None;
-        let mut options =
-            Self { dir: String::new(), sync: Durability::Always, producers: 1, ack: false, idle_exit: None };
-        while let Some(word) = words.pop_front() {
-            match word.as_str() {
-                "--dir" => dir = Some(words.pop_front()?),
-                "--sync" => {
-                    options.sync = match words.pop_front()?.as_str() {
-                        "always" => Durability::Always,
-                        "interval" => Durability::Interval(Duration::from_millis(100)),
-                        "os" => Durability::Os,
-                        _ => return None,
-                    };
-                }
-                "--producers" => options.producers = words.pop_front()?.parse().ok().filter(|count| *count > 0)?,
-                "--ack" => options.ack = true,
-                "--idle-exit-ms" => {
-                    options.idle_exit = Some(Duration::from_millis(words.pop_front()?.parse().ok()?));
-                }
-                _ => return None,
-            }
-        }
-        options.dir = dir?;
-        Some(options)
-    }
-
-    fn open(&self, durability: Durability) -> Outcome<Queue> {
-        // Looking at messages without acking them must not make them dead letters.
-        let config = Config { durability, lease: LEASE, max_attempts: u32::MAX, ..Config::default() };
-        Ok(Queue::open(&self.dir, config)?)
-    }
 }
 
 /// Producers read lines and send them, one thread prints ids in the order in which they are confirmed.
