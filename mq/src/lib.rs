@@ -112,6 +112,9 @@ pub use headers::{
     HeaderError, Headers, MAX_HEADER_BYTES, MAX_HEADERS, ParseTraceParentError, Sampled, TRACE_PARENT, TraceParent,
 };
 pub use log::{Damage, DamageReason};
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub use log::{fuzz_log, fuzz_records};
 pub use message::{Due, Life, MAX_KEY_BYTES, MAX_PRIORITY, Message, MessageError, MessageId};
 #[cfg(feature = "nats")]
 pub use nats::{Nats, NatsConfig, NatsError};

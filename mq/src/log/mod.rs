@@ -23,6 +23,8 @@
 mod commit;
 mod config;
 mod error;
+#[cfg(any(test, fuzzing))]
+mod fuzz;
 mod pieces;
 mod position;
 mod read;
@@ -31,6 +33,8 @@ mod recover;
 mod room;
 mod segment;
 mod shelf;
+#[cfg(all(test, shuttle))]
+mod shuttle_tests;
 mod survey;
 mod tail;
 #[cfg(all(test, not(shuttle)))]
@@ -57,6 +61,8 @@ use crate::sync::{Arc, Mutex};
 pub(crate) use self::config::{Confirm, LogConfig};
 pub(crate) use self::error::{AppendError, OpenError, Poisoned, ReadError, RoomError};
 pub use self::error::{Damage, DamageReason};
+#[cfg(fuzzing)]
+pub use self::fuzz::{fuzz_log, fuzz_records};
 pub(crate) use self::position::{Address, Lsn};
 pub(crate) use self::read::Record;
 pub(crate) use self::recover::{Recovery, Replay};

@@ -324,6 +324,9 @@ fn search(
     Ok(found)
 }
 
+/// More segments than this in a row are taken for nonsense: 8 TiB of them at the usual size.
+const MAX_LIVE: u32 = 1 << 20;
+
 /// Follows what the log says of its segments.
 fn note_internal(
     live: &mut BTreeSet<u32>,
@@ -346,7 +349,7 @@ fn note_internal(
                 live.clear();
                 for range in body.chunks_exact(8) {
                     let (first, count) = (read_u32(range, 0), read_u32(range, 4));
-                    let end = first.checked_add(count).ok_or_else(|| nonsense(at))?;
+                    let end = first.checked_add(count).filter(|_| count <= MAX_LIVE).ok_or_else(|| nonsense(at))?;
                     live.extend(first..end);
                 }
             }
