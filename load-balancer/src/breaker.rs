@@ -1,7 +1,8 @@
 //! A circuit breaker: after too many failures nothing is tried for a while, then a little.
 //!
-//! For what is not one of many backends: a database, a service of somebody else's, a whole pool. Among backends of a
-//! pool the balancer's own ejection does better, since it compares them. While a breaker is open its callers fail at
+//! For what is not one of many backends: a database, a service of somebody else's, a whole pool (`Balance::with_breaker`,
+//! feature `tower`). Among backends of a pool the balancer's own ejection does better, since it compares them: an ejected
+//! backend is an open breaker, its trial a half-open one, and its times out grow likewise. While a breaker is open its callers fail at
 //! once, which costs them nothing, and spares the other side what it cannot do anyway.
 //!
 //! | state | lets through | leaves it |

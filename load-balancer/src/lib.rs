@@ -133,5 +133,5 @@ pub use rng::Rng;
 pub use service::TokioTimer;
 #[cfg(feature = "tower")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tower")))]
-pub use service::{Balance, BalanceError, BalanceLayer, Protocol, ResponseFuture, Timer, Traits};
+pub use service::{Balance, BalanceError, BalanceLayer, Held, Protocol, ResponseFuture, Timer, Traits};
 pub use snapshot::Choice;

@@ -46,6 +46,13 @@ impl<T> Pick<T> {
         pick
     }
 
+    /// Whether its backend is on trial, and how this request goes decides.
+    #[inline]
+    #[must_use]
+    pub fn is_on_trial(&self) -> bool {
+        self.is_trial.load(Ordering::Relaxed)
+    }
+
     /// The backend.
     #[inline]
     #[must_use]

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 use pin_project_lite::pin_project;
 use tower_service::Service;
@@ -71,6 +72,15 @@ where
         let mut this = self.project();
         this.step.set(Step::Ended);
         this.pick.take()
+    }
+
+    /// Stops it because nobody waits for it any more.
+    pub(super) fn cancel(self: Pin<&mut Self>, now: impl FnOnce() -> Instant) {
+        match self.stop() {
+            // The time is asked for where it matters alone.
+            Some(pick) if pick.is_on_trial() => pick.cancel(now()),
+            pick => drop(pick),
+        }
     }
 
     /// Goes on as far as possible. Pending for ever once it has ended.

@@ -14,9 +14,11 @@ use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use super::attempt::{End, Try};
-use super::{BalanceError, Pool, Protocol, Shared, Timer, Traits};
+use super::{BalanceError, Held, Pool, Protocol, Shared, Timer, Traits};
+use crate::breaker::Pass;
 use crate::exchange::{Action, Attempt, Exchange, ExchangeError};
 use crate::limit::{ConcurrencyLimit, Permit};
+use crate::pick::InFlight;
 use crate::picker::{PickError, Picker};
 use crate::{BackendId, Failure, Key, Outcome, Pick, Request};
 
@@ -60,8 +62,9 @@ pin_project! {
         key: Option<Key>,
         // What further tries send.
         copy: Option<R>,
-        // What the last try that ended brought, and from whom.
-        last: Option<(Result<S::Response, S::Error>, BackendId)>,
+        // What the last try that ended brought.
+        last: Option<Last<S, S::Response, S::Error>>,
+        pass: Option<Pass>,
         permit: Option<Permit<Arc<ConcurrencyLimit>>>,
         #[pin]
         first: Try<S, R>,
@@ -70,6 +73,43 @@ pin_project! {
         sleep: Option<T::Sleep>,
         // What `sleep` waits for.
         wakes_at: Option<Instant>,
+    }
+
+    impl<S, P, T, R> PinnedDrop for Run<S, P, T, R>
+    where
+        S: Service<R>,
+        T: Timer,
+    {
+        fn drop(this: Pin<&mut Self>) {
+            this.cancel();
+        }
+    }
+}
+
+/// How a try ended.
+struct Last<S, V, E> {
+    result: Result<V, E>,
+    by: BackendId,
+    outcome: Outcome,
+    /// Kept where answers hold their places.
+    in_flight: Option<InFlight<S>>,
+}
+
+impl<S, P, T, R> Run<S, P, T, R>
+where
+    S: Service<R>,
+    T: Timer,
+{
+    /// Stops the tries in flight, to which nobody listens any more.
+    #[inline]
+    fn cancel(self: Pin<&mut Self>) {
+        let this = self.project();
+        let timer = &this.shared.pool.timer;
+        // Mostly the first is the one that ended, and there are no others.
+        this.first.cancel(|| timer.now());
+        for mut other in this.others.drain(..) {
+            other.as_mut().cancel(|| timer.now());
+        }
     }
 }
 
@@ -84,6 +124,10 @@ where
         let Pool { policy, protocol, timer, .. } = &*shared.pool;
         let now = timer.now();
         let Traits { key, sticky, is_idempotent, priority, deadline } = protocol.describe(&request);
+        let pass = match shared.extras.breaker.as_ref().map(|breaker| breaker.allow(now)).transpose() {
+            Ok(pass) => pass,
+            Err(open) => return Self::refused(BalanceError::Open(open)),
+        };
         let permit = match policy.limit().map(|limit| Permit::of(Arc::clone(limit), priority)).transpose() {
             Ok(permit) => permit,
             Err(overloaded) => return Self::refused(BalanceError::Overloaded(overloaded)),
@@ -106,6 +150,7 @@ where
             key,
             copy,
             last: None,
+            pass,
             permit,
             first: Try::new(attempt, pick, request),
             others: Vec::new(),
@@ -165,7 +210,7 @@ where
                 Next::Poll => {}
                 Next::Wait => return Poll::Pending,
                 Next::Return => return Poll::Ready(self.answer()),
-                Next::Fail(error) => return Poll::Ready(Err(error)),
+                Next::Fail(error) => return Poll::Ready(Err(self.fail(error))),
             }
         }
     }
@@ -174,15 +219,16 @@ where
     #[inline]
     fn poll_tries(self: Pin<&mut Self>, cx: &mut Context<'_>) {
         let this = self.project();
-        let pool = &this.shared.pool;
+        let Shared { pool, extras } = &**this.shared;
+        let holds = extras.hold.is_some();
         if let Poll::Ready(end) = this.first.poll(cx) {
-            *this.last = Some(pool.ended(this.exchange, end));
+            *this.last = Some(pool.ended(this.exchange, end, holds));
         }
         let mut index = 0;
         while index < this.others.len() && !this.exchange.is_done() {
             if let Poll::Ready(end) = this.others[index].as_mut().poll(cx) {
                 this.others.swap_remove(index);
-                *this.last = Some(pool.ended(this.exchange, end));
+                *this.last = Some(pool.ended(this.exchange, end, holds));
             } else {
                 index += 1;
             }
@@ -281,21 +327,37 @@ where
 
     /// What the last try that ended brought. Everything else is stopped, even if the future is not dropped yet.
     #[inline]
-    fn answer(self: Pin<&mut Self>) -> Result<S::Response, BalanceError<S::Error>> {
-        let this = self.project();
-        this.others.clear();
-        // Mostly it is the one that ended.
-        if this.first.pick().is_some() {
-            drop(this.first.stop());
+    fn answer(mut self: Pin<&mut Self>) -> Result<S::Response, BalanceError<S::Error>> {
+        self.as_mut().cancel();
+        let this = self.as_mut().project();
+        let permit = this.permit.take();
+        let Last { result, by, outcome, in_flight } =
+            this.last.take().expect("an exchange returns what it was told of");
+        if this.pass.is_some() {
+            self.as_mut().tell_breaker(outcome);
         }
-        *this.permit = None;
-        let (result, by) = this.last.take().expect("an exchange returns what it was told of");
-        match result {
-            Ok(mut response) => {
-                this.shared.pool.protocol.answered(&mut response, by);
-                Ok(response)
-            }
-            Err(error) => Err(BalanceError::Backend(error)),
+        let Shared { pool, extras } = &**self.project().shared;
+        let mut response = result.map_err(BalanceError::Backend)?;
+        pool.protocol.answered(&mut response, by);
+        let (Some(hold), Some(in_flight)) = (extras.hold, in_flight) else { return Ok(response) };
+        Ok(pool.protocol.hold(response, Held { _in_flight: hold(in_flight), _permit: permit }))
+    }
+
+    /// There is no answer.
+    #[cold]
+    fn fail(mut self: Pin<&mut Self>, error: BalanceError<S::Error>) -> BalanceError<S::Error> {
+        self.as_mut().cancel();
+        *self.as_mut().project().permit = None;
+        let is_late = matches!(error, BalanceError::DeadlineExceeded);
+        self.tell_breaker(Outcome::Failure(if is_late { Failure::TimedOut } else { Failure::NotSent }));
+        error
+    }
+
+    #[cold]
+    fn tell_breaker(self: Pin<&mut Self>, outcome: Outcome) {
+        let this = self.project();
+        if let (Some(breaker), Some(pass)) = (&this.shared.extras.breaker, this.pass.take()) {
+            breaker.record(pass, outcome, this.shared.pool.timer.now());
         }
     }
 }
@@ -319,9 +381,9 @@ enum Next<E> {
 }
 
 impl<S, P, T> Pool<S, P, T> {
-    /// Tells everybody how a try ended, and keeps what it brought.
+    /// Tells everybody how a try ended, and keeps what it brought. `holds`: it stays in flight beyond its end.
     #[inline]
-    fn ended<V, E, R>(&self, exchange: &mut Exchange, end: End<S, V, E>) -> (Result<V, E>, BackendId)
+    fn ended<V, E, R>(&self, exchange: &mut Exchange, end: End<S, V, E>, holds: bool) -> Last<S, V, E>
     where
         P: Protocol<R, V, E>,
         T: Timer,
@@ -333,9 +395,14 @@ impl<S, P, T> Pool<S, P, T> {
             _ => Outcome::Failure(Failure::NotSent),
         };
         let now = self.timer.now();
-        let id = pick.id();
-        pick.finish(outcome, now);
+        let by = pick.id();
+        let in_flight = if holds {
+            Some(pick.finish_and_hold(outcome, now))
+        } else {
+            pick.finish(outcome, now);
+            None
+        };
         exchange.ended(&self.policy, attempt, outcome, now);
-        (result, id)
+        Last { result, by, outcome, in_flight }
     }
 }

@@ -14,7 +14,9 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::balancer::Balancer;
+use crate::breaker::{Breaker, BreakerOpen};
 use crate::limit::Overloaded;
+use crate::pick::InFlight;
 use crate::picker::{PickError, Picker};
 use crate::request_config::RequestPolicy;
 
@@ -22,7 +24,7 @@ pub use clock::Timer;
 #[cfg(feature = "tokio")]
 pub use clock::TokioTimer;
 pub use future::ResponseFuture;
-pub use protocol::{Protocol, Traits};
+pub use protocol::{Held, Protocol, Traits};
 
 mod attempt;
 mod clock;
@@ -75,6 +77,20 @@ pub struct Balance<S, P, T> {
 /// holds on to it: a count of references that all threads write would cost more than the pick.
 struct Shared<S, P, T> {
     pool: Arc<Pool<S, P, T>>,
+    extras: Extras<S>,
+}
+
+/// What is asked for by few hosts.
+struct Extras<S> {
+    breaker: Option<Arc<Breaker>>,
+    /// How the place in flight of an answer is made one that [`Held`] can hold, if answers hold it.
+    hold: Option<fn(InFlight<S>) -> Box<dyn Send + Sync>>,
+}
+
+impl<S> Clone for Extras<S> {
+    fn clone(&self) -> Self {
+        Self { breaker: self.breaker.clone(), hold: self.hold }
+    }
 }
 
 struct Pool<S, P, T> {
@@ -90,7 +106,35 @@ impl<S, P, T> Balance<S, P, T> {
     pub fn new(balancer: Balancer<S>, policy: Arc<RequestPolicy>, protocol: P, timer: T) -> Self {
         let picker = balancer.picker();
         let pool = Arc::new(Pool { balancer, policy, protocol, timer });
-        Self { shared: Arc::new(Shared { pool }), picker }
+        let extras = Extras { breaker: None, hold: None };
+        Self { shared: Arc::new(Shared { pool, extras }), picker }
+    }
+
+    /// Puts a breaker before the whole pool: while it is open, requests fail with [`BalanceError::Open`] and cost nobody
+    /// anything. It is told how each request ended, not each try. For a pool that is one thing to its users, as where all
+    /// backends are fronts of one database; a single backend that fails is ejected without it.
+    #[must_use]
+    pub fn with_breaker(self, breaker: Arc<Breaker>) -> Self {
+        self.with(|extras| extras.breaker = Some(breaker))
+    }
+
+    /// Lets answers hold the places of their requests, in flight and under the limit, beyond their beginning:
+    /// [`Protocol::hold`] is given them. Without this a request ends when its service's future does, which for HTTP is
+    /// when the head of the answer has come, and the bodies that still stream are not counted. Costs an allocation an
+    /// answer.
+    #[must_use]
+    pub fn with_held_answers(self) -> Self
+    where
+        S: Send + Sync + 'static,
+    {
+        self.with(|extras| extras.hold = Some(|in_flight| Box::new(in_flight)))
+    }
+
+    fn with(self, change: impl FnOnce(&mut Extras<S>)) -> Self {
+        let Shared { pool, extras } = &*self.shared;
+        let (pool, mut extras) = (Arc::clone(pool), extras.clone());
+        change(&mut extras);
+        Self { shared: Arc::new(Shared { pool, extras }), picker: self.picker }
     }
 
     /// The pool, for changes.
@@ -130,7 +174,8 @@ where
 
 impl<S, P, T> Clone for Balance<S, P, T> {
     fn clone(&self) -> Self {
-        let shared = Arc::new(Shared { pool: Arc::clone(&self.shared.pool) });
+        let Shared { pool, extras } = &*self.shared;
+        let shared = Arc::new(Shared { pool: Arc::clone(pool), extras: extras.clone() });
         Self { shared, picker: self.picker.clone() }
     }
 }
@@ -180,6 +225,9 @@ pub enum BalanceError<E> {
     /// Enough requests are in flight.
     #[error("too many requests")]
     Overloaded(#[source] Overloaded),
+    /// The [breaker](Balance::with_breaker) is open.
+    #[error("the pool is not asked for now")]
+    Open(#[source] BreakerOpen),
     /// No answer came in time.
     #[error("no answer before the deadline")]
     DeadlineExceeded,

@@ -1,7 +1,10 @@
 //! What the balancer must know of the requests and answers that pass through it, whatever they are.
 
+use std::fmt;
+use std::sync::Arc;
 use std::time::Instant;
 
+use crate::limit::{ConcurrencyLimit, Permit};
 use crate::{BackendId, Key, Outcome, Priority};
 
 /// What a request says about how it may be sent.
@@ -18,6 +21,20 @@ pub struct Traits {
     pub priority: Priority,
     /// When its caller gives up, if that is known.
     pub deadline: Option<Instant>,
+}
+
+/// The places that a request has whose answer has begun: it is in flight at its backend, and under the limit if there is
+/// one, while this lives.
+#[must_use = "the places are given up when it is dropped"]
+pub struct Held {
+    pub(super) _in_flight: Box<dyn Send + Sync>,
+    pub(super) _permit: Option<Permit<Arc<ConcurrencyLimit>>>,
+}
+
+impl fmt::Debug for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Held").finish_non_exhaustive()
+    }
 }
 
 /// Reads requests and answers for the balancer.
@@ -60,6 +77,13 @@ pub trait Protocol<Request, Response, Error> {
     /// A copy to keep in case that another try is needed; `None` if there can be none (a body that streams, or one too
     /// large to keep), and then there is one try. Not asked where the settings allow only one.
     fn copy(&self, request: &Request) -> Option<Request>;
+
+    /// Lets the answer that is returned hold the request's places, where the service was made
+    /// [so](super::Balance::with_held_answers): puts `held` beside the body, to be dropped with it. Default: drops it.
+    fn hold(&self, response: Response, held: Held) -> Response {
+        drop(held);
+        response
+    }
 
     /// The answer that is returned, and who gave it: the place to set a cookie. Default: nothing.
     fn answered(&self, response: &mut Response, by: BackendId) {

@@ -10,7 +10,8 @@ use tower::{Service, ServiceBuilder, ServiceExt};
 
 use super::{Balance, BalanceError, BalanceLayer, Protocol, Timer, TokioTimer, Traits};
 use crate::{
-    Backend, Balancer, Failure, LimitConfig, Outcome, PickError, Policy, Priority, RequestConfig, RequestPolicy,
+    Backend, Balancer, Breaker, BreakerConfig, BreakerState, Failure, HealthState, LimitConfig, Outcome, PickError,
+    Policy, Priority, RequestConfig, RequestPolicy,
 };
 
 // ---- backends ----
@@ -340,6 +341,82 @@ async fn says_who_answered() {
     for _ in 0..2 {
         assert_eq!(signed.call(0).await, Ok((1, ids[1].get() as u32)));
     }
+}
+
+/// An answer whose body goes on while the second part lives.
+#[tokio::test(start_paused = true)]
+async fn an_answer_may_hold_its_request_in_flight() {
+    use std::sync::Mutex;
+
+    #[derive(Clone, Default)]
+    struct Streams(Arc<Mutex<Vec<super::Held>>>);
+    impl Protocol<u32, (u32, u32), FakeError> for Streams {
+        fn describe(&self, request: &u32) -> Traits {
+            Numbers.describe(request)
+        }
+        fn classify(&self, result: &Result<(u32, u32), FakeError>) -> Outcome {
+            Numbers.classify(result)
+        }
+        fn copy(&self, request: &u32) -> Option<u32> {
+            Numbers.copy(request)
+        }
+        fn hold(&self, response: (u32, u32), held: super::Held) -> (u32, u32) {
+            self.0.lock().unwrap().push(held);
+            response
+        }
+    }
+    let limit = LimitConfig { initial: 5, ..LimitConfig::default() };
+    let (balance, _) = service(RequestConfig { limit: Some(limit), ..no_hedge() }, &[AT_ONCE]);
+    for holds in [false, true] {
+        let streams = Streams::default();
+        let mut service =
+            Balance::new(balance.balancer().clone(), Arc::clone(balance.policy()), streams.clone(), TokioTimer);
+        if holds {
+            service = service.with_held_answers();
+        }
+        service.clone().call(1).await.unwrap();
+        let in_flight = || balance.balancer().backends()[0].in_flight;
+        let permits = || balance.policy().limit().unwrap().in_flight();
+        let (expected, health) = (usize::from(holds), balance.balancer().backends()[0].successes);
+        assert_eq!((in_flight(), permits(), health > 0), (expected, expected as u32, true));
+        streams.0.lock().unwrap().clear();
+        assert_eq!((in_flight(), permits()), (0, 0));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_breaker_stands_before_the_pool_if_asked_for() {
+    let (balance, fakes) = service(no_hedge(), &[Fails(Failure::Answered), Fails(Failure::Answered)]);
+    let breaker = Arc::new(Breaker::with_seed(BreakerConfig::default(), 1, TokioTimer.now()).unwrap());
+    let mut balance = balance.with_breaker(Arc::clone(&breaker));
+    for _ in 0..5 {
+        assert_eq!(balance.call(1).await, Err(BalanceError::Backend(FakeError(Failure::Answered))));
+    }
+    assert!(matches!(balance.clone().call(1).await, Err(BalanceError::Open(_))));
+    assert_eq!(calls(&fakes).iter().sum::<u32>(), 5);
+    tokio::time::sleep(ms(1_200)).await;
+    assert_eq!(balance.call(1).await, Err(BalanceError::Backend(FakeError(Failure::Answered))), "half-open");
+    assert!(matches!(balance.call(1).await, Err(BalanceError::Open(_))));
+    // Requests that were refused for want of a backend, or dropped, tell it nothing.
+    let (balance, _) = service(no_hedge(), &[]);
+    let breaker = Arc::new(Breaker::with_seed(BreakerConfig::default(), 1, TokioTimer.now()).unwrap());
+    let mut balance = balance.with_breaker(Arc::clone(&breaker));
+    (0..9).for_each(|_| drop(balance.call(1)));
+    assert_eq!(breaker.state(), BreakerState::Closed);
+}
+
+/// Who is gone learns nothing; but a backend on trial that let its client go did not pass.
+#[tokio::test(start_paused = true)]
+async fn a_trial_whose_client_has_gone_is_not_passed() {
+    let (mut balance, _) = service(no_hedge(), &[Hangs]);
+    let pick = balance.balancer().pick(&crate::Request::default(), TokioTimer.now()).unwrap();
+    pick.finish(Outcome::Failure(Failure::Refused), TokioTimer.now());
+    tokio::time::sleep(ms(600)).await;
+    balance.balancer().tick(TokioTimer.now());
+    let health = |balance: &Numbered| balance.balancer().backends()[0].health;
+    assert_eq!(health(&balance), HealthState::Probation);
+    assert!(tokio::time::timeout(ms(100), balance.call(2)).await.is_err());
+    assert_eq!(health(&balance), HealthState::Down);
 }
 
 #[test]
