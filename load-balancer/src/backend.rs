@@ -135,6 +135,7 @@ pub struct Backend<T = ()> {
     weight: u32,
     priority: u8,
     zone: Option<Zone>,
+    is_draining: bool,
     data: T,
 }
 
@@ -142,7 +143,8 @@ impl Backend {
     /// A backend at this address, named by it, of weight 1, in the first pool and in no zone.
     #[must_use]
     pub fn new(address: SocketAddr) -> Self {
-        Self { id: BackendId::of_address(address), address, weight: 1, priority: 0, zone: None, data: () }
+        let id = BackendId::of_address(address);
+        Self { id, address, weight: 1, priority: 0, zone: None, is_draining: false, data: () }
     }
 }
 
@@ -177,11 +179,25 @@ impl<T> Backend<T> {
         self
     }
 
+    /// Lets it leave: it takes no new request, except of clients that ask for it as [`sticky`](crate::Request::sticky),
+    /// even if it is inserted only now.
+    #[must_use]
+    pub const fn with_draining(mut self) -> Self {
+        self.is_draining = true;
+        self
+    }
+
     /// Replaces what the host keeps beside it.
     #[must_use]
     pub fn with_data<U>(self, data: U) -> Backend<U> {
-        let Self { id, address, weight, priority, zone, .. } = self;
-        Backend { id, address, weight, priority, zone, data }
+        self.map_data(|_| data)
+    }
+
+    /// Makes what the host keeps beside it of what is there.
+    #[must_use]
+    pub fn map_data<U>(self, make: impl FnOnce(T) -> U) -> Backend<U> {
+        let Self { id, address, weight, priority, zone, is_draining, data } = self;
+        Backend { id, address, weight, priority, zone, is_draining, data: make(data) }
     }
 
     pub(crate) fn into_parts(self) -> (BackendId, SocketAddr, T) {
@@ -223,6 +239,18 @@ impl<T> Backend<T> {
         self.zone.as_ref()
     }
 
+    /// Whether it leaves.
+    #[inline]
+    #[must_use]
+    pub const fn is_draining(&self) -> bool {
+        self.is_draining
+    }
+
+    /// Whether new requests may go to it.
+    pub(crate) const fn takes_requests(&self) -> bool {
+        self.weight > 0 && !self.is_draining
+    }
+
     /// What the host keeps beside it.
     #[inline]
     #[must_use]
@@ -237,7 +265,8 @@ impl<T> Backend<T> {
 pub enum Change<T = ()> {
     /// A backend joins, or one of this id changes its weight, zone or priority. One that changes its address is new: it
     /// takes over nothing, and the requests in flight at the old address may end. At the same address the data beside it
-    /// stay what they were, with counts, latency and health.
+    /// stay what they were, with counts, latency and health. Ends its draining, unless it is
+    /// [draining](Backend::with_draining).
     Insert(Backend<T>),
     /// A backend is gone: no new request goes to it, those in flight may end.
     Remove(BackendId),
@@ -245,6 +274,20 @@ pub enum Change<T = ()> {
     Drain(BackendId),
     /// These, and no others. Backends that stay keep their state.
     Replace(Vec<Backend<T>>),
+}
+
+impl<T> Change<T> {
+    /// The same change, with each backend in it made another: to put something beside the backends of a source that knows
+    /// addresses only.
+    #[must_use]
+    pub fn map<U>(self, mut make: impl FnMut(Backend<T>) -> Backend<U>) -> Change<U> {
+        match self {
+            Self::Insert(backend) => Change::Insert(make(backend)),
+            Self::Remove(id) => Change::Remove(id),
+            Self::Drain(id) => Change::Drain(id),
+            Self::Replace(backends) => Change::Replace(backends.into_iter().map(make).collect()),
+        }
+    }
 }
 
 #[cfg(test)]

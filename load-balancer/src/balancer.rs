@@ -172,18 +172,13 @@ impl<T> Balancer<T> {
     /// # Errors
     /// [`ChangeError`]; nothing was changed.
     pub fn apply(&self, change: Change<T>) -> Result<(), ChangeError> {
-        self.change(|control| match change {
-            Change::Insert(backend) => control.insert(backend).map(drop),
-            Change::Replace(backends) => control.replace(backends),
-            Change::Remove(id) => {
-                control.remove(id);
-                Ok(())
-            }
-            Change::Drain(id) => {
-                control.drain(id);
-                Ok(())
-            }
-        })
+        self.change(|control| control.apply(change))
+    }
+
+    /// Carries out several changes, in their order, with one rebuilding of the tables at the end: picks see all of them or
+    /// none. Says of each what [`apply`](Self::apply) says; one that is refused does not keep the others back.
+    pub fn apply_all(&self, changes: Vec<Change<T>>) -> Vec<Result<(), ChangeError>> {
+        self.change(|control| changes.into_iter().map(|change| control.apply(change)).collect())
     }
 
     /// Edits the pool and publishes what came of it. Members that left are dropped after the lock is free, with what

@@ -16,7 +16,7 @@ use crate::pool::Pool;
 use crate::snapshot::{Limits, Snapshot};
 use crate::sync::Arc;
 use crate::time::Time;
-use crate::{Backend, BackendId, NotPrivate, Probe, Rng, Zone};
+use crate::{Backend, BackendId, Change, NotPrivate, Probe, Rng, Zone};
 
 /// A backend in the pool.
 pub(crate) struct Member<T> {
@@ -44,7 +44,7 @@ impl<T> Member<T> {
     /// Takes over what may change of a backend that stays.
     fn change(&mut self, to: &Backend<T>) {
         (self.weight, self.priority) = (to.weight(), to.priority());
-        (self.zone, self.draining) = (to.zone().cloned(), false);
+        (self.zone, self.draining) = (to.zone().cloned(), to.is_draining());
     }
 
     /// Whether it belongs to those that requests are spread over.
@@ -206,6 +206,7 @@ impl<T> Control<T> {
 
     fn join(&mut self, backend: Backend<T>, is_late: bool) -> Member<T> {
         let (weight, priority, zone) = (backend.weight(), backend.priority(), backend.zone().cloned());
+        let draining = backend.is_draining();
         let slot = Arc::new(Slot::new(backend, Arc::clone(&self.pool)));
         let machine = Machine::new(is_late, &self.rules);
         let fitness = machine.fitness(self.now, &self.rules);
@@ -213,7 +214,23 @@ impl<T> Control<T> {
         if fitness != (Fitness::Fit { percent: 100 }) {
             self.wake_at(Some(self.now));
         }
-        Member { slot, weight, priority, zone, draining: false, fitness, machine, schedule }
+        Member { slot, weight, priority, zone, draining, fitness, machine, schedule }
+    }
+
+    /// Carries a change out.
+    pub(crate) fn apply(&mut self, change: Change<T>) -> Result<(), ChangeError> {
+        match change {
+            Change::Insert(backend) => self.insert(backend).map(drop),
+            Change::Replace(backends) => self.replace(backends),
+            Change::Remove(id) => {
+                self.remove(id);
+                Ok(())
+            }
+            Change::Drain(id) => {
+                self.drain(id);
+                Ok(())
+            }
+        }
     }
 
     pub(crate) fn remove(&mut self, id: BackendId) -> bool {

@@ -30,21 +30,26 @@ mod tests;
 
 /// How a [`DnsSource`] asks, as data.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
 pub struct DnsConfig {
     /// The servers to ask. Default: none, which means those of the system (`/etc/resolv.conf`), its search domains and
     /// its file of hosts.
     pub servers: Vec<SocketAddr>,
     /// The shortest time between two questions, whatever the answer's time to live; default 1 s. Shorter follows zones
     /// with a time to live of 0 more closely, and asks more.
+    #[cfg_attr(feature = "serde", serde(with = "crate::duration"))]
     pub min_ttl: Duration,
     /// The longest time, likewise; default 5 min. Longer asks less, and notices later what a zone with a long time to
     /// live did not announce.
+    #[cfg_attr(feature = "serde", serde(with = "crate::duration"))]
     pub max_ttl: Duration,
     /// How long a server may take for one question, before it or another one is asked again, at most twice; default
     /// 1.5 s.
+    #[cfg_attr(feature = "serde", serde(with = "crate::duration"))]
     pub try_timeout: Duration,
     /// How long all questions of one round may take together; default 6 s.
+    #[cfg_attr(feature = "serde", serde(with = "crate::duration"))]
     pub timeout: Duration,
     /// How many answers in a row must lack a backend before it is removed, from 1; default 1. More is for zones that
     /// answer with a part of their records, a different one each time.

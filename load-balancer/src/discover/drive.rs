@@ -2,12 +2,14 @@
 
 use std::error::Error as StdError;
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::task::Poll;
 use std::time::Duration;
 
-use super::gate::{Gate, Withheld};
+use super::gate::{Effect, Gate, Withheld};
 use super::{Discover, DiscoverError, EmptyAnswer};
 use crate::{Change, Rng};
 
@@ -16,7 +18,8 @@ mod tests;
 
 /// How [`Drive`] treats a source, as data.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
 pub struct DriveConfig {
     /// What an answer without a backend means. Default `None`: what the source says ([`Discover::empty_answer`]).
     pub empty_answer: Option<EmptyAnswer>,
@@ -25,9 +28,11 @@ pub struct DriveConfig {
     pub max_backends: usize,
     /// The wait after the first error; default 200 ms. Shorter finds out sooner that the source is back, and asks a
     /// failing one more often.
+    #[cfg_attr(feature = "serde", serde(with = "crate::duration"))]
     pub min_backoff: Duration,
     /// The longest wait, approached by doubling; default 30 s. At least `min_backoff`, whatever it says. Longer
     /// spares the source and leaves the balancer with an old set for longer.
+    #[cfg_attr(feature = "serde", serde(with = "crate::duration"))]
     pub max_backoff: Duration,
 }
 
@@ -120,7 +125,7 @@ impl<D> Drive<D> {
     ///
     /// # Cancel safety
     /// Dropping the future stops it; a change is applied as a whole or not at all.
-    pub async fn run_with<T, S, W, F, E>(mut self, mut sleep: S, mut apply: F)
+    pub async fn run_with<T, S, W, F, E>(self, sleep: S, mut apply: F)
     where
         D: Discover<T>,
         S: FnMut(Duration) -> W,
@@ -128,23 +133,59 @@ impl<D> Drive<D> {
         F: FnMut(Change<T>) -> Result<(), E>,
         E: StdError + Send + Sync + 'static,
     {
-        let empty_answer = self.config.empty_answer.unwrap_or_else(|| self.source.empty_answer());
-        let mut gate = Gate::new(empty_answer, self.config.max_backends);
-        let mut failures = 0_u32;
-        while let Some(answer) = self.source.next_change().await {
+        self.run_all_with(sleep, |changes| changes.into_iter().map(&mut apply).collect()).await;
+    }
+
+    /// The same, with the changes that the source has ready at once, as after an update that names many backends: for
+    /// [`Balancer::apply_all`](crate::Balancer::apply_all), which rebuilds its tables once for all of them. `apply` says
+    /// of each how it went.
+    ///
+    /// What comes and what goes are not mixed in one call, so that whether the last backend may go never depends on one
+    /// that may yet be refused.
+    ///
+    /// # Cancel safety
+    /// As [`run_with`](Self::run_with).
+    pub async fn run_all_with<T, S, W, F, E>(self, mut sleep: S, apply: F)
+    where
+        D: Discover<T>,
+        S: FnMut(Duration) -> W,
+        W: Future<Output = ()>,
+        F: FnMut(Vec<Change<T>>) -> Vec<Result<(), E>>,
+        E: StdError + Send + Sync + 'static,
+    {
+        let Self { mut source, config, mut rng, mut on_error, counters } = self;
+        let gate = Gate::new(config.empty_answer.unwrap_or_else(|| source.empty_answer()), config.max_backends);
+        let max_backends = config.max_backends;
+        let report = |error: &DiscoverError| on_error(error);
+        let mut intake = Intake { gate, apply, report, counters: Arc::clone(&counters.0), max_backends };
+        let (mut failures, mut ready) = (0_u32, Vec::new());
+        loop {
+            let mut next = pin!(source.next_change());
+            let answer = match poll_fn(|cx| Poll::Ready(next.as_mut().poll(cx))).await {
+                Poll::Ready(answer) => answer,
+                Poll::Pending => {
+                    intake.take(std::mem::take(&mut ready));
+                    next.await
+                }
+            };
             match answer {
-                Ok(change) => {
+                Some(Ok(change)) => {
                     failures = 0;
-                    self.counters.0.consecutive_errors.store(0, Relaxed);
-                    self.admit(&mut gate, change, &mut apply);
+                    counters.0.consecutive_errors.store(0, Relaxed);
+                    ready.push(change);
+                    if ready.len() == MAX_READY {
+                        intake.take(std::mem::take(&mut ready));
+                    }
                 }
-                Err(error) => {
+                Some(Err(error)) => {
+                    intake.take(std::mem::take(&mut ready));
                     failures = failures.saturating_add(1);
-                    self.counters.0.errors.fetch_add(1, Relaxed);
-                    self.counters.0.consecutive_errors.store(u64::from(failures), Relaxed);
-                    (self.on_error)(&error);
-                    sleep(self.backoff(failures)).await;
+                    counters.0.errors.fetch_add(1, Relaxed);
+                    counters.0.consecutive_errors.store(u64::from(failures), Relaxed);
+                    (intake.report)(&error);
+                    sleep(config.backoff(failures, &mut rng)).await;
                 }
+                None => return intake.take(ready),
             }
         }
     }
@@ -163,41 +204,131 @@ impl<D> Drive<D> {
         self.run_with(tokio::time::sleep, apply).await;
     }
 
-    fn admit<T, F, E>(&mut self, gate: &mut Gate, change: Change<T>, apply: &mut F)
+    /// [`run_all_with`](Self::run_all_with) on tokio's timer.
+    ///
+    /// # Cancel safety
+    /// As there.
+    #[cfg(feature = "tokio")]
+    pub async fn run_all<T, F, E>(self, apply: F)
     where
-        F: FnMut(Change<T>) -> Result<(), E>,
+        D: Discover<T>,
+        F: FnMut(Vec<Change<T>>) -> Vec<Result<(), E>>,
         E: StdError + Send + Sync + 'static,
     {
-        let (change, effect) = match gate.admit(change) {
-            Ok(admitted) => admitted,
-            Err(withheld) => {
-                self.counters.0.withheld.fetch_add(1, Relaxed);
-                return (self.on_error)(&match withheld {
-                    Withheld::Empty => DiscoverError::empty(),
-                    Withheld::TooMany => DiscoverError::too_many(self.config.max_backends),
-                });
-            }
-        };
-        match apply(change) {
-            Ok(()) => {
-                self.counters.0.applied.fetch_add(1, Relaxed);
-                gate.commit(effect);
-            }
-            Err(error) => {
-                self.counters.0.refused.fetch_add(1, Relaxed);
-                (self.on_error)(&DiscoverError::refused(error));
-            }
+        self.run_all_with(tokio::time::sleep, apply).await;
+    }
+}
+
+/// The most changes that wait to be applied together.
+const MAX_READY: usize = 1024;
+
+/// Whether a change brings requests to a backend, takes them from one, or both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Direction {
+    Comes,
+    Goes,
+    Both,
+}
+
+impl Direction {
+    fn of<T>(change: &Change<T>) -> Self {
+        match change {
+            Change::Insert(backend) if backend.takes_requests() => Self::Comes,
+            Change::Insert(_) | Change::Remove(_) | Change::Drain(_) => Self::Goes,
+            Change::Replace(_) => Self::Both,
         }
     }
+}
 
+/// What stands between the source and the balancer.
+struct Intake<F, R> {
+    gate: Gate,
+    apply: F,
+    report: R,
+    counters: Arc<Counters>,
+    max_backends: usize,
+}
+
+impl<F, R: FnMut(&DiscoverError)> Intake<F, R> {
+    /// Admits changes and applies them, in their order.
+    fn take<T, E>(&mut self, changes: Vec<Change<T>>)
+    where
+        F: FnMut(Vec<Change<T>>) -> Vec<Result<(), E>>,
+        E: StdError + Send + Sync + 'static,
+    {
+        let (mut admitted, mut effects, mut direction) = (Vec::new(), Vec::new(), Direction::Both);
+        // What the gate knew before those that are admitted and not applied yet.
+        let mut before = self.gate.clone();
+        for change in changes {
+            let next = Direction::of(&change);
+            if next != direction || next == Direction::Both {
+                self.apply(&mut before, std::mem::take(&mut admitted), std::mem::take(&mut effects));
+            }
+            direction = next;
+            match self.gate.admit(change) {
+                Ok((change, effect)) => {
+                    // One may take the place of all that are kept.
+                    direction = Direction::of(&change);
+                    admitted.push(change);
+                    effects.push(effect.clone());
+                    self.gate.commit(effect);
+                }
+                Err(withheld) => self.withhold(withheld),
+            }
+        }
+        self.apply(&mut before, admitted, effects);
+    }
+
+    fn apply<T, E>(&mut self, before: &mut Gate, changes: Vec<Change<T>>, effects: Vec<Effect>)
+    where
+        F: FnMut(Vec<Change<T>>) -> Vec<Result<(), E>>,
+        E: StdError + Send + Sync + 'static,
+    {
+        if changes.is_empty() {
+            return;
+        }
+        let mut is_refused = false;
+        // What is not answered is not known to have been done.
+        let results = (self.apply)(changes).into_iter();
+        let mut taken = Vec::with_capacity(effects.len());
+        for (effect, result) in effects.into_iter().zip(results) {
+            match result {
+                Ok(()) => {
+                    self.counters.applied.fetch_add(1, Relaxed);
+                    taken.push(effect);
+                }
+                Err(error) => {
+                    is_refused = true;
+                    self.counters.refused.fetch_add(1, Relaxed);
+                    (self.report)(&DiscoverError::refused(error));
+                }
+            }
+        }
+        if is_refused {
+            self.gate.clone_from(before);
+            taken.into_iter().for_each(|effect| self.gate.commit(effect));
+        }
+        before.clone_from(&self.gate);
+    }
+
+    fn withhold(&mut self, withheld: Withheld) {
+        self.counters.withheld.fetch_add(1, Relaxed);
+        (self.report)(&match withheld {
+            Withheld::Empty => DiscoverError::empty(),
+            Withheld::TooMany => DiscoverError::too_many(self.max_backends),
+        });
+    }
+}
+
+impl DriveConfig {
     /// The wait after so many errors in a row: doubled from the first on, then a random part of the upper half, so
     /// that many balancers that lost the same source do not come back at once.
-    fn backoff(&mut self, failures: u32) -> Duration {
-        let doubled = self.config.min_backoff.saturating_mul(1 << failures.saturating_sub(1).min(30));
-        let longest = doubled.min(self.config.max_backoff).max(self.config.min_backoff);
+    fn backoff(&self, failures: u32, rng: &mut Rng) -> Duration {
+        let doubled = self.min_backoff.saturating_mul(1 << failures.saturating_sub(1).min(30));
+        let longest = doubled.min(self.max_backoff).max(self.min_backoff);
         let half = longest / 2;
         let span = u64::try_from(half.as_nanos()).unwrap_or(u64::MAX);
-        longest - half + Duration::from_nanos(self.rng.below(span.saturating_add(1)))
+        longest - half + Duration::from_nanos(rng.below(span.saturating_add(1)))
     }
 }
 

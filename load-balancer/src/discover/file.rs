@@ -23,12 +23,15 @@ mod tests;
 
 /// How a [`FileSource`] looks at its file, as data.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
 pub struct FileConfig {
     /// The time between looks; default 1 s, at least 10 ms whatever it says. Shorter notices a change sooner.
+    #[cfg_attr(feature = "serde", serde(with = "crate::duration"))]
     pub interval: Duration,
     /// The time from the look that sees a change to the one that confirms it; default 50 ms, at most `interval`.
     /// Longer is safer against writers that pause within a file, and as much later.
+    #[cfg_attr(feature = "serde", serde(with = "crate::duration"))]
     pub settle: Duration,
     /// The longest file that is read; default 1 MiB. A longer one is invalid.
     pub max_bytes: u64,

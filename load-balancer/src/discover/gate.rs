@@ -14,7 +14,7 @@ mod tests;
 /// - **I1** Under [`EmptyAnswer::Keep`], once a backend takes requests, one always does.
 /// - **I2** At most `max_backends` are listed.
 /// - **I3** A backend is active or drained, not both.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Gate {
     empty_answer: EmptyAnswer,
     max_backends: usize,
@@ -33,10 +33,10 @@ pub(crate) enum Withheld {
 }
 
 /// What an admitted change does to the set once the balancer took it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Effect {
     Insert(BackendId),
-    /// With weight 0.
+    /// With weight 0, or draining.
     InsertDrained(BackendId),
     Remove(BackendId),
     Drain(BackendId),
@@ -48,7 +48,7 @@ pub(crate) enum Effect {
 
 impl Effect {
     fn replace<T>(backends: &[Backend<T>]) -> Self {
-        let (active, drained): (Vec<_>, Vec<_>) = backends.iter().partition(|backend| backend.weight() > 0);
+        let (active, drained): (Vec<_>, Vec<_>) = backends.iter().partition(|backend| backend.takes_requests());
         let ids = |backends: Vec<&Backend<T>>| backends.into_iter().map(Backend::id).collect();
         Self::Replace { active: ids(active), drained: ids(drained) }
     }
@@ -62,11 +62,11 @@ impl Gate {
     /// What to tell the balancer instead of `change`, and the effect to [`commit`](Self::commit) if it agrees.
     pub(crate) fn admit<T>(&mut self, change: Change<T>) -> Result<(Change<T>, Effect), Withheld> {
         match change {
-            Change::Insert(backend) if self.is_outdated && backend.weight() > 0 => {
+            Change::Insert(backend) if self.is_outdated && backend.takes_requests() => {
                 self.admit(Change::Replace(vec![backend]))
             }
             Change::Insert(backend) => {
-                let (id, takes_requests) = (backend.id(), backend.weight() > 0);
+                let (id, takes_requests) = (backend.id(), backend.takes_requests());
                 if !takes_requests {
                     self.keep_last(id)?;
                 }
@@ -86,7 +86,7 @@ impl Gate {
                 Ok((Change::Drain(id), Effect::Drain(id)))
             }
             Change::Replace(backends) => {
-                if backends.iter().all(|backend| backend.weight() == 0) && self.keeps() {
+                if !backends.iter().any(Backend::takes_requests) && self.keeps() {
                     self.is_outdated = !self.active.is_empty();
                     return Err(Withheld::Empty);
                 }

@@ -38,7 +38,8 @@ mod watch;
 
 /// How a [`KubeSource`] asks, as data.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
 pub struct KubeConfig {
     /// The name of the port that backends are reached at. Default: none, which means the first of each slice.
     pub port: Option<String>,
@@ -48,11 +49,14 @@ pub struct KubeConfig {
     /// is `/var/run/secrets/kubernetes.io/serviceaccount/token`.
     pub token_file: Option<PathBuf>,
     /// How long connecting and listing may take together, and the answer to a watch; default 10 s.
+    #[cfg_attr(feature = "serde", serde(with = "crate::duration"))]
     pub timeout: Duration,
     /// How long a watch is asked to last, to the second; default 5 min. One that is silent for half a minute longer is
     /// given up as dead.
+    #[cfg_attr(feature = "serde", serde(with = "crate::duration"))]
     pub watch_timeout: Duration,
     /// The shortest time between two watches; default 1 s. For servers that end them at once.
+    #[cfg_attr(feature = "serde", serde(with = "crate::duration"))]
     pub retry: Duration,
     /// The longest list and the longest event; default 16 MiB.
     pub max_bytes: usize,

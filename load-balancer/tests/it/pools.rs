@@ -3,7 +3,8 @@
 use std::time::Instant;
 
 use tenfold_load_balancer::{
-    AddressPolicy, Backend, Balancer, ChangeError, Config, ConfigError, HashConfig, PickError, Policy, Request, Zone,
+    AddressPolicy, Backend, Balancer, Change, ChangeError, Config, ConfigError, HashConfig, PickError, Policy, Request,
+    Zone,
 };
 
 use crate::{address, backend, balancer, id, number};
@@ -58,6 +59,31 @@ fn a_client_comes_back_to_a_backend_that_drains() {
     assert_ne!(picker.pick(&Request::default(), Instant::now()).unwrap().address(), address(1));
     balancer.remove(id(1));
     assert_ne!(picker.pick(&sticky, Instant::now()).unwrap().address(), address(1));
+}
+
+/// A pod that is about to end when it is first heard of.
+#[test]
+fn a_backend_that_comes_draining_takes_no_request() {
+    let balancer = balancer(Policy::RoundRobin, 1);
+    balancer.insert(backend(5).with_draining()).unwrap();
+    assert_eq!(reached(&balancer), [0]);
+    balancer.replace(vec![backend(0).with_draining(), backend(5)]).unwrap();
+    assert_eq!(reached(&balancer), [5]);
+    balancer.insert(backend(0)).unwrap();
+    assert_eq!(reached(&balancer), [0, 5]);
+}
+
+#[test]
+fn several_changes_are_seen_together_and_refusals_one_by_one() {
+    let balancer = balancer(Policy::RoundRobin, 2);
+    let results = balancer.apply_all(vec![
+        Change::Insert(backend(2)),
+        Change::Insert(backend(1).with_name("other")),
+        Change::Remove(id(0)),
+        Change::Drain(id(1)),
+    ]);
+    assert_eq!(results, [Ok(()), Err(ChangeError::DuplicateAddress(address(1))), Ok(()), Ok(())]);
+    assert_eq!(reached(&balancer), [2]);
 }
 
 #[test]

@@ -94,3 +94,63 @@ fn a_refused_change_is_reported_and_the_next_one_applied() {
     now(drive.run_with(|_| std::future::ready(()), apply)).unwrap();
     assert_eq!((counters.stats().applied, counters.stats().refused), (1, 1));
 }
+
+/// What is ready at once is applied at once, but what comes and what goes apart.
+#[test]
+fn changes_that_are_ready_are_applied_together() {
+    let insert = |host| Ok(Change::Insert(backend(host)));
+    let remove = |host: u8| Ok(Change::Remove(backend(host).id()));
+    let answers = vec![
+        Ok(Change::Replace(backends(&[1, 2]))),
+        insert(3),
+        insert(4),
+        remove(1),
+        Ok(Change::Drain(backend(2).id())),
+        Err(broken()),
+        insert(5),
+    ];
+    let mut batches = Vec::new();
+    let apply = |changes: Vec<Change>| {
+        batches.push(changes.len());
+        changes.iter().map(|_| Ok::<_, Infallible>(())).collect()
+    };
+    now(Drive::new(script(answers)).run_all_with(|_| std::future::ready(()), apply)).unwrap();
+    assert_eq!(batches, [1, 2, 2, 1]);
+}
+
+/// The newcomer is refused, so the last that is there stays.
+#[test]
+fn a_refusal_within_a_batch_is_known_to_what_follows() {
+    let stranger = crate::Backend::new("8.8.8.8:80".parse().unwrap());
+    let answers = vec![
+        Ok(Change::Replace(backends(&[1]))),
+        Ok(Change::Insert(stranger)),
+        Ok(Change::Remove(backend(1).id())),
+        Ok(Change::Insert(backend(2))),
+    ];
+    let config = crate::Config { addresses: AddressPolicy::PrivateOnly, ..Default::default() };
+    let balancer: crate::Balancer = crate::Balancer::builder().config(config).build().unwrap();
+    let drive = Drive::new(script(answers));
+    let counters = drive.counters();
+    now(drive.run_all_with(|_| std::future::ready(()), |changes| balancer.apply_all(changes))).unwrap();
+    let stats = counters.stats();
+    assert_eq!((stats.applied, stats.refused, stats.withheld), (2, 1, 1));
+    assert_eq!(balancer.backends().len(), 1, "the one that was kept made room for the one that came");
+    assert_eq!(balancer.backends()[0].id, backend(2).id());
+}
+
+#[cfg(feature = "serde")]
+#[test]
+fn settings_are_read_as_they_were_written() {
+    let text = r#"{ "empty_answer": "apply", "max_backoff": "1m" }"#;
+    let config: DriveConfig = serde_json::from_str(text).unwrap();
+    let expected = DriveConfig {
+        empty_answer: Some(EmptyAnswer::Apply),
+        max_backoff: Duration::from_secs(60),
+        ..Default::default()
+    };
+    assert_eq!(config, expected);
+    assert_eq!(serde_json::from_str::<DriveConfig>(&serde_json::to_string(&config).unwrap()).unwrap(), config);
+    assert!(serde_json::from_str::<DriveConfig>(r#"{ "backoff": 3 }"#).is_err());
+    assert_eq!(serde_json::from_str::<crate::FileConfig>("{}").unwrap(), crate::FileConfig::default());
+}

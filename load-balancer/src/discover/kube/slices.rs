@@ -120,19 +120,14 @@ impl Slices {
                 changes.extend(
                     news().filter(|(_, now)| !is_draining(now)).map(|(at, now)| Change::Insert(backend(*at, now))),
                 );
-                for (at, now) in news().filter(|(_, now)| is_draining(now)) {
-                    if !shown.contains_key(at) {
-                        changes.push_back(Change::Insert(backend(*at, now)));
-                    }
-                    changes.push_back(Change::Drain(backend(*at, now).id()));
-                }
+                changes.extend(
+                    news().filter(|(_, now)| is_draining(now)).map(|(at, now)| Change::Insert(backend(*at, now))),
+                );
                 let gone = shown.iter().filter(|(address, _)| !listed.contains_key(address));
                 changes.extend(gone.map(|(at, before)| Change::Remove(backend(*at, before).id())));
             }
             _ => {
                 changes.push_back(Change::Replace(listed.iter().map(|(at, now)| backend(*at, now)).collect()));
-                let draining = listed.iter().filter(|(_, now)| is_draining(now));
-                changes.extend(draining.map(|(at, now)| Change::Drain(backend(*at, now).id())));
             }
         }
         self.shown = Some(listed);
@@ -176,9 +171,13 @@ impl Endpoint {
 }
 
 fn backend(address: SocketAddr, listed: &Listed) -> Backend {
-    let backend = Backend::new(address);
-    match &listed.zone {
-        Some(zone) => backend.with_zone(Zone::new(zone)),
-        None => backend,
+    let mut backend = Backend::new(address);
+    if let Some(zone) = &listed.zone {
+        backend = backend.with_zone(Zone::new(zone));
+    }
+    match listed.condition {
+        Condition::Active => backend,
+        // From the beginning: one that ends takes no request in between.
+        Condition::Draining => backend.with_draining(),
     }
 }

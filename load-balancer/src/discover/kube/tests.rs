@@ -52,7 +52,7 @@ async fn lists_once_and_watches_from_there() {
     server.put("web-a", 80, &[("10.0.0.1", "rs", ""), ("10.0.0.2", "rs", "")]);
     expect(&mut source, Change::Insert(backend(2))).await;
     server.put("web-a", 80, &[("10.0.0.1", "st", ""), ("10.0.0.2", "rs", "")]);
-    expect(&mut source, Change::Drain(backend(1).id())).await;
+    expect(&mut source, Change::Insert(backend(1).with_draining())).await;
     server.put("web-a", 80, &[("10.0.0.2", "rs", "")]);
     expect(&mut source, Change::Remove(backend(1).id())).await;
     server.put("web-b", 80, &[("10.0.0.3", "rs", "")]);

@@ -36,10 +36,9 @@ fn conditions_say_what_becomes_of_an_endpoint() {
         ("t", None),
     ] {
         let changes = hosts(&[("10.0.0.1", conditions, ""), other]);
-        let listed = if expected.is_some() { backends(&[1, 9]) } else { backends(&[9]) };
-        assert_eq!(changes[0], Change::Replace(listed), "{conditions}");
-        let drain = (expected == Some(true)).then(|| Change::Drain(backend(1).id()));
-        assert_eq!(changes.get(1), drain.as_ref(), "{conditions}");
+        let first = expected.map(|drains| if drains { backend(1).with_draining() } else { backend(1) });
+        let listed = first.into_iter().chain([backend(9)]).collect();
+        assert_eq!(changes, [Change::Replace(listed)], "{conditions}");
     }
     let unknown = json!({"endpoints": [{"addresses": ["10.0.0.1"]}, {"addresses": ["10.0.0.2"], "conditions": {"ready": null}}], "ports": [{"port": 80}]});
     assert_eq!(one(unknown), [Change::Replace(backends(&[1, 2]))]);
@@ -88,7 +87,8 @@ fn an_endpoint_in_several_slices_is_one_backend() {
     assert_eq!(slices.changes(None), [Change::Insert(backend(1))]);
     slices.put(named("c", slice(80, &[("10.0.0.3", "rs", "")])));
     slices.put(named("a", slice(80, &[("10.0.0.2", "st", "")])));
-    let expected = [Change::Insert(backend(3)), Change::Drain(backend(2).id()), Change::Remove(backend(1).id())];
+    let expected =
+        [Change::Insert(backend(3)), Change::Insert(backend(2).with_draining()), Change::Remove(backend(1).id())];
     assert_eq!(slices.changes(None), expected);
     slices.replace(vec![]);
     assert_eq!(slices.changes(None), [Change::Replace(vec![])]);
@@ -132,8 +132,9 @@ fn differences_add_up_to_the_whole() {
 fn apply(change: Change, active: &mut BTreeSet<BackendId>, drained: &mut BTreeSet<BackendId>) {
     match change {
         Change::Insert(backend) => {
+            active.remove(&backend.id());
             drained.remove(&backend.id());
-            active.insert(backend.id());
+            if backend.is_draining() { drained } else { active }.insert(backend.id());
         }
         Change::Drain(id) => {
             assert!(active.remove(&id), "what drains was there");
@@ -141,8 +142,9 @@ fn apply(change: Change, active: &mut BTreeSet<BackendId>, drained: &mut BTreeSe
         }
         Change::Remove(id) => assert!(active.remove(&id) | drained.remove(&id), "what goes was there"),
         Change::Replace(backends) => {
-            drained.clear();
-            *active = backends.iter().map(Backend::id).collect();
+            let (leaving, staying): (Vec<_>, Vec<_>) = backends.iter().partition(|backend| backend.is_draining());
+            *drained = leaving.into_iter().map(Backend::id).collect();
+            *active = staying.into_iter().map(Backend::id).collect();
         }
     }
 }
