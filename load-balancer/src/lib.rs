@@ -104,8 +104,8 @@ pub use config::{Config, ConfigError, WhenAllDown};
 pub use control::ChangeError;
 pub use discover::{
     BoxDiscover, ChangeReceiver, ChangeSender, Discover, DiscoverError, Drive, DriveConfig, DriveCounters, DriveStats,
-    EmptyAnswer, FileConfig, FileSource, ParseBackendsError, ParseBackendsErrorKind, SendError, Sending, StaticSource,
-    TrySendError, channel, parse_backends,
+    EmptyAnswer, FileConfig, FileSource, Mapped, Merged, ParseBackendsError, ParseBackendsErrorKind, SendError,
+    Sending, StaticSource, TrySendError, channel, parse_backends,
 };
 #[cfg(feature = "dns")]
 pub use discover::{DnsConfig, DnsNameError, DnsSource};

@@ -15,7 +15,7 @@
 use std::future::Future;
 use std::pin::Pin;
 
-use crate::Change;
+use crate::{Backend, Change};
 
 mod channel;
 #[cfg(feature = "dns")]
@@ -27,6 +27,8 @@ mod fixed;
 mod gate;
 #[cfg(feature = "kube")]
 mod kube;
+mod mapped;
+mod merged;
 mod parse;
 #[cfg(test)]
 mod testing;
@@ -42,6 +44,8 @@ pub use file::{FileConfig, FileSource};
 pub use fixed::StaticSource;
 #[cfg(feature = "kube")]
 pub use kube::{KubeConfig, KubeNameError, KubeSource};
+pub use mapped::Mapped;
+pub use merged::Merged;
 pub use parse::{ParseBackendsError, ParseBackendsErrorKind, parse_backends};
 
 /// A source of changes of the set of backends.
@@ -84,6 +88,44 @@ pub trait Discover<T = ()>: Send {
     fn empty_answer(&self) -> EmptyAnswer {
         EmptyAnswer::Keep
     }
+
+    /// This source with each backend made another: to put something beside the backends of a source that knows addresses
+    /// only. A backend that is in the pool already keeps what is beside it; what `make` made then is dropped.
+    ///
+    /// # Examples
+    /// ```
+    /// use tenfold_load_balancer::{Backend, Balancer, Discover, Drive, StaticSource};
+    ///
+    /// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+    /// let balancer: Balancer<String> = Balancer::builder().build()?;
+    /// let source = StaticSource::parse("10.0.0.1:80")?.map(|backend: Backend| {
+    ///     let url = format!("http://{}/", backend.address());
+    ///     backend.with_data(url)
+    /// });
+    /// Drive::new(source).run_all_with(|_| std::future::ready(()), |changes| balancer.apply_all(changes)).await;
+    /// assert_eq!(balancer.backends().len(), 1);
+    /// # Ok(())
+    /// # }
+    /// # let mut run = std::pin::pin!(run());
+    /// # assert!(run.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop())).is_ready());
+    /// # use std::future::Future;
+    /// ```
+    fn map<U, F>(self, make: F) -> Mapped<Self, T, F>
+    where
+        Self: Sized,
+        F: FnMut(Backend<T>) -> Backend<U> + Send,
+    {
+        Mapped::new(self, make)
+    }
+
+    /// The backends of this source and of another one together; see [`Merged`].
+    fn merge<D>(self, other: D) -> Merged<T, Self, D>
+    where
+        Self: Sized,
+        D: Discover<T>,
+    {
+        Merged::new(self, other)
+    }
 }
 
 /// A closure that returns a future is a source.
@@ -101,6 +143,7 @@ where
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
+#[non_exhaustive]
 pub enum EmptyAnswer {
     /// A mistake: the last backends stay until the source names others. Requests to backends that are gone fail fast
     /// and health takes care of them; an empty pool fails every request. The default of files, DNS and Kubernetes.
