@@ -16,7 +16,8 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::{Balancer, Probe};
+use crate::time::Time;
+use crate::{BackendId, BackendStats, Balancer, LoadReport, Probe};
 
 #[cfg(test)]
 mod tests;
@@ -77,6 +78,105 @@ where
             balancer.probed(probe, is_good, self::now());
         }
     }
+}
+
+/// When backends are asked for their load, and for how long an answer is awaited.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
+pub struct LoadProbeConfig {
+    /// Each backend is asked once in this time. Default 250 ms, at least 1 ms whatever it says. A report counts for a
+    /// second, so longer than that leaves backends to what this balancer sees of them. Shorter: closer to the truth, and
+    /// each balancer costs each backend more.
+    #[cfg_attr(feature = "serde", serde(with = "crate::duration"))]
+    pub interval: Duration,
+    /// How long an answer is awaited. Default 100 ms. One that comes later is of another time.
+    #[cfg_attr(feature = "serde", serde(with = "crate::duration"))]
+    pub timeout: Duration,
+    /// Probes under way at once. Default 64, at least 1 whatever it says; those beyond wait for their turn.
+    pub max_concurrent: usize,
+}
+
+impl Default for LoadProbeConfig {
+    fn default() -> Self {
+        Self { interval: Duration::from_millis(250), timeout: Duration::from_millis(100), max_concurrent: 64 }
+    }
+}
+
+/// Asks each backend for its load again and again, and notes what it says for [`Policy::Prequal`](crate::Policy); for
+/// ever.
+///
+/// `ask` gives what the backend answered, or `None` if it did not. Backends are asked one after the other, evenly over the
+/// interval. That a backend does not answer says nothing of its health, which is for requests and for
+/// [`drive_probes`] to find. Where answers carry the load of their backend, in a header for instance, tell
+/// [`Balancer::report_load`] of that instead: it is newer and costs nothing.
+///
+/// # Cancel safety
+/// Dropping it stops the probes under way.
+///
+/// # Examples
+/// ```no_run
+/// # async fn host() -> Result<(), Box<dyn std::error::Error>> {
+/// use tenfold_load_balancer::{Balancer, LoadProbeConfig, LoadReport, Policy, Probe, drive_load_probes};
+///
+/// async fn ask(probe: Probe) -> Option<LoadReport> {
+///     // Your own question to `probe.address`.
+/// #   let _ = probe;
+///     Some(LoadReport { in_flight: 3, latency: std::time::Duration::from_millis(7) })
+/// }
+/// let balancer: Balancer = Balancer::builder().policy(Policy::Prequal).build()?;
+/// tokio::spawn(drive_load_probes(balancer.clone(), LoadProbeConfig::default(), ask));
+/// # Ok(())
+/// # }
+/// ```
+pub async fn drive_load_probes<T, F, R>(balancer: Balancer<T>, config: LoadProbeConfig, ask: F)
+where
+    F: Fn(Probe) -> R,
+    R: Future<Output = Option<LoadReport>>,
+{
+    let mut under_way: Vec<Pin<Box<_>>> = Vec::new();
+    let mut turns = Vec::new();
+    let (mut next, mut gap) = (now(), config.interval);
+    loop {
+        if turns.is_empty() {
+            turns = balancer.backends();
+            let count = u32::try_from(turns.len()).unwrap_or(u32::MAX).max(1);
+            gap = config.interval.max(Duration::from_millis(1)) / count;
+        }
+        if now() >= next && under_way.len() < config.max_concurrent.max(1) {
+            if let Some(BackendStats { id, address, .. }) = turns.pop() {
+                let probe = Probe { id, address, timeout: config.timeout, began: Time::default() };
+                under_way.push(Box::pin(limited_load(probe, ask(probe))));
+            }
+            next = now() + gap;
+        }
+        let mut sleep = std::pin::pin!(tokio::time::sleep_until(next.into()));
+        let ended = poll_fn(|cx| {
+            let mut ended = Vec::new();
+            under_way.retain_mut(|probe| match probe.as_mut().poll(cx) {
+                Poll::Ready(result) => {
+                    ended.push(result);
+                    false
+                }
+                Poll::Pending => true,
+            });
+            let has_room = under_way.len() < config.max_concurrent.max(1);
+            let is_time = has_room && sleep.as_mut().poll(cx).is_ready();
+            if is_time || !ended.is_empty() { Poll::Ready(ended) } else { Poll::Pending }
+        });
+        for (id, report) in ended.await {
+            if let Some(report) = report {
+                balancer.report_load(id, report, now());
+            }
+        }
+    }
+}
+
+async fn limited_load(
+    probe: Probe,
+    asked: impl Future<Output = Option<LoadReport>>,
+) -> (BackendId, Option<LoadReport>) {
+    (probe.id, tokio::time::timeout(probe.timeout, asked).await.ok().flatten())
 }
 
 /// A probe within its time-out.

@@ -112,7 +112,7 @@ pub use discover::{DnsConfig, DnsNameError, DnsSource};
 #[cfg(feature = "kube")]
 pub use discover::{KubeConfig, KubeNameError, KubeSource};
 #[cfg(feature = "tokio")]
-pub use driver::{HttpProbe, HttpProbeError, TcpProbe, drive_probes};
+pub use driver::{HttpProbe, HttpProbeError, LoadProbeConfig, TcpProbe, drive_load_probes, drive_probes};
 pub use endpoint::Endpoint;
 pub use exchange::{Action, Attempt, Exchange, ExchangeError};
 pub use health::{HealthConfigError, HealthState, OutlierConfig, ProbeConfig, SlowStartConfig};

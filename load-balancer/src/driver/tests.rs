@@ -140,3 +140,39 @@ impl Drop for Ends<'_> {
         self.0.set(self.0.get() - 1);
     }
 }
+
+/// Two backends of which one says that it has much to do; a third never answers.
+#[tokio::test(start_paused = true)]
+async fn loads_are_asked_for_and_followed() {
+    let addresses: Vec<SocketAddr> = (1..=3).map(|host| ([10, 0, 0, host], 80).into()).collect();
+    let balancer: Balancer =
+        Balancer::builder().policy(crate::Policy::Prequal).seed(1).started_at(now()).build().unwrap();
+    balancer.replace(addresses.iter().map(|address| Backend::new(*address)).collect()).unwrap();
+    let asked = RefCell::new(Vec::new());
+    let ask = |probe: Probe| {
+        asked.borrow_mut().push(probe.address);
+        let busy = probe.address == addresses[0];
+        let report = LoadReport {
+            in_flight: if busy { 90 } else { 1 },
+            latency: Duration::from_millis(if busy { 50 } else { 5 }),
+        };
+        let silent = probe.address == addresses[2];
+        async move {
+            if silent {
+                std::future::pending::<()>().await;
+            }
+            Some(report)
+        }
+    };
+    let config = LoadProbeConfig { max_concurrent: 2, ..LoadProbeConfig::default() };
+    let probing = drive_load_probes(balancer.clone(), config, ask);
+    assert!(tokio::time::timeout(Duration::from_secs(10), probing).await.is_err(), "for ever");
+    for address in &addresses {
+        let count = asked.borrow().iter().filter(|asked| *asked == address).count();
+        assert!((38..=42).contains(&count), "{count} in 10 s");
+    }
+    let mut picker = balancer.picker();
+    let picks = (0..1_000).map(|_| picker.next(&crate::Request::default(), now()).unwrap().address());
+    let busy = picks.filter(|address| *address == addresses[0]).count();
+    assert!(busy < 100, "{busy} of 1,000");
+}
