@@ -21,7 +21,7 @@ use std::task::Waker;
 use crate::health::Vitals;
 use crate::pool::Pool;
 use crate::report::Reported;
-use crate::sync::Arc;
+use crate::sync::{Arc, Mutex};
 use crate::{Backend, BackendId};
 
 /// One backend while it is in the pool: who, where, and the host's data beside it.
@@ -124,8 +124,8 @@ impl<T> Slot<T> {
 /// Those who wait for the last requests of endpoints that leave.
 pub(crate) struct Waiters<T> {
     /// Whether there is one. Read at the end of every pick, written when the first comes and the last goes.
-    any: AtomicBool,
-    list: parking_lot::Mutex<Vec<Waiter<T>>>,
+    any: crate::sync::AtomicBool,
+    list: Mutex<Vec<Waiter<T>>>,
 }
 
 struct Waiter<T> {
@@ -137,7 +137,7 @@ struct Waiter<T> {
 
 impl<T> Default for Waiters<T> {
     fn default() -> Self {
-        Self { any: AtomicBool::new(false), list: parking_lot::Mutex::new(Vec::new()) }
+        Self { any: crate::sync::AtomicBool::new(false), list: Mutex::new(Vec::new()) }
     }
 }
 
@@ -219,6 +219,64 @@ mod loom_tests {
                 thread.join().unwrap();
             }
             assert_eq!(slot.in_flight(), 0, "E1");
+        });
+    }
+
+    fn slot(pool: &Arc<Pool<()>>) -> Arc<Slot<()>> {
+        Arc::new(Slot::new(Backend::new(SocketAddr::from(([127, 0, 0, 1], 80))), Arc::clone(pool)))
+    }
+
+    fn pool() -> Arc<Pool<()>> {
+        Arc::new(Pool::new(crate::clock::now(), true, &crate::OutlierConfig::default()))
+    }
+
+    /// Picks that begin and end in two threads: the pool's count, which bounds loads, ends where it began.
+    #[test]
+    fn loom_picks_are_counted_to_the_end() {
+        loom::model(|| {
+            let pool = pool();
+            let slot = slot(&pool);
+            let threads: Vec<_> = (0..2)
+                .map(|_| {
+                    let (slot, pool) = (Arc::clone(&slot), Arc::clone(&pool));
+                    loom::thread::spawn(move || {
+                        let pick = crate::Pick::new(slot.hold(), crate::clock::now());
+                        assert!((1..=2).contains(&pool.in_flight()));
+                        drop(pick);
+                    })
+                })
+                .collect();
+            for thread in threads {
+                thread.join().unwrap();
+            }
+            assert_eq!((slot.in_flight(), pool.in_flight()), (0, 0));
+        });
+    }
+
+    struct Bell(std::sync::atomic::AtomicBool);
+
+    impl std::task::Wake for Bell {
+        fn wake(self: std::sync::Arc<Self>) {
+            self.0.store(true, Ordering::SeqCst);
+        }
+    }
+
+    /// E2: whoever begins to wait while the last request ends sees that it has ended, or is woken by it or by whatever ends
+    /// next.
+    #[test]
+    fn loom_nobody_waits_beyond_the_next_end() {
+        loom::model(|| {
+            let pool = pool();
+            let (slot, other) = (slot(&pool), slot(&pool));
+            let last = crate::Pick::new(slot.hold(), crate::clock::now());
+            let next = crate::Pick::new(other.hold(), crate::clock::now());
+            let bell = std::sync::Arc::new(Bell(std::sync::atomic::AtomicBool::new(false)));
+            let ends = loom::thread::spawn(move || drop(last));
+            pool.waiters().add(1, &slot, &std::sync::Arc::clone(&bell).into());
+            let is_ready = slot.in_flight() == 0;
+            ends.join().unwrap();
+            drop(next);
+            assert!(is_ready || bell.0.load(Ordering::SeqCst), "E2");
         });
     }
 }

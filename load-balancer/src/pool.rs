@@ -1,6 +1,5 @@
 //! What all endpoints of one balancer share, whatever the host's data are.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{OnceLock, Weak};
 use std::time::{Duration, Instant};
 
@@ -8,6 +7,7 @@ use crate::OutlierConfig;
 use crate::balancer::Shared;
 use crate::endpoint::Waiters;
 use crate::health::Norm;
+use crate::sync::{AtomicU64, Ordering};
 use crate::time::Time;
 
 /// Shared by the endpoints of one balancer and their picks.

@@ -3,15 +3,15 @@
 #[cfg(not(all(test, tenfold_loom)))]
 mod real {
     pub(crate) use std::sync::Arc;
-    pub(crate) use std::sync::atomic::{AtomicU64, Ordering};
+    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-    pub(crate) use parking_lot::Mutex;
+    pub(crate) use parking_lot::{Mutex, MutexGuard};
 }
 
 #[cfg(all(test, tenfold_loom))]
 mod real {
-    pub(crate) use loom::sync::Arc;
-    pub(crate) use loom::sync::atomic::{AtomicU64, Ordering};
+    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+    pub(crate) use loom::sync::{Arc, MutexGuard};
 
     /// loom's mutex with parking_lot's face: no poisoning.
     #[derive(Debug)]

@@ -18,12 +18,12 @@
 //! Difference: there every request earns; here those that succeed, which bounds the tries of a pool that fails by what
 //! it did before. N. Bronson et al., "Metastable failures in distributed systems", HotOS 2021, is why.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::RequestConfigError;
 use crate::exchange::nanos;
 use crate::stripes::{stripe_count, thread_number};
+use crate::sync::{AtomicU64, Ordering};
 
 #[cfg(test)]
 mod tests;
@@ -219,5 +219,31 @@ impl Ring {
             .filter(is_after)
             .map(|word| word & u64::from(u32::MAX))
             .sum()
+    }
+}
+
+#[cfg(all(test, tenfold_loom))]
+mod loom_tests {
+    use super::*;
+    use crate::sync::Arc;
+
+    /// B1 for the last credit: of two callers, in the same or in different slots of time, at most one is paid.
+    #[test]
+    fn loom_the_last_credit_is_spent_once() {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(3);
+        model.check(|| {
+            let (now, second) = (crate::clock::now(), Duration::from_secs(1));
+            let config = BudgetConfig { percent: 0, min_per_second: 1, time_to_live: second };
+            let budget = Arc::new(RetryBudget::new(&config, now).unwrap());
+            let threads: Vec<_> = (0..2)
+                .map(|slot| {
+                    let budget = Arc::clone(&budget);
+                    loom::thread::spawn(move || budget.withdraw(now + slot * second / 10))
+                })
+                .collect();
+            let paid = threads.into_iter().map(|thread| u32::from(thread.join().unwrap())).sum::<u32>();
+            assert!(paid <= 1, "B1: {paid}");
+        });
     }
 }
