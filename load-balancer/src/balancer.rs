@@ -18,10 +18,11 @@ use crate::pool::Pool;
 use crate::publish::Published;
 use crate::request::Request;
 use crate::snapshot::Snapshot;
+use crate::stats::Happening;
 use crate::stripes::Stripes;
-use crate::sync::{Arc, Mutex};
+use crate::sync::{Arc, Mutex, MutexGuard};
 use crate::time::Time;
-use crate::{Backend, BackendId, Change, HealthState, LoadReport, Rng, Zone};
+use crate::{Backend, BackendId, Change, HealthState, LoadReport, PoolStats, Rng, Zone};
 
 /// A pool of backends and the way to choose among them.
 ///
@@ -67,9 +68,9 @@ impl<T> Shared<T> {
         let now = self.pool.time(now);
         // A measure that is due is taken by whoever comes first; what is wrong with a backend must be told.
         let control = if sign == Sign::Refresh { self.control.try_lock() } else { Some(self.control.lock()) };
-        let Some(mut control) = control else { return };
-        let old = control.judge(endpoint, sign, now).then(|| self.publish(&mut control));
-        drop((control, old));
+        if let Some(control) = control {
+            self.edit(control, |control| control.judge(endpoint, sign, now));
+        }
     }
 
     /// Notes how the request went that a backend's trial was waiting for.
@@ -80,17 +81,16 @@ impl<T> Shared<T> {
     /// Runs `edit` under the control lock and publishes what came of it if it says so. Whatever the host keeps beside
     /// backends that left is dropped after the lock is free.
     fn control(&self, edit: impl FnOnce(&mut Control<T>) -> bool) {
-        let mut control = self.control.lock();
-        let old = edit(&mut control).then(|| self.publish(&mut control));
-        let departed = control.take_departed();
+        self.edit(self.control.lock(), edit);
+    }
+
+    fn edit(&self, mut control: MutexGuard<'_, Control<T>>, edit: impl FnOnce(&mut Control<T>) -> bool) {
+        let old = edit(&mut control).then(|| self.published.publish(control.snapshot()));
+        let (departed, untold) = (control.take_departed(), control.take_untold());
         // The lock first.
         drop(control);
         drop((old, departed));
-    }
-
-    #[must_use = "it is dropped once the lock is free"]
-    fn publish(&self, control: &mut Control<T>) -> Arc<Snapshot<T>> {
-        self.published.publish(control.snapshot())
+        untold.into_iter().for_each(Happening::tell);
     }
 }
 
@@ -260,6 +260,15 @@ impl<T> Balancer<T> {
         control.members().iter().map(|member| BackendStats::of(member, control.now())).collect()
     }
 
+    /// What the pool did so far. Of a backend that left, requests that were in flight then are not counted.
+    ///
+    /// # Complexity
+    /// O(n), under the lock of changes.
+    #[must_use]
+    pub fn stats(&self) -> PoolStats {
+        self.shared.control.lock().stats()
+    }
+
     /// Completes when a backend that leaves (drained or with weight 0) has no request in flight, or is gone. Requests
     /// that go to it because a client asks for it by [`sticky`](Request::sticky) count.
     ///
@@ -360,6 +369,10 @@ pub struct BackendStats {
     pub successes: u64,
     /// Requests that failed in the window.
     pub failures: u64,
+    /// Requests that went well since it joined.
+    pub total_successes: u64,
+    /// Requests that failed since it joined.
+    pub total_failures: u64,
 }
 
 /// Whether a backend takes requests.
@@ -383,7 +396,7 @@ pub enum BackendState {
 impl BackendStats {
     fn of<T>(member: &Member<T>, now: Time) -> Self {
         let endpoint = member.slot.endpoint();
-        let counts = endpoint.vitals().latest_counts();
+        let (counts, total) = (endpoint.vitals().latest_counts(), endpoint.vitals().total_counts());
         let latency = endpoint.vitals().latency_nanos(endpoint.pool().norm(), now);
         let state = match member.fitness {
             _ if member.draining || member.weight == 0 => BackendState::Draining,
@@ -405,6 +418,8 @@ impl BackendStats {
             latency: Duration::from_nanos(latency as u64),
             successes: counts.successes,
             failures: counts.failures,
+            total_successes: total.successes,
+            total_failures: total.failures,
         }
     }
 }

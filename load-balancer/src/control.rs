@@ -14,8 +14,10 @@ use crate::health::{Canary, Event, Fitness, Machine, Rules, Sign, Step, Verdict,
 use crate::policy::{Place, Seat, Table};
 use crate::pool::Pool;
 use crate::snapshot::{Limits, Snapshot};
+use crate::stats::{Chronicle, Happening, PoolStats};
 use crate::sync::Arc;
 use crate::time::Time;
+use crate::window::Counts;
 use crate::{Backend, BackendId, Change, NotPrivate, Probe, Rng, Zone};
 
 /// A backend in the pool.
@@ -112,6 +114,7 @@ pub(crate) struct Control<T> {
     /// The table that was built last, and for whom.
     table: Option<(Vec<Seat>, Table)>,
     departed: Departed<T>,
+    chronicle: Chronicle,
 }
 
 /// What is no longer needed, and holds what the host keeps beside backends. Its destructors are the host's code, which may
@@ -132,8 +135,8 @@ impl<T> Control<T> {
     pub(crate) fn new(config: Config, pool: Arc<Pool<T>>, rng: Rng) -> Self {
         let rules = Rules::new(&config.outlier, config.slow_start, config.probes.as_ref());
         let (members, by_address) = (Vec::new(), HashMap::new());
-        let (now, departed) = (Time::default(), Departed::default());
-        Self { members, by_address, pool, config, rules, now, wake_at: None, rng, table: None, departed }
+        let (now, departed, chronicle) = (Time::default(), Departed::default(), Chronicle::default());
+        Self { members, by_address, pool, config, rules, now, wake_at: None, rng, table: None, departed, chronicle }
     }
 
     /// The latest time that was told.
@@ -156,7 +159,24 @@ impl<T> Control<T> {
 
     /// What left since this was asked last.
     pub(crate) fn take_departed(&mut self) -> Departed<T> {
+        self.departed.members.iter().for_each(|gone| self.chronicle.note_departure(gone.vitals().total_counts()));
         std::mem::take(&mut self.departed)
+    }
+
+    /// What happened since this was asked last.
+    pub(crate) fn take_untold(&mut self) -> Vec<Happening> {
+        self.chronicle.take_untold()
+    }
+
+    pub(crate) fn stats(&self) -> PoolStats {
+        let counts = self.members.iter().map(|member| member.vitals().total_counts());
+        let serves = |member: &&Member<T>| member.takes_part() && member.is_fit();
+        PoolStats {
+            backends: self.members.len(),
+            serving: self.members.iter().filter(serves).count(),
+            in_flight: self.members.iter().map(|member| member.slot.in_flight()).sum(),
+            ..self.chronicle.stats(counts.fold(Counts::default(), Counts::plus))
+        }
     }
 
     /// Whether the backend is new (or new at its address).
@@ -297,8 +317,12 @@ impl<T> Control<T> {
     pub(crate) fn snapshot(&mut self) -> Snapshot<T> {
         let keeps_closed = self.config.policy.keeps_its_table();
         for member in &mut self.members {
+            let before = member.fitness;
             member.fitness = member.machine.fitness(self.now, &self.rules);
+            self.chronicle.note((member.id(), member.address()), before, member.fitness);
         }
+        let is_panicking = self.serving().panic != Panic::No;
+        self.chronicle.note_panic(is_panicking);
         let serving = self.serving();
         for member in &self.members {
             member.slot.endpoint().set_open(member.is_fit() || serving.ignores(member.fitness));

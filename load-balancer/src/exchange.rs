@@ -343,6 +343,7 @@ impl Exchange {
         } else {
             budget.withdraw(now)
         };
+        policy.counts().asked_for(purpose == Purpose::Hedge, is_paid);
         if !is_paid && is_retry {
             self.give_up(ExchangeError::NoBackend);
         } else if !is_paid {
@@ -416,6 +417,7 @@ impl Exchange {
     /// Gives up an attempt that took too long.
     fn stop(&mut self, policy: &RequestPolicy, attempt: Attempt, now: Instant) {
         policy.drought().failure(now);
+        policy.counts().timed_out();
         if let Some(limit) = policy.limit() {
             limit.record_drop(now);
         }

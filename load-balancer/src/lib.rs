@@ -89,6 +89,7 @@ mod rng;
 mod service;
 mod slow_start;
 mod snapshot;
+mod stats;
 mod stripes;
 mod sync;
 #[cfg(any(test, feature = "testing"))]
@@ -135,3 +136,4 @@ pub use service::TokioTimer;
 #[cfg_attr(docsrs, doc(cfg(feature = "tower")))]
 pub use service::{Balance, BalanceError, BalanceLayer, Held, Protocol, ResponseFuture, Timer, Traits};
 pub use snapshot::Choice;
+pub use stats::{PoolStats, RequestStats};

@@ -141,6 +141,8 @@ pub struct ConcurrencyLimit {
     drops: AtomicU32,
     /// Requests refused since the limit was computed.
     refused: AtomicU32,
+    /// Requests ever refused.
+    sheds: AtomicU64,
     /// Samples since the limit was computed: the sum of their microseconds in the upper bits, their number in the lower.
     samples: AtomicU64,
     /// When the limit is to be computed, in nanoseconds since `origin`.
@@ -188,6 +190,7 @@ impl ConcurrencyLimit {
             peak: AtomicU32::new(0),
             drops: AtomicU32::new(0),
             refused: AtomicU32::new(0),
+            sheds: AtomicU64::new(0),
             samples: AtomicU64::new(0),
             update_at: AtomicU64::new(PERIOD.as_nanos() as u64),
             origin: now,
@@ -231,6 +234,12 @@ impl ConcurrencyLimit {
         self.in_flight.load(Ordering::Relaxed)
     }
 
+    /// How many were refused so far.
+    #[must_use]
+    pub fn sheds(&self) -> u64 {
+        self.sheds.load(Ordering::Relaxed)
+    }
+
     #[inline]
     fn enter(&self, priority: Priority) -> Result<(), Overloaded> {
         let limit = priority.share_of(self.limit());
@@ -239,6 +248,7 @@ impl ConcurrencyLimit {
         if in_flight >= limit {
             self.in_flight.fetch_sub(1, Ordering::Relaxed);
             self.refused.fetch_add(1, Ordering::Relaxed);
+            self.sheds.fetch_add(1, Ordering::Relaxed);
             return Err(Overloaded { limit, in_flight });
         }
         if in_flight >= self.peak.load(Ordering::Relaxed) {

@@ -9,6 +9,7 @@ use crate::hedge::{HedgeConfig, HedgeDelay};
 use crate::limit::{ConcurrencyLimit, LimitConfig};
 use crate::retry::{BudgetConfig, Drought, MAX_TRIES, RetryBudget};
 use crate::rng::mix;
+use crate::stats::RequestStats;
 
 /// How one request is tried, hedged and given up. Data; [`RequestPolicy::new`] checks it.
 ///
@@ -106,6 +107,27 @@ pub struct RequestPolicy {
     try_timeout_nanos: u64,
     /// The state of the jitter's generator.
     jitter: AtomicU64,
+    counts: TryCounts,
+}
+
+/// What is counted of tries beyond the first. All of it is rare, and none is on the way of a request that is answered.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(crate) struct TryCounts {
+    retries: [AtomicU64; 2],
+    hedges: [AtomicU64; 2],
+    time_outs: AtomicU64,
+}
+
+impl TryCounts {
+    pub(crate) fn asked_for(&self, is_hedge: bool, is_paid: bool) {
+        let counts = if is_hedge { &self.hedges } else { &self.retries };
+        counts[usize::from(is_paid)].fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn timed_out(&self) {
+        self.time_outs.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 impl RequestPolicy {
@@ -124,6 +146,7 @@ impl RequestPolicy {
             try_timeout_nanos: nanos(config.try_timeout),
             config,
             jitter: AtomicU64::new(crate::rng::seed_from_os()),
+            counts: TryCounts::default(),
         })
     }
 
@@ -154,6 +177,25 @@ impl RequestPolicy {
     #[must_use]
     pub fn limit(&self) -> Option<&Arc<ConcurrencyLimit>> {
         self.limit.as_ref()
+    }
+
+    /// What its requests did so far beyond their first tries.
+    #[must_use]
+    pub fn stats(&self) -> RequestStats {
+        let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let TryCounts { retries, hedges, time_outs } = &self.counts;
+        RequestStats {
+            retries: count(&retries[1]),
+            refused_retries: count(&retries[0]),
+            hedges: count(&hedges[1]),
+            refused_hedges: count(&hedges[0]),
+            time_outs: count(time_outs),
+            sheds: self.limit.as_ref().map_or(0, |limit| limit.sheds()),
+        }
+    }
+
+    pub(crate) fn counts(&self) -> &TryCounts {
+        &self.counts
     }
 
     /// How long after it was sent a request is hedged, at present; `None` if hedging is off.

@@ -35,6 +35,10 @@ impl Counts {
     pub(crate) fn total(self) -> u64 {
         self.successes + self.failures
     }
+
+    pub(crate) fn plus(self, other: Self) -> Self {
+        Self { successes: self.successes + other.successes, failures: self.failures + other.failures }
+    }
 }
 
 /// The open bucket, which every request adds to.
@@ -52,6 +56,8 @@ pub(crate) struct Ring {
     closed: [Counts; CLOSED],
     next: usize,
     sum: Counts,
+    /// All that was ever counted in buckets that are closed.
+    total: Counts,
 }
 
 impl Tally {
@@ -82,7 +88,7 @@ impl Ring {
     /// An empty ring for windows of this length.
     pub(crate) fn new(window: Duration) -> Self {
         let bucket = (window / BUCKETS).max(Duration::from_nanos(1));
-        Self { bucket, closed: [Counts::default(); CLOSED], next: 0, sum: Counts::default() }
+        Self { bucket, closed: [Counts::default(); CLOSED], next: 0, sum: Counts::default(), total: Counts::default() }
     }
 
     /// Closes the open bucket if its time is over, and forgets what is older than the window.
@@ -94,6 +100,7 @@ impl Ring {
         let bucket = u64::try_from(self.bucket.as_nanos()).unwrap_or(u64::MAX);
         let over = if until == 0 { 0 } else { (now.as_nanos() - until) / bucket };
         let counts = Counts::of_word(tally.open.swap(0, Ordering::Relaxed));
+        self.total = self.total.plus(counts);
         self.push(counts);
         for _ in 0..over.min(CLOSED as u64) {
             self.push(Counts::default());
@@ -123,9 +130,14 @@ impl Ring {
         Counts { successes: self.sum.successes + open.successes, failures: self.sum.failures + open.failures }
     }
 
-    /// Forgets everything.
+    /// All that was ever counted, whatever was forgotten of it.
+    pub(crate) fn total(&self, tally: &Tally) -> Counts {
+        self.total.plus(Counts::of_word(tally.open.load(Ordering::Relaxed)))
+    }
+
+    /// Forgets everything but the total.
     pub(crate) fn clear(&mut self, tally: &Tally) {
-        tally.open.store(0, Ordering::Relaxed);
+        self.total = self.total.plus(Counts::of_word(tally.open.swap(0, Ordering::Relaxed)));
         (self.closed, self.sum) = ([Counts::default(); CLOSED], Counts::default());
     }
 }
@@ -166,7 +178,10 @@ mod tests {
                 let count = |failure| list.iter().filter(|(t, f)| in_window(*t) && *f == failure).count() as u64;
                 let expected = Counts { successes: count(false), failures: count(true) };
                 assert_eq!(ring.counts(&tally, at), expected, "at {now}");
+                assert_eq!(ring.total(&tally).total(), list.len() as u64);
             }
+            ring.clear(&tally);
+            assert_eq!((ring.latest(&tally).total(), ring.total(&tally).total()), (0, 2_000));
         });
     }
 }

@@ -530,6 +530,20 @@ fn when_all_backends_fail_tries_are_bounded() {
 }
 
 #[test]
+fn tries_beyond_the_first_are_counted() {
+    let budget = BudgetConfig { percent: 0, min_per_second: 1, time_to_live: Duration::from_secs(1) };
+    let (policy, now) = policy(RequestConfig { budget, ..RequestConfig::default() });
+    for _ in 0..3 {
+        let mut exchange = Exchange::new(&policy, true, None, now);
+        let first = send(&mut exchange, &policy, 1, now);
+        exchange.ended(&policy, first, failed(Failure::Refused), now);
+        let _ = exchange.picked(&policy, id(2), now);
+    }
+    let stats = policy.stats();
+    assert_eq!((stats.retries, stats.refused_retries, stats.hedges, stats.refused_hedges), (1, 2, 0, 0));
+}
+
+#[test]
 fn an_exchange_is_small() {
     let size = size_of::<Exchange>();
     assert!(size <= 224, "{size} bytes");

@@ -259,6 +259,11 @@ impl Vitals {
         self.chart.lock().ring.latest(&self.tally)
     }
 
+    /// Successes and failures since the backend joined.
+    pub(crate) fn total_counts(&self) -> Counts {
+        self.chart.lock().ring.total(&self.tally)
+    }
+
     /// Whether there is no reason to suspect it: either score is below half its limit.
     pub(crate) fn is_calm(&self, norm: &Norm) -> bool {
         2 * self.failing.load() < self.failing_limit(norm) && !self.is_half_slow(norm)

@@ -84,8 +84,10 @@ struct Shared<S, P, T> {
 struct Extras<S> {
     breaker: Option<Arc<Breaker>>,
     /// How the place in flight of an answer is made one that [`Held`] can hold, if answers hold it.
-    hold: Option<fn(InFlight<S>) -> Box<dyn Send + Sync>>,
+    hold: Option<Hold<S>>,
 }
+
+type Hold<S> = fn(InFlight<S>) -> Box<dyn Send + Sync>;
 
 impl<S> Clone for Extras<S> {
     fn clone(&self) -> Self {

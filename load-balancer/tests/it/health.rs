@@ -103,6 +103,30 @@ fn a_backend_that_hangs_is_out_before_anything_has_failed() {
 }
 
 #[test]
+fn what_happens_is_counted() {
+    let mut host = Host::new(3, Config::default());
+    host.send(300, good);
+    host.send(60, |port| if port == 2 { REFUSED } else { Outcome::Success });
+    let before = host.balancer.stats();
+    assert_eq!((before.backends, before.serving, before.downs, before.is_panicking), (3, 2, 1, false));
+    assert_eq!((before.successes, before.failures), (359, 1));
+    let held = host.balancer.pick(&Request::default(), host.now).unwrap();
+    host.send(60, |port| if port == 1 { REFUSED } else { Outcome::Success });
+    let panic = host.balancer.stats();
+    assert_eq!((panic.serving, panic.downs, panic.panics, panic.is_panicking), (1, 2, 1, true));
+    assert_eq!(panic.in_flight, 1);
+    drop(held);
+    host.send(4_000, good);
+    let healed = host.balancer.stats();
+    assert_eq!((healed.serving, healed.recoveries, healed.is_panicking), (3, 2, false));
+    assert_eq!(healed.successes + healed.failures, 300 + 60 + 60 + 4_000);
+    // What those who leave have done stays counted.
+    host.balancer.replace(vec![]).unwrap();
+    let left = host.balancer.stats();
+    assert_eq!((left.backends, left.successes, left.failures), (0, healed.successes, healed.failures));
+}
+
+#[test]
 fn errors_of_one_eject_it_and_errors_of_all_do_not() {
     let mut host = Host::new(4, Config::default());
     host.send(100, good);
