@@ -23,12 +23,14 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
+use self::event::Event;
 use self::slices::Slices;
-use self::watch::{Event, Session, Stream, WatchError};
+use self::watch::{Session, Stream, WatchError};
 use super::timer::Timer;
 use super::{Discover, DiscoverError};
 use crate::Change;
 
+mod event;
 #[cfg(test)]
 mod server;
 mod slices;

@@ -14,6 +14,7 @@ use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use tokio::time::Sleep;
 
+use super::event::{BadEvent, Event, parse};
 use super::slices::{Metadata, Slice};
 use super::{Connect, KubeConfig};
 use crate::DiscoverError;
@@ -42,6 +43,18 @@ pub(super) enum WatchError {
 impl From<DiscoverError> for WatchError {
     fn from(error: DiscoverError) -> Self {
         Self::Failed(error)
+    }
+}
+
+impl From<BadEvent> for WatchError {
+    fn from(bad: BadEvent) -> Self {
+        match bad {
+            BadEvent::Json(error) => DiscoverError::invalid(error).into(),
+            BadEvent::Status(code) if code == StatusCode::GONE.as_u16() => Self::Gone,
+            BadEvent::Status(code) => {
+                DiscoverError::unavailable(StatusError(StatusCode::from_u16(code).unwrap_or_default())).into()
+            }
+        }
     }
 }
 
@@ -160,12 +173,6 @@ pub(super) struct Stream {
     patience: Duration,
 }
 
-pub(super) enum Event {
-    Put(Slice),
-    Delete(Slice),
-    Bookmark(String),
-}
-
 impl Stream {
     /// The next event; `None` when the watch is over or broken. Cancel safe: what was read stays in the buffer.
     pub(super) async fn next(&mut self) -> Result<Option<Event>, WatchError> {
@@ -218,34 +225,4 @@ impl Stream {
             }
         }
     }
-}
-
-#[derive(Deserialize)]
-struct Line {
-    #[serde(rename = "type")]
-    kind: String,
-    object: serde_json::Value,
-}
-
-/// `None` for kinds of events that are not known.
-fn parse(line: &[u8]) -> Result<Option<Event>, WatchError> {
-    if line.iter().all(u8::is_ascii_whitespace) {
-        return Ok(None);
-    }
-    let line: Line = serde_json::from_slice(line).map_err(DiscoverError::invalid)?;
-    if line.kind == "ERROR" {
-        let code = line.object.get("code").and_then(serde_json::Value::as_u64);
-        let status = code.and_then(|code| u16::try_from(code).ok()).and_then(|code| StatusCode::from_u16(code).ok());
-        return Err(match status {
-            Some(StatusCode::GONE) => WatchError::Gone,
-            other => DiscoverError::unavailable(StatusError(other.unwrap_or_default())).into(),
-        });
-    }
-    let slice: Slice = serde_json::from_value(line.object).map_err(DiscoverError::invalid)?;
-    Ok(match line.kind.as_str() {
-        "ADDED" | "MODIFIED" => Some(Event::Put(slice)),
-        "DELETED" => Some(Event::Delete(slice)),
-        "BOOKMARK" => Some(Event::Bookmark(slice.metadata.resource_version)),
-        _ => None,
-    })
 }
