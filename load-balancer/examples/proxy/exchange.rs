@@ -67,7 +67,8 @@ impl<'a> Errand<'a> {
     ) -> Self {
         // A body is gone once it was sent, so only what was surely not begun can be repeated.
         let has_body = upload.has_body();
-        let exchange = Exchange::new(&worker.policy, method.is_idempotent() && !has_body, None, started);
+        let mut exchange = Exchange::new(&worker.policy, method.is_idempotent() && !has_body, None, started);
+        exchange.report_slow(worker.balancer.slow_after());
         Self {
             worker,
             method,

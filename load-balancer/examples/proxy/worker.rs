@@ -27,6 +27,7 @@ const SWEEP: Duration = Duration::from_millis(200);
 /// What the clients of one thread share.
 pub(crate) struct Worker {
     pub(crate) options: Arc<Options>,
+    pub(crate) balancer: Balancer<Traffic>,
     pub(crate) picker: RefCell<Picker<Traffic>>,
     pub(crate) policy: Arc<RequestPolicy>,
     pub(crate) pool: RefCell<Pool>,
@@ -89,6 +90,7 @@ pub(crate) async fn run(seat: Seat) -> std::io::Result<()> {
     let listener = TcpListener::from_std(listener)?;
     let worker = Rc::new(Worker {
         picker: RefCell::new(balancer.picker()),
+        balancer,
         pool: RefCell::new(Pool::new(options.limits.max_idle, options.limits.pool_timeout)),
         hub: Rc::default(),
         policy,
@@ -99,7 +101,7 @@ pub(crate) async fn run(seat: Seat) -> std::io::Result<()> {
         gone: Notify::new(),
         options,
     });
-    let sweeper = tokio::task::spawn_local(sweep(Rc::clone(&worker), balancer));
+    let sweeper = tokio::task::spawn_local(sweep(Rc::clone(&worker)));
     tokio::select! {
         () = accept(&worker, &listener, &room) => {}
         _ = stopping.wait_for(|stopping| *stopping) => {}
@@ -155,11 +157,11 @@ impl Drop for Guest {
     }
 }
 
-async fn sweep(worker: Rc<Worker>, balancer: Balancer<Traffic>) {
+async fn sweep(worker: Rc<Worker>) {
     let mut tick = tokio::time::interval(SWEEP);
     loop {
         tick.tick().await;
-        let mut members: Vec<_> = balancer.backends().iter().map(|backend| backend.id).collect();
+        let mut members: Vec<_> = worker.balancer.backends().iter().map(|backend| backend.id).collect();
         members.sort_unstable();
         let mut pool = worker.pool.borrow_mut();
         let (now, is_member) = (clock::now(), |id| members.binary_search(&id).is_ok());
