@@ -116,6 +116,21 @@ mod nats {
     }
 
     #[test]
+    fn a_message_that_is_buried_leaves_the_stream() {
+        with_server(|bench| async move {
+            let broker = bench.open("q", Config { lease: SHORT, max_attempts: 1, ..small() }).await;
+            for _ in 0..3 {
+                broker.send(Message::new("dead")).await.unwrap();
+                receive_one(&*broker).await;
+            }
+            while broker.dead_letters(GROUP, 10).await.unwrap().len() < 3 {
+                assert_quiet(&*broker, GROUP, SHORT).await;
+            }
+            assert_eq!(broker.stats().await.unwrap().messages, 0);
+        });
+    }
+
+    #[test]
     fn a_delay_and_an_advisory_outlive_a_restart() {
         with_server(|mut bench| async move {
             let broker = bench.open("q", Config { lease: SHORT, max_attempts: 1, ..small() }).await;
