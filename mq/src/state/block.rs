@@ -215,9 +215,11 @@ impl Block {
     /// Notes that nobody needs the message; whether somebody did.
     #[inline]
     pub(super) fn release(&mut self, at: usize) -> bool {
-        let was_kept = self.kept.clear(at);
-        self.kept_count -= usize::from(was_kept);
-        was_kept
+        if !self.kept.clear(at) {
+            return false;
+        }
+        self.kept_count -= 1;
+        true
     }
 
     /// Makes room for what so many groups are done with.

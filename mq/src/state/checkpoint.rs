@@ -14,6 +14,7 @@
 use bytes::{Buf, BufMut, Bytes};
 
 use super::bits::{BLOCK, Bits};
+use super::dedup::Window;
 use super::event::{put_reason, read_flag, read_reason, read_string, read_u16, read_u128};
 use super::flight::{Flight, Phase};
 use super::group::Group;
@@ -98,8 +99,9 @@ impl Recovery {
         }
         state.retained.trim = trim.min(next);
         state.sweep();
+        state.window = Window::default();
         for (id, sequence, until) in ids {
-            state.window.remember(id, sequence, until, 0, state.limits.max_ids);
+            state.window.put(id, sequence, until, state.limits.max_ids);
         }
         imported
     }

@@ -39,14 +39,23 @@ impl Window {
         if let Some(known) = self.find(id, now) {
             return Some(known);
         }
-        if until > now && max > 0 {
-            self.ids.insert(id, Known { sequence, until });
-            self.order.push_back((until, id));
-            while self.ids.len() > max as usize || self.order.len() > 2 * self.ids.len() + 64 {
-                self.pop_front();
-            }
+        if until > now {
+            self.put(id, sequence, until, max);
         }
         None
+    }
+
+    /// Remembers the id, unless it is known for as long: after a restart nobody knows yet what time it is, and the
+    /// record of a message that was moved may come behind that of a later one with the same id.
+    pub(super) fn put(&mut self, id: u128, sequence: u64, until: u64, max: u32) {
+        if self.ids.get(&id).is_some_and(|known| known.until >= until) {
+            return;
+        }
+        self.ids.insert(id, Known { sequence, until });
+        self.order.push_back((until, id));
+        while self.ids.len() > max as usize || self.order.len() > 2 * self.ids.len() + 64 {
+            self.pop_front();
+        }
     }
 
     /// Takes an id out, if it is this message's: the message was not confirmed.

@@ -56,6 +56,8 @@ pub(super) struct Group {
     pub(super) id: GroupId,
     pub(super) name: String,
     pub(super) floor: u64,
+    /// Where the group was set to last: of the messages not shown, it is done with those before, and with no other.
+    pub(super) start: u64,
     cursor: u64,
     /// Below it, the cursor may meet messages that were delivered before.
     replayed: u64,
@@ -80,6 +82,7 @@ impl Group {
             id,
             name,
             floor,
+            start: floor,
             cursor: floor,
             replayed: 0,
             pending: 0,
@@ -173,6 +176,7 @@ impl Group {
             }
             self.delivery_max = self.delivery_max.max(self.delivery_base.saturating_add(1));
             self.leased += (at - from) as u64;
+            self.lanes.note_served();
             self.cursor = start + at as u64;
         }
         self.rearm_if_stale();
@@ -544,6 +548,16 @@ impl Group {
                 at = block.settled[slot_of_group].next_clear(at + 1);
             }
         }
+    }
+
+    #[cfg(any(test, feature = "testing"))]
+    pub(super) fn lanes(&self) -> &Lanes {
+        &self.lanes
+    }
+
+    #[cfg(any(test, feature = "testing"))]
+    pub(super) fn cursor(&self) -> u64 {
+        self.cursor
     }
 
     pub(super) fn memory_bytes(&self) -> usize {

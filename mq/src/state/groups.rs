@@ -53,10 +53,12 @@ impl State {
         let slot = self.groups.iter().position(Option::is_none).unwrap_or(self.groups.len());
         let group = GroupId::new(slot, self.generations.get(slot).copied().unwrap_or(0));
         let floor = self.resolve(start);
+        // The event comes before those of what it leads to.
+        self.journal.push(Event::GroupAdded { group, name: name.to_owned(), floor });
         self.install(group, name.to_owned(), floor);
         self.sweep();
         self.rebuild(slot);
-        self.journal.push(Event::GroupAdded { group, name: name.to_owned(), floor });
+        self.arm_all();
         Ok(group)
     }
 
@@ -70,14 +72,15 @@ impl State {
         self.groups.iter().flatten().map(|group| (group.id, group.name.as_str()))
     }
 
-    /// Removes the group; what only it needed is released. The messages stay if it is the last group.
+    /// Removes the group; what only it needed is released. If it is the last group, the messages stay, even those that
+    /// expire, until there is another.
     ///
     /// # Errors
     /// If there is no such group.
     pub(crate) fn remove_group(&mut self, group: GroupId) -> Result<(), UnknownGroup> {
-        self.uninstall(group)?;
+        find(&self.groups, group)?;
         self.journal.push(Event::GroupRemoved { group });
-        Ok(())
+        self.uninstall(group)
     }
 
     /// Lets the group go on at `start`: it is done with all before, and every message from there on that is still kept
@@ -88,9 +91,10 @@ impl State {
     pub(crate) fn seek(&mut self, group: GroupId, start: Start) -> Result<(), UnknownGroup> {
         let to = self.resolve(start);
         let delivery_base = find(&self.groups, group)?.delivery_max;
+        self.journal.push(Event::Sought { group, to, delivery_base });
         self.set_position(group, to, delivery_base)?;
         self.rebuild(group.slot());
-        self.journal.push(Event::Sought { group, to, delivery_base });
+        self.arm_all();
         Ok(())
     }
 
@@ -187,7 +191,7 @@ impl State {
     pub(super) fn set_position(&mut self, id: GroupId, to: u64, delivery_base: u32) -> Result<(), UnknownGroup> {
         let group = find_mut(&mut self.groups, id)?;
         let slot = id.slot();
-        group.floor = to;
+        (group.floor, group.start) = (to, to);
         group.flights.clear();
         group.delivery_base = delivery_base;
         group.delivery_max = group.delivery_max.max(delivery_base);

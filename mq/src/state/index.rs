@@ -50,6 +50,11 @@ impl Index {
         index
     }
 
+    /// Whether a restart goes on.
+    pub(super) fn is_holding(&self) -> bool {
+        self.holding
+    }
+
     #[inline]
     pub(super) fn next(&self) -> u64 {
         self.next

@@ -141,6 +141,11 @@ impl Keys {
         self.held.get(&key.0).is_some_and(|held| held.waiting.contains(&sequence))
     }
 
+    #[cfg(any(test, feature = "testing"))]
+    pub(super) fn is_held_by(&self, key: KeyHash, sequence: u64) -> bool {
+        self.held.get(&key.0).is_some_and(|held| held.holder == sequence)
+    }
+
     pub(super) fn memory_bytes(&self) -> usize {
         self.held.capacity() * (size_of::<Held>() + size_of::<u64>() + 1) + self.waiting as usize * size_of::<u64>()
     }

@@ -42,6 +42,8 @@ mod flight;
 mod group;
 mod groups;
 mod index;
+#[cfg(any(test, feature = "testing"))]
+mod invariants;
 mod journal;
 mod key;
 mod limits;
@@ -167,7 +169,8 @@ pub(crate) enum TakeError {
 /// - **T1** `shown <= next`; what is not shown is in no lane, counted nowhere but in the index, and not timed.
 /// - **T2** A message that every group is done with (if there is a group) and none has among its dead letters is not
 ///   kept, or it is kept for replay: it is not below `trim`, and counted in `retained`.
-/// - **T3** A shown message that is undue, or that expires, has a timer.
+/// - **T3** A shown message that is undue has a timer, and so has one that expires, until it has done so in every group
+///   that could have it.
 ///
 /// and those of its parts: see [`check_invariants`](State::check_invariants).
 #[derive(Clone, Debug)]
@@ -234,7 +237,7 @@ impl State {
             return;
         }
         for group in self.groups.iter_mut().flatten() {
-            group.pending += end.saturating_sub(from.max(group.floor));
+            group.pending += end.saturating_sub(from.max(group.start));
         }
         self.shown = end;
         if self.hidden_specials > 0 {
@@ -263,8 +266,7 @@ impl State {
         }
         // A message has up to two timers.
         if self.timers.is_stale(2 * self.index.timed()) {
-            self.timers.clear();
-            self.arm_all(now);
+            self.arm_all();
         }
         if end == self.index.next() {
             self.hidden_specials = 0;
@@ -272,9 +274,10 @@ impl State {
     }
 
     fn show_special(&mut self, sequence: u64, now: u64) {
-        self.time(sequence, now);
+        self.make_due_by(sequence, now);
+        self.arm(sequence);
         let Some(slot) = self.index.slot(sequence) else { return };
-        for group in self.groups.iter_mut().flatten().filter(|group| sequence >= group.floor) {
+        for group in self.groups.iter_mut().flatten().filter(|group| sequence >= group.start) {
             if slot.has(UNDUE) {
                 group.undue += 1;
             } else {
@@ -283,33 +286,43 @@ impl State {
         }
     }
 
-    /// Arms the timers of a message, or notes that its time has come already.
-    fn time(&mut self, sequence: u64, now: u64) {
+    /// Notes that the message is due, if it is and no group has looked at it.
+    fn make_due_by(&mut self, sequence: u64, now: u64) {
+        let is_undue = self.index.slot(sequence).is_some_and(|slot| slot.has(UNDUE));
+        if is_undue && self.index.due(sequence) <= now {
+            self.index.make_due(sequence);
+        }
+    }
+
+    /// Arms the timers of a message.
+    fn arm(&mut self, sequence: u64) {
         let Some(slot) = self.index.slot(sequence) else { return };
         if slot.has(UNDUE) {
-            let due = self.index.due(sequence);
-            if due > now {
-                self.timers.arm(due, sequence);
-            } else {
-                self.index.make_due(sequence);
-            }
+            self.timers.arm(self.index.due(sequence), sequence);
         }
         if slot.has(EXPIRES) {
             self.timers.arm(self.index.expires(sequence), sequence);
         }
     }
 
-    /// Arms the timers of all shown messages.
-    fn arm_all(&mut self, now: u64) {
+    /// Arms anew the timers of all shown messages: also of those whose time has passed, because a group that is set
+    /// back to them must not have what expired.
+    fn arm_all(&mut self) {
+        self.timers.clear();
+        for sequence in self.shown_timed() {
+            self.arm(sequence);
+        }
+    }
+
+    /// The shown messages that are undue or expire.
+    fn shown_timed(&self) -> Vec<u64> {
         let mut timed = Vec::new();
         for (number, block) in self.index.blocks_from(0) {
             let start = number * bits::BLOCK as u64;
             let specials = block.special.iter().filter(|&at| block.kept.get(at) && block.slot(at).is_timed());
             timed.extend(specials.map(|at| start + at as u64).filter(|&sequence| sequence < self.shown));
         }
-        for sequence in timed {
-            self.time(sequence, now);
-        }
+        timed
     }
 
     /// Leases up to `max` messages of the group for `lease_ms`; how many. 0 if there are none, or the group is paused.

@@ -95,6 +95,11 @@ impl Lanes {
         chosen
     }
 
+    /// Notes that level 0 was served without a choice, because no other has a message.
+    pub(super) fn note_served(&mut self) {
+        self.levels[0].passed = 0;
+    }
+
     /// Chooses between the sources of a level that have a message.
     pub(super) fn turn(&mut self, level: usize, again: bool, fresh: bool) -> Source {
         let level = &mut self.levels[level];
@@ -121,8 +126,13 @@ impl Lanes {
         *self = Self::default();
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = u64> + '_ {
-        self.levels.iter().flat_map(|level| level.again.iter().chain(&level.fresh)).copied()
+    /// All messages in lanes, and whether they came back.
+    #[cfg(any(test, feature = "testing"))]
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u64, bool)> + '_ {
+        self.levels.iter().flat_map(|level| {
+            let again = level.again.iter().map(|&sequence| (sequence, true));
+            again.chain(level.fresh.iter().map(|&sequence| (sequence, false)))
+        })
     }
 
     pub(super) fn memory_bytes(&self) -> usize {

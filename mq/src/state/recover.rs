@@ -34,7 +34,8 @@ pub(crate) struct RestoreError(pub(crate) u64);
 /// What an import found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Imported {
-    /// Messages that the checkpoint says are kept and whose record was not seen. Not 0 means that the log lost some.
+    /// Messages that the checkpoint says are kept and whose record was not seen. If the last checkpoint of a log has
+    /// some, the log lost them; those of earlier ones may have been moved, and their first record released, since.
     pub(crate) missing: u64,
 }
 
@@ -114,7 +115,7 @@ impl Recovery {
             Event::Paused { group, paused } => find_mut(&mut self.state.groups, *group)?.paused = *paused,
             Event::Remembered { id, sequence, until_ms } => {
                 let max = self.state.limits.max_ids;
-                self.state.window.remember(*id, *sequence, *until_ms, 0, max);
+                self.state.window.put(*id, *sequence, *until_ms, max);
             }
             Event::Trimmed { below } => self.state.trim_to(*below),
         }
@@ -191,7 +192,6 @@ impl Recovery {
         state.now = now;
         state.shown = state.index.next();
         let columns = state.groups.len();
-        state.sweep();
         for (_, block) in state.index.blocks_mut() {
             block.widen(columns);
             for group in state.groups.iter().flatten() {
@@ -199,9 +199,13 @@ impl Recovery {
             }
         }
         state.index.stop_holding();
+        state.sweep();
         self.forget_delays_of_delivered();
         let mut state = self.state;
-        state.arm_all(now);
+        for sequence in state.shown_timed() {
+            state.make_due_by(sequence, now);
+        }
+        state.arm_all();
         for slot in 0..state.groups.len() {
             state.rebuild(slot);
         }

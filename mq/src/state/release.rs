@@ -44,10 +44,14 @@ impl State {
     }
 
     fn trim_excess(&mut self) {
+        // While a restart goes on, the log says what was let go of, and not all is counted.
+        if self.index.is_holding() {
+            return;
+        }
         let retention = self.limits.retention;
         let before = self.retained.trim;
         while self.retained.messages > retention.messages || self.retained.bytes > retention.bytes {
-            self.trim_next();
+            self.trim_next(self.index.next());
         }
         if self.retained.trim != before {
             self.journal.trimmed(self.retained.trim);
@@ -60,30 +64,26 @@ impl State {
         if below <= self.retained.trim {
             return;
         }
-        while self.retained.trim < below && self.retained.messages > 0 {
-            self.trim_next();
+        while self.retained.trim < below {
+            self.trim_next(below);
         }
-        self.retained.trim = self.retained.trim.max(below);
-        self.journal.trimmed(self.retained.trim);
+        self.journal.trimmed(below);
     }
 
-    /// Moves `trim` past the next kept message, and releases that if it is kept only for replay.
-    fn trim_next(&mut self) {
-        let (number, at) = split(self.retained.trim);
+    /// Moves `trim` past the next kept message below `end`, and releases that if it is kept only for replay; or to
+    /// `end`.
+    fn trim_next(&mut self, end: u64) {
+        let from = self.retained.trim.max(self.index.first());
+        let (number, at) = split(from);
         let start = number * BLOCK as u64;
-        let at = match self.index.block(number) {
-            Some(block) => block.kept.next_set(at),
-            None => BLOCK,
-        };
-        let sequence = (start + at as u64).max(self.index.first());
-        self.retained.trim = sequence;
-        if at == BLOCK || sequence != start + at as u64 {
-            return;
-        }
-        self.retained.trim += 1;
-        if is_done(&self.groups, &self.index, sequence) {
-            self.retained.messages -= 1;
-            self.retained.bytes -= self.index.slot(sequence).map_or(0, |slot| u64::from(slot.size));
+        let next = self.index.block(number).map_or(BLOCK, |block| block.kept.next_set(at));
+        let sequence = start + next as u64;
+        self.retained.trim = (sequence + u64::from(next < BLOCK)).min(end);
+        if sequence < self.retained.trim && is_done(&self.groups, &self.index, sequence) {
+            if !self.index.is_holding() {
+                self.retained.messages -= 1;
+                self.retained.bytes -= self.index.slot(sequence).map_or(0, |slot| u64::from(slot.size));
+            }
             self.index.release(sequence);
         }
     }

@@ -63,10 +63,6 @@ impl State {
     }
 
     fn expire(&mut self, sequence: u64, slot: Slot, out: &mut Vec<Effect>) {
-        if self.groups.iter().all(Option::is_none) {
-            self.index.release(sequence);
-            return;
-        }
         for at in 0..self.groups.len() {
             let Some(group) = &mut self.groups[at] else { continue };
             if group.is_settled(&self.index, sequence) {

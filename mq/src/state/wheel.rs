@@ -162,6 +162,15 @@ impl Wheel {
         runs * size_of::<Run>() + self.buckets.capacity() * size_of::<Vec<Run>>()
     }
 
+    /// All timers: deadline and message.
+    #[cfg(any(test, feature = "testing"))]
+    pub(super) fn armed(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        self.buckets
+            .iter()
+            .flatten()
+            .flat_map(|run| (run.first..run.first + u64::from(run.count)).map(move |sequence| (run.deadline, sequence)))
+    }
+
     #[cfg(any(test, feature = "testing"))]
     pub(super) fn check_invariants(&self) {
         let mut len = 0;
