@@ -18,7 +18,8 @@ pub struct Config {
     /// The share of a priority's backends, in percent from 0 to 100, that must take requests. Below it the next priority
     /// serves, and if none has that share, suspicion is ignored: backends that were ejected by their answers get
     /// requests again, because those that are left could not carry the load alone (a *panic*). Those that are down
-    /// stay out. 0 never panics, and gives up a priority when nobody is left in it. Default: 50.
+    /// stay out, and count as missing: in a pool of three of which one is dead, the ejection of another is a panic already.
+    /// 0 never panics, and gives up a priority when nobody is left in it. Default: 50.
     pub panic_threshold_percent: u8,
     /// What happens when every backend is down. Default: they are tried.
     pub when_all_down: WhenAllDown,

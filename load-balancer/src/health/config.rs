@@ -60,7 +60,8 @@ pub struct OutlierConfig {
     /// break under the load. Backends that refuse connections are not counted.
     pub max_ejection_percent: u8,
     /// Requests, one at a time, that a backend must answer well before it gets its share again. 1 to 100, default 3.
-    /// Higher: a half-broken backend passes more rarely, a healed one waits longer.
+    /// Higher: a half-broken backend passes more rarely, a healed one waits longer. One of them that is late and fails at
+    /// nothing is forgiven, and another made in its place.
     pub canaries: u32,
     /// When a canary that was neither answered nor given up counts as failed. Default 5 s.
     #[cfg_attr(feature = "serde", serde(with = "crate::duration"))]

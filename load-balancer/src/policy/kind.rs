@@ -61,6 +61,10 @@ pub enum Policy {
     /// Three at random; of those that are not hot the fastest, of hot ones the least loaded. By what backends
     /// [report](crate::Balancer::report_load) of themselves, or else by what this balancer sees of them.
     ///
+    /// The balancer asks nobody: the host tells it of each report, at best from a header of the backends' answers, or lets
+    /// `drive_load_probes` (feature `tokio`) ask. The last report of a backend counts for a second. Without reports this
+    /// policy knows what `PeakEwma` does.
+    ///
     /// # Source
     /// Wydrowski and others, "Load is not what you should balance: Introducing Prequal", NSDI 2024.
     Prequal,
