@@ -31,15 +31,13 @@ pub enum LoadError<E> {
     /// others get this. A loader that is a future belongs to all who wait, and all get this.
     #[error("the loader panicked")]
     Panicked,
-    /// Another thread's load took longer than `load_timeout`. The key is free again: the next caller starts anew.
+    /// Another thread's load took longer than `load_timeout`. The key is free again: the next caller starts anew, and what
+    /// that load may still bring goes to its own callers and is not stored.
     #[error("timed out waiting for another caller's load")]
     TimedOut,
     /// The loader asked the cache for the very key it is loading.
     #[error("the loader waits for itself")]
     Recursive,
-    /// The loader says that there is no such thing, and the caller's loader was not asked whether that is possible.
-    #[error("the loader found nothing")]
-    Absent,
 }
 
 impl<E> Clone for LoadError<E> {
@@ -49,7 +47,6 @@ impl<E> Clone for LoadError<E> {
             Self::Panicked => Self::Panicked,
             Self::TimedOut => Self::TimedOut,
             Self::Recursive => Self::Recursive,
-            Self::Absent => Self::Absent,
         }
     }
 }

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
 
+use super::thread::ALWAYS_A_VALUE;
 use super::{Absence, Begin, Landed, LoadError, Want};
 use crate::cache::Cache;
 use crate::flight::{Failure, Flight, Joined, Load, Outcome};
@@ -54,8 +55,8 @@ where
             let load = loader(key);
             async move { load.await.map(Some) }
         };
-        let loaded = self.run_async(hash, key, Want::Value, Absence::IsAnError, loader);
-        loaded.await?.ok_or(LoadError::Absent)
+        let loaded = self.run_async(hash, key, Want::Value, Absence::IsNoAnswer, loader);
+        Ok(loaded.await?.expect(ALWAYS_A_VALUE))
     }
 
     /// Like [`get_or_load_async`](Self::get_or_load_async) with a loader that may find that there is no such thing,
@@ -104,8 +105,8 @@ where
             let load = loader(key);
             async move { load.await.map(Some) }
         };
-        let loaded = self.run_async(hash, key, Want::NewValue, Absence::IsAnError, loader);
-        loaded.await?.ok_or(LoadError::Absent)
+        let loaded = self.run_async(hash, key, Want::NewValue, Absence::IsNoAnswer, loader);
+        Ok(loaded.await?.expect(ALWAYS_A_VALUE))
     }
 
     pub(crate) async fn run_async<E, F>(
@@ -125,7 +126,6 @@ where
             self.settle(hash, &key, (flight, outcome), started);
         };
         let mut loader = Some(loader);
-        let mut want = want;
         loop {
             let begun = self.begin(
                 hash,
@@ -149,12 +149,11 @@ where
                     self.count_stale_hits(hash, 1);
                     return Ok(Some(value));
                 }
-                Landed::Absent if absence == Absence::IsAnAnswer || leads => return Ok(None),
-                Landed::Absent => want = Want::NewValue,
+                Landed::Absent if absence == Absence::IsAnAnswer => return Ok(None),
                 Landed::Failed(error) => return Err(error),
                 // Nobody abandons a load that its first caller still waits for.
                 Landed::Again if leads => return Err(LoadError::Panicked),
-                Landed::Again => {}
+                Landed::Absent | Landed::Again => {}
             }
         }
     }

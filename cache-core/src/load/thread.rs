@@ -30,8 +30,8 @@ impl<K: Hash + Eq + Clone, V: Clone, P: Policy, S: BuildHasher> Cache<K, V, P, S
         if let Some(value) = self.get_hashed(hash, &key) {
             return Ok(value);
         }
-        let loaded = self.load_value(hash, &key, Absence::IsAnError, |key| loader(key).map(Some))?;
-        loaded.ok_or(LoadError::Absent)
+        let loaded = self.load_value(hash, &key, Absence::IsNoAnswer, |key| loader(key).map(Some))?;
+        Ok(loaded.expect(ALWAYS_A_VALUE))
     }
 
     /// Like [`get_or_load`](Self::get_or_load) with a loader that may find that there is no such thing, which is
@@ -81,8 +81,8 @@ impl<K: Hash + Eq + Clone, V: Clone, P: Policy, S: BuildHasher> Cache<K, V, P, S
     ) -> Result<V, LoadError<E>> {
         let hash = self.hash(&key);
         let loader = |key: &K| loader(key).map(Some);
-        let loaded = self.run(hash, &key, Want::NewValue, Absence::IsAnError, loader)?;
-        loaded.ok_or(LoadError::Absent)
+        let loaded = self.run(hash, &key, Want::NewValue, Absence::IsNoAnswer, loader)?;
+        Ok(loaded.expect(ALWAYS_A_VALUE))
     }
 
     fn load_value<E: Send + Sync + 'static>(
@@ -108,8 +108,6 @@ impl<K: Hash + Eq + Clone, V: Clone, P: Policy, S: BuildHasher> Cache<K, V, P, S
         let settle = |flight: &Flight<V>, outcome: &Outcome<V>| {
             self.settle(hash, key, (flight, outcome), started);
         };
-        // What this caller may not use (an absence it cannot express) it does not ask for twice.
-        let mut want = want;
         loop {
             let begun = self.begin(hash, key, want, || Flight::led_by_thread(settle), Leader::flight);
             let outcome = match begun {
@@ -133,9 +131,8 @@ impl<K: Hash + Eq + Clone, V: Clone, P: Policy, S: BuildHasher> Cache<K, V, P, S
                     return Ok(Some(value));
                 }
                 Landed::Absent if absence == Absence::IsAnAnswer => return Ok(None),
-                Landed::Absent => want = Want::NewValue,
                 Landed::Failed(error) => return Err(error),
-                Landed::Again => {}
+                Landed::Absent | Landed::Again => {}
             }
         }
     }
@@ -168,8 +165,11 @@ impl<K: Hash + Eq + Clone, V: Clone, P: Policy, S: BuildHasher> Cache<K, V, P, S
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Absence {
     IsAnAnswer,
-    IsAnError,
+    /// Its loader always finds a value: where another's found nothing, it looks again and may load for itself.
+    IsNoAnswer,
 }
+
+pub(super) const ALWAYS_A_VALUE: &str = "the caller's loader finds a value, and another's absence is no answer";
 
 /// The error of a loader that has none.
 enum Never {}

@@ -298,3 +298,42 @@ fn a_value_that_cannot_be_weighed_poisons_nothing() {
         assert_eq!(found.unwrap(), [(7, 1), (8, 1)], "loaded anew");
     });
 }
+
+#[test]
+fn one_load_serves_all_who_cannot_use_an_absence() {
+    let cache = builder().build().unwrap();
+    let gate = Gate::<Result<Option<u64>, &str>>::new();
+    let pass = gate.clone();
+    let mut asks = Box::pin(cache.get_or_load_optional_async(7, move |_| pass.pass()));
+    let mut second = Box::pin(cache.get_or_load_async(7, |_| async { Ok::<_, &str>(70) }));
+    let mut third = join(&cache);
+    assert!(poll_once(&mut asks).is_pending() && poll_once(&mut second).is_pending());
+    assert!(poll_once(&mut third).is_pending());
+    gate.open(Ok(None));
+    assert!(matches!(poll_once(&mut asks), Poll::Ready(Ok(None))));
+    // The other two have a loader that makes the value; whoever comes first calls it, for both.
+    assert!(matches!(poll_once(&mut second), Poll::Ready(Ok(70))));
+    let late = poll_once(&mut third);
+    assert!(matches!(late, Poll::Ready(Ok(70))), "{late:?}");
+    assert_eq!((cache.stats().loads, cache.stats().load_failures), (2, 0));
+}
+
+#[test]
+fn a_thread_that_cannot_use_an_absence_looks_for_a_value_first() {
+    must_end(|| {
+        let cache = builder().build().unwrap();
+        let gate = Gate::<Result<Option<u64>, &str>>::new();
+        let (pass, writer) = (gate.clone(), cache.clone());
+        let mut asks = Box::pin(cache.get_or_load_optional_async(7, move |key| async move {
+            let found = pass.pass().await;
+            writer.insert(key, 70);
+            found
+        }));
+        assert!(poll_once(&mut asks).is_pending());
+        gate.open(Ok(None));
+        // Takes part in the load of the task, which finds nothing; but somebody has written the value meanwhile.
+        assert_eq!(cache.get_or_load(7, |_| Ok::<_, &str>(99)).unwrap(), 70);
+        assert_eq!(cache.get(&7), Some(70));
+        assert!(matches!(poll_once(&mut asks), Poll::Ready(Ok(None))));
+    });
+}
