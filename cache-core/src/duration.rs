@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use serde::de::{Error, Visitor};
+use serde::de::{Error, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serializer};
 
 const UNITS: [(&str, u64); 7] = [
@@ -95,7 +95,7 @@ impl Visitor<'_> for ReadVisitor {
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Read, E> {
-        read(text).map(Read).ok_or_else(|| E::invalid_value(serde::de::Unexpected::Str(text), &self))
+        read(text).map(Read).ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
     }
 
     fn visit_u64<E: Error>(self, seconds: u64) -> Result<Read, E> {
@@ -103,12 +103,13 @@ impl Visitor<'_> for ReadVisitor {
     }
 
     fn visit_i64<E: Error>(self, seconds: i64) -> Result<Read, E> {
-        let seconds = u64::try_from(seconds);
-        seconds.map(|s| Read(Duration::from_secs(s))).map_err(|_| E::custom("a duration is not negative"))
+        let duration = u64::try_from(seconds).map(|seconds| Read(Duration::from_secs(seconds)));
+        duration.map_err(|_| E::invalid_value(Unexpected::Signed(seconds), &self))
     }
 
     fn visit_f64<E: Error>(self, seconds: f64) -> Result<Read, E> {
-        Duration::try_from_secs_f64(seconds).map(Read).map_err(E::custom)
+        let duration = Duration::try_from_secs_f64(seconds).map(Read);
+        duration.map_err(|_| E::invalid_value(Unexpected::Float(seconds), &self))
     }
 }
 

@@ -6,8 +6,10 @@ use std::time::Duration;
 
 /// Counters of one cache since it was made, and its present size.
 ///
-/// Taken shard by shard: each shard's figures agree with each other, the sum is not a snapshot of one instant.
+/// Taken shard by shard: each shard's figures agree with each other, the sum is not a snapshot of one instant. With the
+/// feature `serde` it can be written, for a metrics endpoint.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct StatsSnapshot {
     /// Look-ups that found a live entry. [`peek`](crate::Cache::peek) and `contains` do not count.

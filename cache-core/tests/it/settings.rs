@@ -106,7 +106,7 @@ fn a_single_thread_updates_by_entry_too() {
 
 #[cfg(feature = "serde")]
 mod files {
-    use tenfold_cache_core::Config;
+    use tenfold_cache_core::{Config, StatsSnapshot};
 
     use super::seconds;
 
@@ -124,9 +124,23 @@ mod files {
     }
 
     #[test]
+    fn statistics_are_written_by_name() {
+        let stats = serde_json::to_value(StatsSnapshot::default()).unwrap();
+        assert_eq!((&stats["hits"], &stats["weight"], stats.as_object().unwrap().len()), (&0.into(), &0.into(), 19));
+    }
+
+    #[test]
     fn nonsense_in_a_file_is_refused() {
         for text in [r#"{"time_to_live": "soon"}"#, r#"{"time_to_live": -1}"#, r#"{"time_to_life": "5m"}"#] {
             assert!(serde_json::from_str::<Config>(text).is_err(), "{text}");
+        }
+        // Each says what is wrong and what would be right.
+        for (written, named) in
+            [("\"soon\"", "string \"soon\""), ("-1", "integer `-1`"), ("-0.5", "floating point `-0.5`")]
+        {
+            let text = format!(r#"{{"load_timeout": {written}}}"#);
+            let error = serde_json::from_str::<Config>(&text).unwrap_err().to_string();
+            assert!(error.contains(named) && error.contains("expected a duration like \"5m\""), "{error}");
         }
     }
 }
