@@ -134,7 +134,7 @@ impl<K, V, P: Policy, S> Builder<K, V, P, S> {
         self
     }
 
-    /// Is told of each entry that has left, and why: after the fact, outside locks, on the thread that caused it. It
+    /// Tells this closure of each entry that has left, and why: after the fact, outside locks, on the thread that caused it. It
     /// may call the cache. If it panics, the panic reaches that thread; the cache stays sound, but the rest of that
     /// call's removals goes untold.
     #[must_use]

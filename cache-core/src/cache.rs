@@ -383,6 +383,9 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
     /// Runs `write` (an update of the source) between two removals of the key, so that no reader can leave the old
     /// value behind: invalidate-on-write. Returns what `write` returned; the second removal happens even if it
     /// panics.
+    ///
+    /// For a write that is a future: [`remove`](Self::remove) the key, await the write and remove the key again, in a task
+    /// that goes on to the end if its caller is cancelled (a spawned one, say).
     pub fn write_around<Q: Hash + Eq + ?Sized, T>(&self, key: &Q, write: impl FnOnce() -> T) -> T
     where
         K: Borrow<Q>,
@@ -473,6 +476,9 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
 
     /// The number of entries, expired ones that are not collected yet included: a write collects some of its own shard,
     /// [`collect_expired`](Self::collect_expired) all.
+    ///
+    /// # Complexity
+    /// O(shards), each locked in turn: the sum need not have been right at any one instant.
     pub fn len(&self) -> usize {
         self.shards.iter().map(|shard| shard.0.lock().len()).sum()
     }
@@ -499,6 +505,9 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
     }
 
     /// What the cache has done so far.
+    ///
+    /// # Complexity
+    /// O(shards), each locked in turn.
     pub fn stats(&self) -> StatsSnapshot {
         let mut stats = StatsSnapshot::default();
         for shard in self.shards.iter() {
@@ -511,7 +520,7 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
     /// they alone exceed the capacity every insertion is refused.
     ///
     /// # Complexity
-    /// O(evicted entries).
+    /// O(shards and evicted entries), a few under one hold of a shard's lock.
     #[doc(alias = "set_capacity")]
     pub fn resize(&self, capacity: u64) {
         self.rules.budget.set_capacity(capacity);
@@ -584,7 +593,8 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
     /// Collects expired entries now rather than with later writes; returns how many.
     ///
     /// Never needed for correctness: expired entries are not served, and each write collects a few. Worth calling
-    /// where values should be dropped although nobody writes (tables keep their size for what comes next), for instance at [`next_expiry`](Self::next_expiry).
+    /// where values should be dropped although nobody writes (tables keep their size for what comes next), for instance at
+    /// [`next_expiry`](Self::next_expiry).
     pub fn collect_expired(&self) -> usize {
         let now = self.rules.now();
         let mut collected = 0;

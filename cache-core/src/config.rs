@@ -4,8 +4,8 @@ use std::time::Duration;
 
 /// How a cache behaves, as data: may stand in a configuration file (`serde` feature).
 ///
-/// In a file, durations are written like `"5m"`, `"1h 30m"` or `"250ms"`, or as a number of seconds; fields left out have
-/// their defaults, and unknown ones are refused:
+/// In a file, durations are written like `"5m"`, `"1h 30m"` or `"250ms"` (whole numbers of `ns`, `us`, `ms`, `s`, `m`,
+/// `h` and `d`), or as a number of seconds; fields left out have their defaults, and unknown ones are refused:
 ///
 /// ```toml
 /// capacity = 100_000
@@ -39,7 +39,8 @@ pub struct Config {
     #[cfg_attr(feature = "serde", serde(with = "crate::duration::option"))]
     pub time_to_idle: Option<Duration>,
     /// How long after it was written a value is due to be reloaded by the next hit, in the background
-    /// ([`ReadThrough`](crate::ReadThrough)). Must be shorter than `time_to_live`. `None`, the default: never.
+    /// ([`ReadThrough`](crate::ReadThrough)). Must be shorter than `time_to_live`; an entry that lives shorter than that, by
+    /// jitter or by a time of its own, comes due sooner in the same proportion. `None`, the default: never.
     #[cfg_attr(feature = "serde", serde(with = "crate::duration::option"))]
     pub refresh_after: Option<Duration>,
     /// Refreshes that may run at once; hits that come due beyond go on serving the old value. Default 64.
@@ -48,7 +49,9 @@ pub struct Config {
     /// default: not kept.
     #[cfg_attr(feature = "serde", serde(with = "crate::duration::option"))]
     pub stale_if_error: Option<Duration>,
-    /// How long "there is no such thing" is remembered when a loader says so. `None`, the default: not remembered.
+    /// How long "there is no such thing" is remembered when a loader says so (one that may, as with
+    /// [`get_or_load_optional`](crate::Cache::get_or_load_optional)), or a reader with a lease does. A write or removal of
+    /// the key forgets it. `None`, the default: not remembered.
     #[cfg_attr(feature = "serde", serde(with = "crate::duration::option"))]
     pub negative_time_to_live: Option<Duration>,
     /// How many absent keys are remembered at most, the oldest forgotten first. They take none of `capacity`, so a

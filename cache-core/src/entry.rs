@@ -86,7 +86,9 @@ where
         found.or(made).expect("the closure sets one of the two before it returns")
     }
 
-    /// Changes the value in place of itself if there is one; `change` may run more than once, on clones.
+    /// Replaces the value, if there is one, by a clone that `change` has changed. Its times start anew, as with
+    /// [`insert`](Cache::insert): one of its own is not kept (see [`Change::PutWithTtl`]). `change` runs outside locks, and
+    /// again if the entry changed meanwhile.
     #[must_use = "continue with `or_insert`, or call `and_compute` for the update alone"]
     pub fn and_modify(self, mut change: impl FnMut(&mut V)) -> Self {
         let again = Self { cache: self.cache, key: self.key.clone() };

@@ -61,8 +61,8 @@ pub enum Lookup<V> {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FillError<V> {
-    /// The key was written or invalidated after the lease was granted, or the lease timed out and went to another
-    /// reader, or was never granted: the value may be out of date.
+    /// The key was written or invalidated after the lease was granted, or the lease timed out, was used, released or
+    /// never granted: the value may be out of date.
     #[error("the lease is void: the key was written or invalidated, or the lease timed out")]
     Void(V),
     /// The entry is heavier than the capacity, all else is pinned, or the policy did not admit it.
@@ -70,8 +70,8 @@ pub enum FillError<V> {
     Refused(V),
 }
 
-/// The key was written or invalidated after the lease was granted, or the lease timed out and went to another reader, or was
-/// never granted: that there is nothing may be out of date.
+/// Why [`Cache::fill_absent`] was refused: the key was written or invalidated after the lease was granted, or the lease timed
+/// out, was used, released or never granted. That there is nothing may be out of date.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the lease is void: the key was written or invalidated, or the lease timed out")]
 pub struct LeaseVoid;

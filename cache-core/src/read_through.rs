@@ -18,7 +18,8 @@ use crate::load::{Absence, LoadError, Want};
 use crate::policy::Policy;
 use crate::sync::Mutex;
 
-/// Where values come from, for threads. A closure from `&K` to `Result<Option<V>, E>` is a loader.
+/// Where values come from, for threads. A closure from `&K` to `Result<Option<V>, E>` is a loader; the compiler wants the
+/// type of its argument written out: `|id: &u32| …`.
 pub trait Loader<K, V>: Send + Sync + 'static {
     /// What can go wrong.
     type Error: Send + Sync + 'static;
@@ -173,8 +174,8 @@ where
         Self { cache, loader: Arc::new(loader), executor: None, refreshing: Refreshing::new(max) }
     }
 
-    /// Runs refreshes here: for instance on a thread pool's queue. Called on the thread of the hit, outside locks; it
-    /// should return at once. A job that is dropped counts as not begun.
+    /// Runs refreshes here: for instance on a thread pool's queue, or `|job| drop(std::thread::spawn(job))`. Called on the
+    /// thread of the hit, outside locks; it should return at once. A job that is dropped counts as not begun.
     #[must_use]
     pub fn executor(mut self, executor: impl Fn(RefreshJob) + Send + Sync + 'static) -> Self {
         self.executor = Some(Arc::new(executor));
@@ -216,6 +217,8 @@ where
     }
 
     /// Loads the key anew on this thread, now; the present value keeps being served meanwhile.
+    ///
+    /// `None` if the loader says that there is no such thing; the entry is then gone. Joins a load that is already going on.
     ///
     /// # Errors
     /// As [`Cache::get_or_load`]; a live value stays as it is.
@@ -269,7 +272,8 @@ where
         Self { cache, loader: Arc::new(loader), spawner: None, refreshing: Refreshing::new(max) }
     }
 
-    /// Spawns refreshes here, for instance on a runtime. Called in the task of the hit, outside locks.
+    /// Spawns refreshes here, for instance on a runtime: with tokio, `|task| drop(tokio::spawn(task))`. Called in the task
+    /// of the hit, outside locks. A task that is dropped before it ran counts as not begun.
     #[must_use]
     pub fn spawner(mut self, spawner: impl Fn(RefreshTask) + Send + Sync + 'static) -> Self {
         self.spawner = Some(Arc::new(spawner));
@@ -283,8 +287,11 @@ where
 
     /// The value of a key, loaded if it is not there; `None` if the loader says that there is no such thing.
     ///
+    /// A hit on an entry that is due for a refresh returns the present value and starts the refresh.
+    ///
     /// # Errors
-    /// As [`Cache::get_or_load_async`].
+    /// As [`Cache::get_or_load_async`]. A failed refresh is not an error here: the old value serves until it expires, and
+    /// the next attempt waits for a tenth of `refresh_after`.
     ///
     /// # Cancel safety
     /// Cancel safe: a load goes on for the others.
@@ -316,6 +323,8 @@ where
     }
 
     /// Loads the key anew, now; the present value keeps being served meanwhile.
+    ///
+    /// `None` if the loader says that there is no such thing; the entry is then gone. Joins a load that is already going on.
     ///
     /// # Errors
     /// As [`Cache::get_or_load_async`]; a live value stays as it is.

@@ -12,7 +12,8 @@ use crate::pending::Pending;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum RemovalCause {
-    /// Somebody removed, invalidated or cleared it.
+    /// Somebody removed, invalidated or cleared it, `retain` refused it, or a loader found that there is no such thing
+    /// any more.
     Explicit,
     /// A newer value took its place.
     Replaced,

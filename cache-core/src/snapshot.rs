@@ -30,8 +30,8 @@ pub struct SnapshotEntry<K, V> {
     pub key: K,
     /// The value.
     pub value: V,
-    /// What is left of its time to live; `None` if that had no end. A duration, since instants mean nothing to another process:
-    /// the time between snapshot and restore is the caller's to subtract. A time to idle starts anew.
+    /// What is left of its time to live; `None` if that had no end. A duration, since instants mean nothing to another
+    /// process: the time between snapshot and restore is the caller's to subtract. A time to idle starts anew.
     pub time_left: Option<Duration>,
 }
 
@@ -74,9 +74,11 @@ impl<K: Hash + Eq + Clone, V: Clone, P: Policy, S: BuildHasher> unsync::Cache<K,
     }
 
     /// Inserts the entries of a snapshot, the first to be evicted first, so that the order is as it was; use counts start
-    /// anew, and nothing is pinned. Keys that are there already, or are remembered to be absent, are left alone, being newer, and so is what stands under the key of an entry whose time has run out. No entry lives longer than this
-    /// cache's time to live; one without an end takes it. Returns how many entries were stored, those included that later
-    /// ones evicted again.
+    /// anew, and nothing is pinned. Returns how many entries were stored, those included that later ones evicted again.
+    ///
+    /// Keys that are there already, or are remembered to be absent, are left alone, being newer, and so is what stands
+    /// under the key of an entry whose time has run out. No entry lives longer than this cache's time to live; one without
+    /// an end takes it.
     pub fn restore(&mut self, snapshot: Snapshot<K, V>) -> usize {
         let longest = self.rules.config.time_to_live;
         let mut stored = 0;
@@ -118,10 +120,13 @@ impl<K: Hash + Eq + Clone, V: Clone, P: Policy, S: BuildHasher> Cache<K, V, P, S
         Snapshot { entries }
     }
 
-    /// Inserts the entries of a snapshot, the first to be evicted first, so that the order is about as it was
-    /// (exactly with one shard; use counts start anew, and nothing is pinned). Keys that are there already, on their way, or remembered to be absent are left alone, being
-    /// newer, and so is what stands under the key of an entry whose time has run out. No entry lives longer than this cache's time to live; one without an end takes it. Returns how many entries
-    /// were stored, those included that later ones evicted again.
+    /// Inserts the entries of a snapshot, the first to be evicted first, so that the order is about as it was (exactly with
+    /// one shard); use counts start anew, and nothing is pinned. Returns how many entries were stored, those included that
+    /// later ones evicted again.
+    ///
+    /// Keys that are there already, on their way, or remembered to be absent are left alone, being newer, and so is what
+    /// stands under the key of an entry whose time has run out. No entry lives longer than this cache's time to live; one
+    /// without an end takes it.
     pub fn restore(&self, snapshot: Snapshot<K, V>) -> usize {
         let longest = self.rules.config.time_to_live;
         let mut stored = 0;

@@ -239,7 +239,8 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
         Entry { cache: self, key }
     }
 
-    /// Changes a live value in place and weighs it again; counts as a use and starts its times anew. Returns what
+    /// Changes a live value in place and weighs it again; counts as a use and starts its times anew, as
+    /// [`insert`](Self::insert) does: one that [`insert_with_ttl`](Self::insert_with_ttl) gave is not kept. Returns what
     /// `change` returned, `None` if there is no live entry. An entry grown heavier than the capacity leaves with
     /// [`RemovalCause::Size`]. If `change` panics, what it has made of the value until then stays, weighed again.
     #[doc(alias = "get_mut")]

@@ -8,6 +8,9 @@
 /// the age. Nothing is ever decremented: residents sink because the age rises past them, each time that all entries
 /// of a count have been evicted.
 ///
+/// With the feature `serde` it may stand in a configuration file, as `hit_worth` and `max_lead`; a field left out has its
+/// default, and unknown ones are refused.
+///
 /// So an entry that is no longer asked for survives at most `max_lead` turnovers of the cache's least frequent part,
 /// however popular it once was.
 ///

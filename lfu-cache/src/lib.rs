@@ -76,6 +76,34 @@
 //! # Ok::<(), LoadError<io::Error>>(())
 //! ```
 //!
+//! A loader may find that there is no such thing, and a source may be down. The cache remembers the one for
+//! [`negative_time_to_live`](Config::negative_time_to_live), and for [`stale_if_error`](Config::stale_if_error) helps out
+//! with an expired value in the other case:
+//!
+//! ```
+//! use std::{io, time::Duration};
+//! use tenfold_lfu_cache::{LfuCache, ManualClock};
+//!
+//! let clock = ManualClock::new();
+//! let cache: LfuCache<u32, String> = LfuCache::builder()
+//!     .time_to_live(Duration::from_secs(60))
+//!     .negative_time_to_live(Duration::from_secs(10))
+//!     .stale_if_error(Duration::from_secs(600))
+//!     .clock(clock.clone())
+//!     .build()?;
+//! let find = |id: &u32| Ok::<_, io::Error>((*id < 100).then(|| format!("user {id}")));
+//! let fail = |_: &u32| Err(io::Error::other("no database"));
+//! assert_eq!(cache.get_or_load_optional(7, find)?.as_deref(), Some("user 7"));
+//! assert_eq!(cache.get_or_load_optional(100, find)?, None);
+//! assert_eq!(cache.get_or_load_optional(100, fail)?, None, "remembered, nobody is asked");
+//!
+//! clock.advance(Duration::from_secs(61));
+//! assert_eq!(cache.get(&7), None, "expired");
+//! assert_eq!(cache.get_or_load_optional(7, fail)?.as_deref(), Some("user 7"), "better than nothing");
+//! assert!(cache.get_or_load_optional(100, fail).is_err(), "forgotten by now");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! A loader that is a future must own what it uses, since whoever waits may poll it:
 //!
 //! ```
@@ -137,7 +165,7 @@
 //! # Features
 //! | feature | what for |
 //! |---|---|
-//! | `serde` | [`Config`] from a configuration file; [`Snapshot`] to and from any format, for a warm restart |
+//! | `serde` | [`Config`] and [`Ageing`] from a configuration file; [`Snapshot`] to and from any format, for a warm restart; [`StatsSnapshot`] to any |
 //! | `testing` | `policy::testing`, the conformance kit for policies of your own, and `check_invariants` |
 //!
 //! A policy of your own is a small structure behind the trait [`policy::Policy`]; the crate `tenfold-cache-core` has the
@@ -166,6 +194,20 @@ pub use tenfold_cache_core::{
 pub type LfuCache<K, V, S = DefaultHashBuilder> = Cache<K, V, Lfu, S>;
 
 /// The same cache for one thread.
+///
+/// ```
+/// use tenfold_lfu_cache::unsync::LfuCache;
+///
+/// let mut cache: LfuCache<String, Vec<u8>> = LfuCache::builder()
+///     .capacity(1_000)
+///     .weigher(|key: &String, value: &Vec<u8>| (key.len() + value.len()) as u64)
+///     .build_unsync()?;
+/// cache.insert("page".to_owned(), vec![0; 500]);
+/// assert_eq!(cache.get("page").map(Vec::len), Some(500)); // lent, not cloned
+/// cache.update("page", |page| page.truncate(100));
+/// assert_eq!(cache.weight(), 104);
+/// # Ok::<(), tenfold_lfu_cache::ConfigError>(())
+/// ```
 pub mod unsync {
     use super::{DefaultHashBuilder, Lfu};
     pub use tenfold_cache_core::unsync::{Cache, Entry};

@@ -31,7 +31,8 @@ where
     /// one that spawns a task and waits for that to load the key waits for ever.
     ///
     /// If the key is written or invalidated while it is being loaded, every waiter still gets the loaded value but it
-    /// is not stored.
+    /// is not stored. As with [`get_or_load`](Self::get_or_load), a remembered absence does not keep the loader from being
+    /// called.
     ///
     /// # Errors
     /// As [`get_or_load`](Self::get_or_load), except that nothing times out: drop the future to stop waiting.

@@ -13,11 +13,15 @@ impl<K: Hash + Eq + Clone, V: Clone, P: Policy, S: BuildHasher> Cache<K, V, P, S
     ///
     /// The loader runs on the caller's thread, outside all locks; it may call the cache, other keys of it included.
     /// If the key is written or invalidated while it is being loaded, every waiter still gets the loaded value but it
-    /// is not stored.
+    /// is not stored. A value that the cache refuses (too heavy, say) is returned as well.
+    ///
+    /// This loader always finds a value, so it is called although the key is remembered to be absent
+    /// (`negative_time_to_live`), or somebody else's load of it has just found nothing.
     ///
     /// # Errors
-    /// - [`LoadError::Failed`]: the loader's error, the same for all who waited. Nothing is remembered of it; with
-    ///   `stale_if_error` an expired value may be returned instead.
+    /// - [`LoadError::Failed`]: the loader's error, the same for all who waited; one whose loader has another error type
+    ///   calls its own instead. Nothing is remembered of it; with `stale_if_error` an expired value may be returned
+    ///   instead.
     /// - [`LoadError::Panicked`]: the loader panicked on the thread that ran it, where the panic goes on.
     /// - [`LoadError::TimedOut`]: another caller's loader did not end within `load_timeout`.
     /// - [`LoadError::Recursive`]: called from inside the loader of the same key.
