@@ -162,16 +162,27 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
     /// # Examples
     /// ```
     /// # use std::time::Duration;
-    /// # use tenfold_cache_core::{Builder, Lookup, Policy};
-    /// # fn look<P: Policy>(builder: Builder<u64, String, P>) -> Result<(), Box<dyn std::error::Error>> {
+    /// # use tenfold_cache_core::{Cache, Hit, Lookup, Newcomer, Policy, Slot};
+    /// # use tenfold_cache_core::list::{Links, List};
+    /// # #[derive(Clone, Default)]
+    /// # struct Fifo(List, Links);
+    /// # impl Policy for Fifo {
+    /// #     const HIT: Hit = Hit::Ignored;
+    /// #     fn insert(&mut self, slot: Slot, _: Newcomer) { self.0.push_back(&mut self.1, slot) }
+    /// #     fn remove(&mut self, slot: Slot) { self.0.remove(&mut self.1, slot) }
+    /// #     fn victim(&mut self) -> Option<Slot> { self.0.front() }
+    /// #     fn len(&self) -> usize { self.0.len() }
+    /// #     fn clear(&mut self) { *self = Self::default() }
+    /// #     fn order(&self) -> Vec<Slot> { self.0.iter(&self.1).collect() }
+    /// # }
+    /// # let builder = Cache::<u64, String, Fifo>::builder();
     /// let cache = builder.negative_time_to_live(Duration::from_secs(10)).build()?;
     /// if let Lookup::Granted(lease) = cache.lease(&7) {
     ///     // The database has no row 7.
     ///     cache.fill_absent(7, lease)?;
     /// }
     /// assert_eq!(cache.lease(&7), Lookup::Absent);
-    /// # Ok(())
-    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn fill_absent(&self, key: K, lease: LeaseId) -> Result<(), LeaseVoid>
     where

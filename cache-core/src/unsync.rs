@@ -227,13 +227,24 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher> Cache<K, V, P, S> {
     ///
     /// # Examples
     /// ```
-    /// # use tenfold_cache_core::{unsync, Policy};
-    /// # fn count<P: Policy>(mut words: unsync::Cache<&'static str, u32, P>) {
+    /// # use tenfold_cache_core::{Hit, Newcomer, Policy, Slot, unsync};
+    /// # use tenfold_cache_core::list::{Links, List};
+    /// # #[derive(Clone, Default)]
+    /// # struct Fifo(List, Links);
+    /// # impl Policy for Fifo {
+    /// #     const HIT: Hit = Hit::Ignored;
+    /// #     fn insert(&mut self, slot: Slot, _: Newcomer) { self.0.push_back(&mut self.1, slot) }
+    /// #     fn remove(&mut self, slot: Slot) { self.0.remove(&mut self.1, slot) }
+    /// #     fn victim(&mut self) -> Option<Slot> { self.0.front() }
+    /// #     fn len(&self) -> usize { self.0.len() }
+    /// #     fn clear(&mut self) { *self = Self::default() }
+    /// #     fn order(&self) -> Vec<Slot> { self.0.iter(&self.1).collect() }
+    /// # }
+    /// # let mut words: unsync::Cache<&str, u32, Fifo> = unsync::Cache::new(10);
     /// for word in ["to", "be", "or", "not", "to", "be"] {
     ///     words.entry(word).and_modify(|count| *count += 1).or_insert(1);
     /// }
     /// assert_eq!(words.peek("to"), Some(&2));
-    /// # }
     /// ```
     pub fn entry(&mut self, key: K) -> Entry<'_, K, V, P, S> {
         Entry { cache: self, key }
