@@ -27,6 +27,10 @@
 //! | a try is overdue, the request idempotent | a hedge beside it | yes | no |
 //! | a try timed out, the request idempotent | another in its place | yes | no |
 //!
+//! A hedge or a replacement that cannot be had at its time (no credit is left, nobody is better) is asked for again after
+//! twice the time, and so on, a second later at the latest: what a request waits for may hang, and by then there may be a
+//! credit, or a backend known to be well.
+//!
 //! None of them beyond `max_tries`, nor with less than `min_try_time` left, nor, but for a few, while
 //! [nothing succeeds](crate::retry). A try that cannot be replaced is not cut
 //! short: slow beats failed. When there is nothing left to try, the answer of the try that ended last is the request's,
@@ -84,9 +88,11 @@ pub struct Exchange {
     start: Instant,
     // Times are nanoseconds since `start`.
     deadline: u64,
-    hedge_delay: u64,
     slow_after: u64,
-    try_timeout: u64,
+    /// How long after it began a try is hedged, or another takes its place: the delay and the time-out, and more each time
+    /// that nothing came of it.
+    hedge_after: u64,
+    replace_after: u64,
     begun: [u64; crate::retry::MAX_TRIES],
     tried: Tried,
     stage: Stage,
@@ -130,6 +136,8 @@ enum Purpose {
 
 /// Never.
 const NEVER: u64 = u64::MAX;
+/// A try that was put off is asked for again after no longer than this.
+const LONGEST_PAUSE: u64 = 1_000_000_000;
 
 impl Exchange {
     /// A request that begins now. `is_idempotent` says that doing it twice is the same as doing it once (RFC 9110
@@ -141,9 +149,9 @@ impl Exchange {
         Self {
             start: now,
             deadline: given.min(policy.deadline_nanos()),
-            hedge_delay: policy.hedge().map_or(NEVER, |hedge| hedge.current(now)),
             slow_after: NEVER,
-            try_timeout: if is_idempotent { policy.try_timeout_nanos() } else { NEVER },
+            hedge_after: policy.hedge().map_or(NEVER, |hedge| hedge.current(now)),
+            replace_after: if is_idempotent { policy.try_timeout_nanos() } else { NEVER },
             begun: [0; crate::retry::MAX_TRIES],
             tried: Tried::NOBODY,
             stage: Stage::Pick(Purpose::First),
@@ -237,17 +245,12 @@ impl Exchange {
         Some(self.begin(policy, purpose, id, now))
     }
 
-    /// No backend could be picked, or none that is worth a hedge: that is asked again after twice the time.
+    /// No backend could be picked, or none that is worth a hedge. A try beside another is asked for again later.
     pub fn not_picked(&mut self) {
         let Stage::Pick(purpose) = self.stage else { return };
         match purpose {
             Purpose::First | Purpose::Retry => self.give_up(ExchangeError::NoBackend),
-            Purpose::Replace(_) => self.stage = Stage::Waiting,
-            Purpose::Hedge => {
-                self.stage = Stage::Waiting;
-                self.hedge_delay = self.hedge_delay.saturating_mul(2);
-                self.overdue &= !self.in_flight;
-            }
+            Purpose::Hedge | Purpose::Replace(_) => self.put_off(purpose),
         }
     }
 
@@ -331,7 +334,7 @@ impl Exchange {
             if is_retry {
                 self.pause(policy, now);
             } else {
-                self.stage = Stage::Waiting;
+                self.put_off(purpose);
             }
             return false;
         }
@@ -347,9 +350,24 @@ impl Exchange {
         if !is_paid && is_retry {
             self.give_up(ExchangeError::NoBackend);
         } else if !is_paid {
-            self.stage = Stage::Waiting;
+            self.put_off(purpose);
         }
         is_paid
+    }
+
+    /// There is nobody, or no credit, for another try beside the one that goes on: asks again later. With a hedge, health
+    /// is told again by then that the request waits.
+    #[cold]
+    fn put_off(&mut self, purpose: Purpose) {
+        self.stage = Stage::Waiting;
+        let later = |after: u64| after.saturating_add(after.min(LONGEST_PAUSE));
+        if let Purpose::Replace(late) = purpose {
+            self.replace_after = later(self.replace_after);
+            self.expired &= !late.bit();
+        } else {
+            self.hedge_after = later(self.hedge_after);
+            self.overdue &= !self.in_flight;
+        }
     }
 
     #[inline]
@@ -366,7 +384,7 @@ impl Exchange {
             if attempt.0 == 0 {
                 hedge.answered(latency);
             } else if !self.has_first_failed {
-                hedge.overtaken(self.hedge_delay);
+                hedge.overtaken(self.hedge_after);
             }
         }
         self.stage = Stage::Done(Ok(attempt));
@@ -439,7 +457,8 @@ impl Exchange {
 
     /// The deadline has come. Those who had a fair time are to blame, a try that has just begun is not.
     fn run_out(&mut self, policy: &RequestPolicy, now: Instant) {
-        let fair = self.hedge_delay.min(self.try_timeout).min(self.deadline / 2);
+        let hedge_delay = policy.hedge().map_or(NEVER, |hedge| hedge.current(now));
+        let fair = hedge_delay.min(policy.try_timeout_nanos()).min(self.deadline / 2);
         for attempt in Attempt::of_set(self.in_flight) {
             if self.age(attempt, now) >= fair {
                 self.stop(policy, attempt, now);

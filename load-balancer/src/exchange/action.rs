@@ -36,7 +36,7 @@ pub enum Action {
     /// [`picked`](super::Exchange::picked) or [`not_picked`](super::Exchange::not_picked).
     Pick,
     /// Tell health that the attempt has taken longer than most. Said again where it turns out to be
-    /// [slow](super::Exchange::report_slow).
+    /// [slow](super::Exchange::report_slow), and each time that its hedge is asked for again.
     Overdue(Attempt),
     /// Stop the attempt, and tell health that it [timed out](Failure::TimedOut).
     TimedOut(Attempt),

@@ -171,6 +171,11 @@ impl Sim {
         self.calls[index] = Some(call);
     }
 
+    /// How many wait where this attempt does.
+    fn queue_of(&self, call: usize, attempt: Attempt) -> Option<usize> {
+        self.queues.iter().find(|queue| queue.contains(&(call, attempt))).map(VecDeque::len)
+    }
+
     /// Round robin over those that were not tried.
     fn pick(&mut self, exchange: &mut Exchange, index: usize) {
         let id = |backend: usize| BackendId::from_u64(backend as u64);
@@ -178,6 +183,11 @@ impl Sim {
         let backend = places.clone().find(|backend| !exchange.tried().contains(&id(*backend)));
         let backend = backend.unwrap_or(self.next_backend);
         self.next_backend = (backend + 1) % BACKENDS;
+        // As `Pick::is_idler_than` has it.
+        let late = exchange.hedged().and_then(|late| self.queue_of(index, late));
+        if late.is_some_and(|late| 2 * self.queues[backend].len() > late) {
+            return exchange.not_picked();
+        }
         let Some(attempt) = exchange.picked(&self.policy, id(backend), self.now) else { return };
         let second = self.second() as usize;
         self.seconds[second].tries += 1;

@@ -83,8 +83,7 @@ impl<'a> Host<'a> {
 
     fn pick(&mut self, rng: &mut Rng) {
         if rng.below(20) == 0 {
-            // A hedge that is put off is asked for anew, with another report.
-            self.reported.retain(|report| !matches!(report, Action::Overdue(_)));
+            self.put_off();
             return self.exchange.not_picked();
         }
         let others: Vec<_> = (0..self.backends).map(id).filter(|id| !self.exchange.tried().contains(id)).collect();
@@ -96,9 +95,15 @@ impl<'a> Host<'a> {
             Some(attempt) => self.begin(attempt, picked),
             None => {
                 assert!(!self.begun.is_empty(), "the first pick is always taken");
+                self.put_off();
                 self.refused_at = Some(self.now);
             }
         }
+    }
+
+    /// A hedge that is put off is asked for anew, with another report.
+    fn put_off(&mut self) {
+        self.reported.retain(|report| !matches!(report, Action::Overdue(_)));
     }
 
     fn begin(&mut self, attempt: Attempt, picked: BackendId) {
@@ -342,19 +347,91 @@ fn a_try_that_timed_out_is_replaced_and_to_blame() {
     assert_eq!(exchange.action(), Action::Fail(ExchangeError::DeadlineExceeded));
 }
 
-#[test]
-fn a_try_goes_on_if_no_credit_is_left_to_replace_it() {
+/// A policy without a credit, and an exchange whose first try is on its way.
+fn without_credit(config: RequestConfig) -> (RequestPolicy, Exchange, Attempt, Instant) {
     let budget = BudgetConfig { min_per_second: 0, ..BudgetConfig::default() };
-    let (policy, start) = policy(RequestConfig { hedge: None, budget, ..RequestConfig::default() });
+    let (policy, start) = policy(RequestConfig { budget, ..config });
     let mut exchange = Exchange::new(&policy, true, None, start);
     let first = send(&mut exchange, &policy, 1, start);
-    let now = start + ms(1_000);
+    (policy, exchange, first, start)
+}
+
+#[test]
+fn a_hedge_without_a_credit_is_asked_for_again() {
+    let config = RequestConfig { try_timeout: ms(60_000), ..RequestConfig::default() };
+    let (policy, mut exchange, first, start) = without_credit(config);
+    for due in [ms(500), ms(1_000), ms(2_000), ms(3_000)] {
+        assert_eq!(exchange.action(), Action::Wait(start + due));
+        exchange.timer(&policy, start + due);
+        assert_eq!(exchange.action(), Action::Overdue(first));
+        assert_eq!(exchange.action(), Action::Pick);
+        assert_eq!(exchange.picked(&policy, id(2), start + due), None);
+    }
+    // Others succeed meanwhile, and pay for it.
+    let now = start + ms(4_000);
+    assert_eq!(exchange.action(), Action::Wait(now));
+    (0..10).for_each(|_| policy.budget().deposit(now));
     exchange.timer(&policy, now);
-    assert_eq!(exchange.action(), Action::Pick);
-    assert_eq!(exchange.picked(&policy, id(2), now), None);
-    assert_eq!(exchange.action(), Action::Wait(start + Duration::from_secs(15)));
-    exchange.ended(&policy, first, Outcome::Success, now + ms(700));
+    assert_eq!(exchange.action(), Action::Overdue(first));
+    let hedge = send(&mut exchange, &policy, 2, now);
+    exchange.ended(&policy, hedge, Outcome::Success, now);
+    assert_eq!(exchange.action(), Action::Return(hedge));
+}
+
+#[test]
+fn a_try_goes_on_while_nothing_can_replace_it_and_that_is_asked_for_again() {
+    let (policy, mut exchange, first, start) =
+        without_credit(RequestConfig { hedge: None, ..RequestConfig::default() });
+    for (due, not_picked) in [(ms(1_000), false), (ms(2_000), true), (ms(3_000), false)] {
+        assert_eq!(exchange.action(), Action::Wait(start + due));
+        exchange.timer(&policy, start + due);
+        assert_eq!(exchange.action(), Action::Pick);
+        if not_picked {
+            exchange.not_picked();
+        } else {
+            assert_eq!(exchange.picked(&policy, id(2), start + due), None);
+        }
+    }
+    let now = start + ms(4_000);
+    assert_eq!(exchange.action(), Action::Wait(now));
+    let mut lucky = exchange.clone();
+    exchange.ended(&policy, first, Outcome::Success, now - ms(300));
     assert_eq!(exchange.action(), Action::Return(first));
+
+    (0..10).for_each(|_| policy.budget().deposit(now));
+    lucky.timer(&policy, now);
+    let second = send(&mut lucky, &policy, 2, now);
+    assert_eq!(lucky.action(), Action::TimedOut(first));
+    lucky.ended(&policy, second, Outcome::Success, now);
+    assert_eq!(lucky.action(), Action::Return(second));
+}
+
+/// Asking ends with the request, however often it is put off.
+#[test]
+fn a_request_that_nobody_can_help_asks_a_few_times() {
+    let config = RequestConfig {
+        hedge: Some(HedgeConfig { max_delay: ms(1), ..HedgeConfig::default() }),
+        ..RequestConfig::default()
+    };
+    let (policy, mut exchange, first, start) = without_credit(config);
+    let (mut now, mut picks) = (start, 0);
+    loop {
+        match exchange.action() {
+            Action::Pick => {
+                picks += 1;
+                assert_eq!(exchange.picked(&policy, id(2), now), None);
+            }
+            Action::Wait(until) => {
+                now = until;
+                exchange.timer(&policy, now);
+            }
+            Action::Overdue(_) => {}
+            Action::TimedOut(late) => assert_eq!((late, now), (first, start + Duration::from_secs(15))),
+            end => break assert_eq!(end, Action::Fail(ExchangeError::DeadlineExceeded)),
+        }
+    }
+    // For a hedge after 1, 2, 4, ... 1024 ms and then each second; for a replacement after 1, 2, ... 14 s.
+    assert_eq!(picks, 11 + 13 + 14);
 }
 
 #[test]

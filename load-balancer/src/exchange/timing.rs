@@ -43,7 +43,7 @@ impl Exchange {
 
     #[inline]
     pub(super) fn overdue_at(&self, attempt: Attempt) -> u64 {
-        self.begun[attempt.index()].saturating_add(self.hedge_delay)
+        self.begun[attempt.index()].saturating_add(self.hedge_after)
     }
 
     #[inline]
@@ -53,7 +53,7 @@ impl Exchange {
 
     #[inline]
     pub(super) fn expires_at(&self, attempt: Attempt) -> u64 {
-        self.begun[attempt.index()].saturating_add(self.try_timeout)
+        self.begun[attempt.index()].saturating_add(self.replace_after)
     }
 
     /// How long ago an attempt began; nothing, if its host tells a time from before.

@@ -1,7 +1,9 @@
 //! One backend falls ill: no request that may be repeated fails, few are slow, and it is out soon and back soon.
 
-use tenfold_load_balancer::Policy;
+use std::time::Duration;
+
 use tenfold_load_balancer::testing::for_each_seed;
+use tenfold_load_balancer::{BudgetConfig, Policy, RequestConfig};
 
 use crate::backend::{Ill, MS, Nanos, S, Service};
 use crate::world::{Plan, Story, World};
@@ -121,4 +123,18 @@ fn a_hang_under_little_load_is_noticed_by_few_requests() {
     // 40 requests a second are for it, of which hedges save most before they are slow. Were the others told of once, it
     // would be 690 ms.
     assert!(mean <= 550 * MS, "noticed after {mean} on average");
+}
+
+/// Four clients, five hedges in two seconds, and no time-out: soon all of them wait for the backend that hangs, with no
+/// credit left, and nobody comes who could show what is wrong with it. Each gets away before its deadline.
+#[test]
+fn a_hang_that_holds_every_client_lets_them_go() {
+    for_each_seed(|seed| {
+        let budget = BudgetConfig { percent: 0, min_per_second: 5, ..BudgetConfig::default() };
+        let request = RequestConfig { try_timeout: Duration::from_secs(30), budget, ..RequestConfig::default() };
+        let faults = vec![(BEGIN, 1, Ill::Hung)];
+        let plan = Plan { clients: 4, request, faults, ..one_falls(Ill::Hung, Policy::RoundRobin) };
+        let story = World::run(&plan, seed);
+        assert_eq!((story.failed(), story.unfinished), (0, 0), "seed {seed}, out {:?}", story.out);
+    });
 }

@@ -21,6 +21,8 @@ pub(crate) struct Plan {
     pub(crate) service: Service,
     /// Requests a second.
     pub(crate) rate: u64,
+    /// So many clients, if any, each of which asks again once it has its answer; then there is no rate.
+    pub(crate) clients: usize,
     pub(crate) length: Nanos,
     pub(crate) policy: Policy,
     pub(crate) request: RequestConfig,
@@ -39,6 +41,7 @@ impl Default for Plan {
             slots: 8,
             service: Service::Exponential(10 * MS),
             rate: 1000,
+            clients: 0,
             length: 6 * S,
             policy: Policy::RoundRobin,
             request: RequestConfig::default(),
@@ -163,7 +166,7 @@ fn number(address: SocketAddr) -> usize {
 impl World {
     pub(crate) fn run(plan: &Plan, seed: u64) -> Story {
         let mut world = Self::new(plan.clone(), seed);
-        world.schedule(0, Event::Arrive);
+        (0..plan.clients.max(1)).for_each(|_| world.schedule(0, Event::Arrive));
         world.schedule(0, Event::Tick);
         for number in 0..plan.faults.len() {
             world.schedule(plan.faults[number].0, Event::Fault { number });
@@ -257,6 +260,9 @@ impl World {
         exchange.report_slow(self.balancer.slow_after());
         self.journeys.insert(self.next, Journey { exchange, arrived: self.now, picks: HashMap::new(), last: None });
         self.go_on(self.next);
+        if self.plan.clients > 0 {
+            return;
+        }
         let uniform = (self.rng.next_u64() >> 11) as f64 / (1_u64 << 53) as f64;
         let gap = -(1.0 - uniform).ln() * S as f64 / self.rate as f64;
         self.schedule(self.now + gap as Nanos, Event::Arrive);
@@ -291,6 +297,9 @@ impl World {
         let is_success = is_answered && journey.last == Some(Outcome::Success);
         let took = self.now - journey.arrived;
         self.story.fates.push(Fate { arrived: journey.arrived, took, is_success });
+        if self.plan.clients > 0 {
+            self.schedule(self.now + MS, Event::Arrive);
+        }
     }
 
     fn pick(&mut self, request: u64) {
