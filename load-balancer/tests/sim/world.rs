@@ -66,6 +66,8 @@ pub(crate) struct Story {
     pub(crate) fates: Vec<Fate>,
     /// Requests that each backend saw.
     pub(crate) seen: Vec<u64>,
+    /// When each try was sent.
+    pub(crate) sent: Vec<Nanos>,
     /// From when to when each backend took no requests.
     pub(crate) out: Vec<Vec<(Nanos, Nanos)>>,
     /// Picks of a backend that was out while another was in.
@@ -84,8 +86,10 @@ impl Story {
         self.fates.iter().filter(|fate| (from..to).contains(&fate.arrived) && fate.took > bound).count()
     }
 
-    pub(crate) fn tries(&self) -> u64 {
-        self.seen.iter().sum()
+    /// Tries that were sent in this time, for each request that arrived in it.
+    pub(crate) fn amplification(&self, from: Nanos, to: Nanos) -> f64 {
+        let arrived = self.fates.iter().filter(|fate| (from..to).contains(&fate.arrived)).count();
+        self.sent.iter().filter(|at| (from..to).contains(*at)).count() as f64 / arrived as f64
     }
 
     /// One number for all that happened.
@@ -314,6 +318,7 @@ impl World {
         let Some(attempt) = journey.exchange.picked(&self.requests, pick.id(), now) else { return };
         let backend = number(pick.address());
         journey.picks.insert(attempt, pick);
+        self.story.sent.push(self.now);
         self.check_pick(backend);
         self.next += 1;
         let ticket = self.next;
