@@ -15,7 +15,8 @@ use super::job::{Job, JobKey};
 use super::queue::{Jobs, Taken};
 use super::work::{Hands, Places};
 
-const WAIT: Duration = Duration::from_millis(500);
+/// How long the queue may think about a worker's question for a job.
+pub const WAIT: Duration = Duration::from_millis(500);
 /// How long a worker whose queue does not answer waits before it asks again.
 const PAUSE: Duration = Duration::from_millis(50);
 

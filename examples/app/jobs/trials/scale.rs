@@ -7,6 +7,7 @@ use tenfold_rig::{Claim, Node, RoleResult, now, sleep};
 use super::super::broker::{Dead, MAX_ATTEMPTS};
 use super::super::job::Job;
 use super::super::site::Site;
+use super::super::worker;
 use crate::http::Http;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -28,8 +29,13 @@ pub async fn drain(site: &Site, jobs: u64) -> RoleResult<Duration> {
     Ok(now() - start)
 }
 
+/// Puts jobs into the queue while the workers stand still.
+///
+/// A worker that stands still goes on asking, by the questions it has sent already. A job that answered one of them would
+/// lie in its hands until the lease is over, so the first job waits until these questions have run out.
 async fn fill(site: &Site, jobs: u64) -> RoleResult {
     site.workers.iter().try_for_each(Node::suspend)?;
+    sleep(2 * worker::WAIT).await;
     for number in 0..jobs {
         let (key, job) = sms(number);
         site.enqueue(&key, &job).await?;
