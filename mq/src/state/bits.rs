@@ -17,22 +17,29 @@ impl Bits {
         self.0[at / WORD] >> (at % WORD) & 1 == 1
     }
 
+    // `set` and `clear` return constants, not the comparison: when a comparison with 0 is both counted
+    // (`usize::from`) and branched on, rustc 1.95 drops what is counted (rust-lang/rust#158206, mended in later ones).
+
     /// Sets the bit; whether it was clear.
     #[inline]
     pub(super) fn set(&mut self, at: usize) -> bool {
         let (word, bit) = (&mut self.0[at / WORD], 1 << (at % WORD));
-        let was_clear = *word & bit == 0;
+        if *word & bit != 0 {
+            return false;
+        }
         *word |= bit;
-        was_clear
+        true
     }
 
     /// Clears the bit; whether it was set.
     #[inline]
     pub(super) fn clear(&mut self, at: usize) -> bool {
         let (word, bit) = (&mut self.0[at / WORD], 1 << (at % WORD));
-        let was_set = *word & bit != 0;
+        if *word & bit == 0 {
+            return false;
+        }
         *word &= !bit;
-        was_set
+        true
     }
 
     pub(super) fn count(&self) -> usize {

@@ -209,7 +209,9 @@ impl Block {
     /// Notes that the message is needed.
     #[inline]
     pub(super) fn keep(&mut self, at: usize) {
-        self.kept_count += usize::from(self.kept.set(at));
+        if self.kept.set(at) {
+            self.kept_count += 1;
+        }
     }
 
     /// Notes that nobody needs the message; whether somebody did.

@@ -123,7 +123,9 @@ fn keep(index: &mut Index, next: u64, kept: &Blocks) -> Imported {
     for (number, bits) in kept {
         let start = number * BLOCK as u64;
         for sequence in bits.iter().map(|at| start + at as u64).filter(|&sequence| sequence < next) {
-            imported.missing += u64::from(!index.revive(sequence));
+            if !index.revive(sequence) {
+                imported.missing += 1;
+            }
         }
     }
     imported

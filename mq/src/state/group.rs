@@ -56,8 +56,6 @@ pub(super) struct Group {
     pub(super) id: GroupId,
     pub(super) name: String,
     pub(super) floor: u64,
-    /// Where the group was set to last: of the messages not shown, it is done with those before, and with no other.
-    pub(super) start: u64,
     cursor: u64,
     /// Below it, the cursor may meet messages that were delivered before.
     replayed: u64,
@@ -82,7 +80,6 @@ impl Group {
             id,
             name,
             floor,
-            start: floor,
             cursor: floor,
             replayed: 0,
             pending: 0,
@@ -400,6 +397,16 @@ impl Group {
         if sequence == self.floor {
             self.floor = self.first_pending(index, sequence);
         }
+    }
+
+    /// How many messages of the range are not settled.
+    pub(super) fn count_pending(&self, index: &Index, from: u64, end: u64) -> u64 {
+        let (mut count, mut sequence) = (0, self.first_pending(index, from));
+        while sequence < end {
+            count += 1;
+            sequence = self.first_pending(index, sequence + 1);
+        }
+        count
     }
 
     /// The first message from this one on that is not settled.

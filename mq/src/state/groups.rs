@@ -171,6 +171,7 @@ impl State {
         }
         self.generations[slot] = id.generation();
         self.groups[slot] = Some(Box::new(Group::new(id, name, floor)));
+        self.hidden_holes = self.shown < self.index.next();
         let columns = self.groups.len();
         for (number, block) in self.index.blocks_mut() {
             block.widen(columns);
@@ -191,7 +192,8 @@ impl State {
     pub(super) fn set_position(&mut self, id: GroupId, to: u64, delivery_base: u32) -> Result<(), UnknownGroup> {
         let group = find_mut(&mut self.groups, id)?;
         let slot = id.slot();
-        (group.floor, group.start) = (to, to);
+        group.floor = to;
+        self.hidden_holes = self.shown < self.index.next();
         group.flights.clear();
         group.delivery_base = delivery_base;
         group.delivery_max = group.delivery_max.max(delivery_base);

@@ -164,7 +164,9 @@ impl Index {
             extras = Some(Extras { key, due: entry.due_ms, expires: entry.expires_ms });
         }
         let slot = Slot::new(place, entry.address.offset, entry.size, entry.priority, flags);
-        self.timed += u64::from(slot.is_timed());
+        if slot.is_timed() {
+            self.timed += 1;
+        }
         (slot, extras)
     }
 
@@ -185,7 +187,18 @@ impl Index {
 
     /// Puts back a message that a restart found in the log: a new one, one of which an earlier record was seen, or
     /// one older than all that were seen.
+    #[inline]
     pub(super) fn restore(&mut self, sequence: u64, entry: &Entry, groups: usize) {
+        let (number, at) = split(sequence);
+        // Nearly all: the next one, whose block is there or is to be opened.
+        if sequence == self.next && (at == 0 || self.block(number).is_some()) {
+            self.insert(entry, groups);
+            return;
+        }
+        self.restore_elsewhere(sequence, entry, groups);
+    }
+
+    fn restore_elsewhere(&mut self, sequence: u64, entry: &Entry, groups: usize) {
         self.reserve(sequence, groups);
         if sequence == self.next {
             self.insert(entry, groups);
@@ -262,7 +275,9 @@ impl Index {
         self.segments.remove(slot.place(), slot.size);
         self.kept -= 1;
         self.bytes -= u64::from(slot.size);
-        self.timed -= u64::from(slot.is_timed());
+        if slot.is_timed() {
+            self.timed -= 1;
+        }
         // Powers of two keep the look at a thinning block rare.
         if left == 0 || left.is_power_of_two() {
             self.thin_out(number);
@@ -283,7 +298,9 @@ impl Index {
         debug_assert_eq!(place, slot.place(), "S1: the segment kept its place");
         self.kept += 1;
         self.bytes += u64::from(size);
-        self.timed += u64::from(slot.is_timed());
+        if slot.is_timed() {
+            self.timed += 1;
+        }
         true
     }
 
@@ -339,7 +356,9 @@ impl Index {
             let was_timed = block.slot(at).is_timed();
             block.make_due(at);
             let is_timed = block.slot(at).is_timed();
-            self.timed -= u64::from(was_timed && !is_timed);
+            if was_timed && !is_timed {
+                self.timed -= 1;
+            }
         }
     }
 

@@ -184,6 +184,8 @@ pub(crate) struct State {
     shown: u64,
     /// Messages not shown that need a closer look when they are.
     hidden_specials: u64,
+    /// A group may be done with some messages that are not shown: it was set to a position while there were such.
+    hidden_holes: bool,
     /// When undue messages come due and when those that expire do.
     timers: Wheel,
     retained: Retained,
@@ -204,6 +206,7 @@ impl State {
             generations: Vec::new(),
             shown: 0,
             hidden_specials: 0,
+            hidden_holes: false,
             timers: Wheel::default(),
             retained: Retained::default(),
             times: Times::default(),
@@ -224,7 +227,9 @@ impl State {
         let sequence = self.index.insert(entry, self.groups.len());
         self.times.note(sequence, entry.sent_ms);
         let is_special = entry.priority != 0 || entry.due_ms != 0 || entry.expires_ms != 0;
-        self.hidden_specials += u64::from(is_special);
+        if is_special {
+            self.hidden_specials += 1;
+        }
         Sequence(sequence)
     }
 
@@ -237,9 +242,10 @@ impl State {
             return;
         }
         for group in self.groups.iter_mut().flatten() {
-            group.pending += end.saturating_sub(from.max(group.start));
+            group.pending += if self.hidden_holes { group.count_pending(&self.index, from, end) } else { end - from };
         }
         self.shown = end;
+        self.hidden_holes &= end < self.index.next();
         if self.hidden_specials > 0 {
             self.show_specials(from, end, now);
         }
@@ -277,7 +283,10 @@ impl State {
         self.make_due_by(sequence, now);
         self.arm(sequence);
         let Some(slot) = self.index.slot(sequence) else { return };
-        for group in self.groups.iter_mut().flatten().filter(|group| sequence >= group.start) {
+        for group in self.groups.iter_mut().flatten() {
+            if group.is_settled(&self.index, sequence) {
+                continue;
+            }
             if slot.has(UNDUE) {
                 group.undue += 1;
             } else {

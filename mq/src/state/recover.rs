@@ -64,7 +64,9 @@ impl Recovery {
     /// # Errors
     /// If its number is so far from the others that it must be wrong.
     pub(crate) fn restore(&mut self, sequence: Sequence, entry: &Entry) -> Result<(), RestoreError> {
-        self.check_gap(sequence.0)?;
+        if sequence.0 != self.state.index.next() {
+            self.check_gap(sequence.0)?;
+        }
         let State { index, groups, times, .. } = &mut self.state;
         index.restore(sequence.0, entry, groups.len());
         times.note(sequence.0, entry.sent_ms);
@@ -209,8 +211,10 @@ impl Recovery {
         for slot in 0..state.groups.len() {
             state.rebuild(slot);
         }
-        state.trim_old(now);
+        // What the log said is in the log. What is found only now is new to it, and a group that is added later at the
+        // oldest message must not find more after the next restart.
         state.journal = Journal::new(state.limits.journal);
+        state.trim_old(now);
         state.bury_exhausted();
         state
     }

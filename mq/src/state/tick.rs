@@ -24,8 +24,8 @@ impl State {
         let now = self.advance(now);
         let mut runs = Vec::new();
         self.timers.advance(now, &mut runs);
-        for (_, sequence) in in_order(&runs) {
-            self.message_due(sequence, now, out);
+        for (time, sequence) in in_order(&runs) {
+            self.message_due(sequence, time, out);
         }
         for slot in 0..self.groups.len() {
             self.tick_group(slot, now, out);
@@ -40,13 +40,13 @@ impl State {
     }
 
     /// One of a message's times has come.
-    fn message_due(&mut self, sequence: u64, now: u64, out: &mut Vec<Effect>) {
+    fn message_due(&mut self, sequence: u64, time: u64, out: &mut Vec<Effect>) {
         let Some(slot) = self.index.slot(sequence) else { return };
-        if slot.has(EXPIRES) && self.index.expires(sequence) <= now {
+        if slot.has(EXPIRES) && self.index.expires(sequence) <= time {
             self.expire(sequence, slot, out);
         }
         let Some(slot) = self.index.slot(sequence) else { return };
-        if slot.has(UNDUE) && self.index.due(sequence) <= now {
+        if slot.has(UNDUE) && self.index.due(sequence) <= time {
             self.make_due(sequence);
         }
     }

@@ -45,6 +45,9 @@ pub(in crate::state) fn for_each_seed(check: impl Fn(u64)) {
 
 use super::*;
 
+mod model;
+mod random;
+
 fn entry(size: u32) -> Entry {
     let address = Address { segment: 0, offset: 0 };
     Entry { address, size, priority: 0, key: None, sent_ms: 0, due_ms: 0, expires_ms: 0 }
