@@ -65,7 +65,7 @@ pub struct Config {
     /// consumers, and keeps messages from others. From 1 up. Default: 1, which takes none ahead.
     pub prefetch: u32,
     /// The size of a file of the log. A multiple of 4096, from 64 KiB to 1 GiB. Larger ones are fewer and give their
-    /// space back later. Default: 64 MiB.
+    /// space back later, and make opening slower. Default: 16 MiB.
     pub segment_bytes: u32,
     /// How many finished files are kept to be written over, which is twice as fast as making new ones. Default: 2.
     pub spare_segments: u32,
@@ -94,7 +94,7 @@ impl Default for Config {
             max_dead_letters: 100_000,
             retention: Retention::default(),
             prefetch: 1,
-            segment_bytes: 64 << 20,
+            segment_bytes: 16 << 20,
             spare_segments: 2,
             max_disk_bytes: u64::MAX,
         }
@@ -239,7 +239,7 @@ mod tests {
         }
         assert_eq!(field(|c| c.segment_bytes = 65_535), "segment_bytes");
         assert_eq!(field(|c| c.segment_bytes = 65_537), "segment_bytes");
-        assert_eq!(field(|c| c.max_message_bytes = (16 << 20) + 1), "max_message_bytes");
+        assert_eq!(field(|c| c.max_message_bytes = (4 << 20) + 1), "max_message_bytes");
         assert_eq!(field(|c| c.lease = Duration::ZERO), "lease");
         assert_eq!(field(|c| c.lease = Duration::MAX), "lease");
         assert_eq!(field(|c| c.max_attempts = 0), "max_attempts");
