@@ -12,7 +12,7 @@ use crate::record;
 use crate::shared::{Place, Shared, Spot, Until};
 use crate::state::{self, GroupId, TakeError, Taken};
 use crate::wait::Calls;
-use crate::{DeadReason, Failure, Message, MessageId, Receipt, ReceiveError};
+use crate::{Damage, DamageReason, DeadReason, Failure, Message, MessageId, Receipt, ReceiveError};
 
 /// What a look at the queue came to.
 enum Look {
@@ -35,26 +35,42 @@ struct Catch {
 }
 
 impl Shared {
-    /// Receives one message, without allocating.
+    /// Receives one message, without allocating if there is one.
     #[inline]
     pub(crate) fn receive_one(&self, group: GroupId, until: Until) -> Result<Option<Received>, ReceiveError> {
-        if until == Until::Now && self.disk.is_none() {
-            return self.take_one_in_memory(group);
+        let received = self.try_one(group)?;
+        if received.is_some() || until == Until::Now {
+            return Ok(received);
         }
         let mut received = Vec::new();
         self.receive(group, 1, until, &mut received)?;
         Ok(received.pop())
     }
 
-    fn take_one_in_memory(&self, group: GroupId) -> Result<Option<Received>, ReceiveError> {
+    fn try_one(&self, group: GroupId) -> Result<Option<Received>, ReceiveError> {
+        loop {
+            let (taken, received) = self.take_one(group)?;
+            let Some(taken) = taken.filter(|_| received.is_none() && self.disk.is_some()) else { return Ok(received) };
+            match self.read(&taken) {
+                Ok(message) => return Ok(Some(self.received(group, &taken, message))),
+                Err(ReadError::NotFound) => self.give_back(group, &taken),
+                Err(error) => return Err(self.bury(group, &taken, &error)),
+            }
+        }
+    }
+
+    /// Takes one, and without a log has its message, too.
+    #[inline]
+    fn take_one(&self, group: GroupId) -> Result<(Option<Taken>, Option<Received>), ReceiveError> {
         let mut calls = Calls::default();
         let mut core = self.hub.core.lock();
-        let mut taken = std::mem::take(&mut core.taken);
-        let took = self.take(&mut core, group, 1, &mut taken);
-        let received = taken.pop().and_then(|taken| self.received_in_memory(&core, group, &taken));
-        core.taken = taken;
+        let mut scratch = std::mem::take(&mut core.taken);
+        let took = self.take(&mut core, group, 1, &mut scratch);
+        let taken = scratch.pop();
+        core.taken = scratch;
+        let received = taken.as_ref().and_then(|taken| self.received_in_memory(&core, group, taken));
         core.call(&mut calls);
-        took.map(|()| received)
+        took.map(|()| (taken, received))
     }
 
     /// Waits until there is a message and adds up to `max`; nothing if the time is over.
@@ -271,15 +287,28 @@ impl Shared {
         Ok(())
     }
 
+    /// [`NotFound`](ReadError::NotFound) if nobody needs the message any more.
     #[inline]
     fn read(&self, taken: &Taken) -> Result<Message, ReadError> {
         match self.read_at(taken.address) {
-            // It was moved between the take and now; or purged, and then nobody needs it.
-            Err(ReadError::NotFound) => {
-                let moved = self.hub.core.lock().state.address(taken.sequence);
-                moved.map_or(Err(ReadError::NotFound), |(address, _)| self.read_at(address))
-            }
+            Err(ReadError::NotFound) => self.read_moved(taken),
             other => other,
+        }
+    }
+
+    /// The message was moved, or purged, between the take and now; or it is gone.
+    fn read_moved(&self, taken: &Taken) -> Result<Message, ReadError> {
+        let mut before = taken.address;
+        loop {
+            let address = self.hub.core.lock().state.address(taken.sequence).map(|(address, _)| address);
+            let Some(address) = address else { return Err(ReadError::NotFound) };
+            if address == before {
+                return Err(damage(address, DamageReason::Missing));
+            }
+            match self.read_at(address) {
+                Err(ReadError::NotFound) => before = address,
+                other => return other,
+            }
         }
     }
 
@@ -287,7 +316,7 @@ impl Shared {
     pub(crate) fn read_at(&self, address: Address) -> Result<Message, ReadError> {
         let Some(disk) = &self.disk else { return Err(ReadError::NotFound) };
         let body = disk.log.read(address)?.body;
-        record::decode(body).map(|(_, message)| message).map_err(|_| ReadError::NotFound)
+        record::decode(body).map(|(_, message)| message).map_err(|_| damage(address, DamageReason::Record))
     }
 
     fn give_back(&self, group: GroupId, taken: &Taken) {
@@ -322,6 +351,10 @@ impl Shared {
             core.state.check(receipt.into()).is_ok()
         })
     }
+}
+
+fn damage(address: Address, reason: DamageReason) -> ReadError {
+    Damage::new(address.segment, address.offset.into(), reason).into()
 }
 
 impl From<Receipt> for state::Receipt {
