@@ -55,10 +55,12 @@ impl Consumer {
     ///
     /// # Errors
     /// As of [`Consumer::receive`].
+    #[inline]
     pub fn try_receive(&self) -> Result<Option<Delivery>, ReceiveError> {
         self.one(Until::Now)
     }
 
+    #[inline]
     fn one(&self, until: Until) -> Result<Option<Delivery>, ReceiveError> {
         if let Some(received) = self.ahead() {
             return Ok(Some(self.delivery(received)));
@@ -142,6 +144,7 @@ impl Consumer {
         Ok(Batch::new(Arc::clone(&self.shared), received))
     }
 
+    #[inline]
     fn delivery(&self, received: Received) -> Delivery {
         Delivery::new(Arc::clone(&self.shared), received)
     }
@@ -155,10 +158,12 @@ impl Consumer {
         first
     }
 
+    #[inline]
     fn ahead(&self) -> Option<Received> {
-        if self.shared.config.prefetch == 1 {
-            return None;
-        }
+        if self.shared.config.prefetch == 1 { None } else { self.pop_ahead() }
+    }
+
+    fn pop_ahead(&self) -> Option<Received> {
         let mut ahead = self.ahead.lock();
         while let Some(received) = ahead.pop_front() {
             if self.shared.is_leased(received.receipt) {

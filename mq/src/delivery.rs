@@ -80,6 +80,7 @@ pub struct Delivery {
 }
 
 impl Delivery {
+    #[inline]
     pub(crate) fn new(shared: Arc<Shared>, received: Received) -> Self {
         Self { shared, received, is_settled: false }
     }

@@ -56,6 +56,7 @@ impl From<Refusal> for Obstacle {
 
 impl Shared {
     /// Takes a message in, or says why not; it is moved out only if the queue has no log.
+    #[inline]
     pub(crate) fn enqueue(&self, message: &mut Message) -> Result<Accepted, Refusal> {
         let mut plan = self.plan(message)?;
         self.put(std::slice::from_mut(message), std::slice::from_mut(&mut plan), None, None)
@@ -63,6 +64,7 @@ impl Shared {
     }
 
     /// The same, but waits for room.
+    #[inline]
     pub(crate) fn enqueue_waiting(&self, message: &mut Message) -> Result<Accepted, Refusal> {
         let mut plan = self.plan(message)?;
         self.put_waiting(std::slice::from_mut(message), std::slice::from_mut(&mut plan), None)
@@ -97,6 +99,7 @@ impl Shared {
         .await
     }
 
+    #[inline]
     fn put_waiting(
         &self,
         messages: &mut [Message],
@@ -104,9 +107,18 @@ impl Shared {
         mut ids: Option<&mut Vec<MessageId>>,
     ) -> Result<Accepted, Refusal> {
         match self.put(messages, plans, ids.as_deref_mut(), None) {
-            Err(Refusal::Full) => {}
-            other => return other.map_err(|refusal| self.count(refusal)),
+            Err(Refusal::Full) => self.wait_for_room(messages, plans, ids),
+            other => other.map_err(|refusal| self.count(refusal)),
         }
+    }
+
+    #[cold]
+    fn wait_for_room(
+        &self,
+        messages: &mut [Message],
+        plans: &mut [Plan],
+        mut ids: Option<&mut Vec<MessageId>>,
+    ) -> Result<Accepted, Refusal> {
         let until = self.until(self.config.send_timeout);
         let mut place = Place::new(&self.hub, Spot::Room);
         loop {

@@ -116,6 +116,7 @@ struct Extra {
 
 impl Message {
     /// A message of this body, which may be empty.
+    #[inline]
     pub fn new(body: impl Into<Bytes>) -> Self {
         Self { body: body.into(), ..Self::default() }
     }
@@ -252,7 +253,11 @@ impl Message {
     }
 
     /// The bytes that count against the bounds of a queue: body, key, deduplication id and headers.
+    #[inline]
     pub fn size(&self) -> usize {
+        if self.is_plain() {
+            return self.body.len();
+        }
         let extra = self
             .extra
             .as_ref()
@@ -322,30 +327,35 @@ impl fmt::Debug for Message {
 }
 
 impl From<Bytes> for Message {
+    #[inline]
     fn from(body: Bytes) -> Self {
         Self::new(body)
     }
 }
 
 impl From<&'static str> for Message {
+    #[inline]
     fn from(body: &'static str) -> Self {
         Self::new(body)
     }
 }
 
 impl From<&'static [u8]> for Message {
+    #[inline]
     fn from(body: &'static [u8]) -> Self {
         Self::new(body)
     }
 }
 
 impl From<String> for Message {
+    #[inline]
     fn from(body: String) -> Self {
         Self::new(body)
     }
 }
 
 impl From<Vec<u8>> for Message {
+    #[inline]
     fn from(body: Vec<u8>) -> Self {
         Self::new(body)
     }

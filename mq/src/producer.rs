@@ -43,6 +43,7 @@ impl Producer {
         self.send_now_or(message.into(), Shared::enqueue)
     }
 
+    #[inline]
     fn send_now_or(&self, mut message: Message, enqueue: Enqueue) -> Result<MessageId, SendError<Message>> {
         let accepted = match enqueue(&self.shared, &mut message) {
             Ok(accepted) => accepted,
@@ -70,6 +71,7 @@ impl Producer {
         self.submit_or(message.into(), Shared::enqueue)
     }
 
+    #[inline]
     fn submit_or(&self, mut message: Message, enqueue: Enqueue) -> Result<Ticket, SendError<Message>> {
         match enqueue(&self.shared, &mut message) {
             Ok(accepted) => Ok(accepted.ticket(&self.shared)),
