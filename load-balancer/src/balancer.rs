@@ -11,7 +11,7 @@ use crate::config::{Config, ConfigError};
 use crate::control::{ChangeError, Control, Member};
 use crate::cursor::Cursor;
 use crate::endpoint::Endpoint;
-use crate::health::{Canary, Fitness, Sign, Verdict};
+use crate::health::{Canary, Fitness, Sign};
 use crate::pick::Pick;
 use crate::picker::{PickError, Picker};
 use crate::pool::Pool;
@@ -22,7 +22,7 @@ use crate::stats::Happening;
 use crate::stripes::Stripes;
 use crate::sync::{Arc, Mutex, MutexGuard};
 use crate::time::Time;
-use crate::{Backend, BackendId, Change, HealthState, LoadReport, PoolStats, Rng, Zone};
+use crate::{Backend, BackendId, Change, HealthState, LoadReport, PoolStats, Probe, ProbeResult, Rng, Zone};
 
 /// A pool of backends and the way to choose among them.
 ///
@@ -245,10 +245,9 @@ impl<T> Balancer<T> {
     }
 
     /// Says how a probe went. One that has timed out, or whose backend has left, changes nothing.
-    pub fn probed(&self, probe: Probe, is_good: bool, now: Instant) {
-        let found = if is_good { Verdict::Good } else { Verdict::Bad };
-        let shared = &self.shared;
-        shared.control(|control| control.probed(&probe, found, shared.pool.time(now)));
+    pub fn probed(&self, probe: Probe, result: impl Into<ProbeResult>, now: Instant) {
+        let (shared, result) = (&self.shared, result.into());
+        shared.control(|control| control.probed(&probe, result, shared.pool.time(now)));
     }
 
     // ---- what is known ----
@@ -325,19 +324,6 @@ impl<T> fmt::Debug for Balancer<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Balancer").field("backends", &self.backends()).finish_non_exhaustive()
     }
-}
-
-/// A backend to be probed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Probe {
-    /// Who.
-    pub id: BackendId,
-    /// Where.
-    pub address: SocketAddr,
-    /// When it has failed: [`ProbeConfig::timeout`](crate::ProbeConfig::timeout).
-    pub timeout: Duration,
-    pub(crate) began: Time,
 }
 
 /// What is known of one backend, at one moment.

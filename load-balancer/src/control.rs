@@ -18,7 +18,7 @@ use crate::stats::{Chronicle, Happening, PoolStats};
 use crate::sync::Arc;
 use crate::time::Time;
 use crate::window::Counts;
-use crate::{Backend, BackendId, Change, NotPrivate, Probe, Rng, Zone};
+use crate::{Backend, BackendId, Change, NotPrivate, Probe, ProbeResult, Rng, Zone};
 
 /// A backend in the pool.
 pub(crate) struct Member<T> {
@@ -490,13 +490,24 @@ impl<T> Control<T> {
     }
 
     /// Notes how a probe went. Whether the tables must be built again.
-    pub(crate) fn probed(&mut self, probe: &Probe, found: Verdict, now: Time) -> bool {
+    pub(crate) fn probed(&mut self, probe: &Probe, result: ProbeResult, now: Time) -> bool {
         self.now = self.now.max(now);
         let Ok(at) = self.position(probe.id) else { return false };
         let member = &self.members[at];
         let began = member.schedule.and_then(|schedule| schedule.began());
-        let is_known = began == Some(probe.began) && member.address() == probe.address;
-        is_known && self.probe_ended(at, found, now)
+        if began != Some(probe.began) || member.address() != probe.address {
+            return false;
+        }
+        match result {
+            ProbeResult::Good => self.probe_ended(at, Verdict::Good, now),
+            ProbeResult::Bad => self.probe_ended(at, Verdict::Bad, now),
+            ProbeResult::Unasked => {
+                if let (Some(schedule), Some(probes)) = (&mut self.members[at].schedule, &self.config.probes) {
+                    schedule.put_off(now, probes, &mut self.rng);
+                }
+                false
+            }
+        }
     }
 
     fn probe_ended(&mut self, at: usize, found: Verdict, now: Time) -> bool {

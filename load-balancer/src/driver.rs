@@ -18,7 +18,7 @@ use tokio::net::TcpStream;
 
 use self::status::parse_status;
 use crate::time::Time;
-use crate::{BackendId, BackendStats, Balancer, LoadReport, Probe};
+use crate::{BackendId, BackendStats, Balancer, LoadReport, Probe, ProbeResult};
 
 mod status;
 #[cfg(test)]
@@ -30,7 +30,8 @@ const MAX_SLEEP: Duration = Duration::from_millis(100);
 /// Sends the probes of this balancer, as often as its [`ProbeConfig`](crate::ProbeConfig) says, and lets its time pass;
 /// for ever.
 ///
-/// `probe` says whether a backend is well. It may take as long as it wants: it is dropped at its time-out.
+/// `probe` says whether a backend is well, by a `bool` or a [`ProbeResult`]. It may take as long as it wants: it is dropped
+/// at its time-out.
 ///
 /// # Cancel safety
 /// Dropping it stops the probes under way; they count as failed only if nobody goes on in its place.
@@ -50,7 +51,7 @@ const MAX_SLEEP: Duration = Duration::from_millis(100);
 pub async fn drive_probes<T, F, R>(balancer: Balancer<T>, probe: F)
 where
     F: Fn(Probe) -> R,
-    R: Future<Output = bool>,
+    R: Future<Output: Into<ProbeResult>>,
 {
     let mut under_way: Vec<Pin<Box<_>>> = Vec::new();
     loop {
@@ -76,8 +77,8 @@ where
             let is_time = sleep.as_mut().poll(cx).is_ready();
             if is_time || !ended.is_empty() { Poll::Ready(ended) } else { Poll::Pending }
         });
-        for (probe, is_good) in ended.await {
-            balancer.probed(probe, is_good, self::now());
+        for (probe, result) in ended.await {
+            balancer.probed(probe, result, self::now());
         }
     }
 }
@@ -182,9 +183,9 @@ async fn limited_load(
 }
 
 /// A probe within its time-out.
-async fn limited(probe: Probe, sent: impl Future<Output = bool>) -> (Probe, bool) {
+async fn limited(probe: Probe, sent: impl Future<Output: Into<ProbeResult>>) -> (Probe, ProbeResult) {
     let result = tokio::time::timeout(probe.timeout, sent).await;
-    (probe, result.unwrap_or(false))
+    (probe, result.map_or(ProbeResult::Bad, Into::into))
 }
 
 /// As tokio's timers see it, so that a test may stop it.
@@ -198,8 +199,9 @@ pub struct TcpProbe;
 
 impl TcpProbe {
     /// Opens a connection and closes it.
-    pub async fn send(self, probe: Probe) -> bool {
-        TcpStream::connect(probe.address).await.is_ok()
+    pub async fn send(self, probe: Probe) -> ProbeResult {
+        let connected = TcpStream::connect(probe.address).await;
+        connected.map_or_else(|error| ProbeResult::of_connect_error(&error), |_| ProbeResult::Good)
     }
 }
 
@@ -245,15 +247,17 @@ impl HttpProbe {
     }
 
     /// Asks, and reads the first line of the answer.
-    pub async fn send(self, probe: Probe) -> bool {
-        self.status(probe).await.is_ok_and(|status| matches!(status, Some(200..=399)))
+    pub async fn send(self, probe: Probe) -> ProbeResult {
+        match TcpStream::connect(probe.address).await {
+            Ok(stream) => self.status(probe, stream).await.is_ok_and(|status| matches!(status, Some(200..=399))).into(),
+            Err(error) => ProbeResult::of_connect_error(&error),
+        }
     }
 
-    async fn status(&self, probe: Probe) -> io::Result<Option<u16>> {
+    async fn status(&self, probe: Probe, mut stream: TcpStream) -> io::Result<Option<u16>> {
         let host = self.host.clone().unwrap_or_else(|| probe.address.to_string());
         let path = &self.path;
         let request = format!("GET {path} HTTP/1.1\r\nhost: {host}\r\naccept: */*\r\nconnection: close\r\n\r\n");
-        let mut stream = TcpStream::connect(probe.address).await?;
         stream.write_all(request.as_bytes()).await?;
         let mut head = [0; MAX_STATUS_LINE_BYTES];
         let mut len = 0;

@@ -3,10 +3,10 @@
 use std::future::poll_fn;
 
 use http::{Request, Uri};
-use tenfold_load_balancer::{HttpProbe, Probe, TcpProbe};
+use tenfold_load_balancer::{HttpProbe, Probe, ProbeResult, TcpProbe};
 
 use crate::clock;
-use crate::link::{Line, Upload};
+use crate::link::{ConnectError, Line, Upload};
 
 /// The head of an answer to a probe.
 const MAX_HEADER_BYTES: usize = 16 << 10;
@@ -31,28 +31,34 @@ impl Prober {
     }
 
     /// Says whether the backend is well. It may take for ever.
-    pub(crate) async fn send(self, probe: Probe) -> bool {
+    pub(crate) async fn send(self, probe: Probe) -> ProbeResult {
         match self {
-            Self::Nobody => true,
+            Self::Nobody => ProbeResult::Good,
             Self::Tcp => TcpProbe.send(probe).await,
             Self::Http(http, _) => http.send(probe).await,
-            Self::Http2(path) => ask(probe, &path).await.unwrap_or(false),
+            Self::Http2(path) => ask(probe, &path).await,
         }
     }
 }
 
-/// Whether it answers over HTTP/2 with a status from 200 to 399; nothing if it does not answer.
-async fn ask(probe: Probe, path: &str) -> Option<bool> {
+/// Whether it answers over HTTP/2 with a status from 200 to 399.
+async fn ask(probe: Probe, path: &str) -> ProbeResult {
+    match Line::connect(probe.address, probe.timeout, MAX_HEADER_BYTES).await {
+        Ok((line, run)) => tokio::select! {
+            () = run => ProbeResult::Bad,
+            is_good = is_good(probe, path, &line) => is_good.unwrap_or(false).into(),
+        },
+        Err(ConnectError::Local) => ProbeResult::Unasked,
+        Err(_) => ProbeResult::Bad,
+    }
+}
+
+/// Nothing, if there is no answer.
+async fn is_good(probe: Probe, path: &str, line: &Line) -> Option<bool> {
     let authority = probe.address.to_string();
     let uri = Uri::builder().scheme("http").authority(authority).path_and_query(path).build().ok()?;
     let mut upload = Upload::to_http2(Request::get(uri).body(()).ok()?, None, 0, clock::now());
-    let (line, run) = Line::connect(probe.address, probe.timeout, MAX_HEADER_BYTES).await.ok()?;
     let mut stream = line.open(&mut upload)?;
-    tokio::select! {
-        () = run => None,
-        head = poll_fn(|cx| stream.poll_head(cx, &mut upload)) => {
-            let status = head.ok()?.status;
-            Some(status.is_success() || status.is_redirection())
-        }
-    }
+    let status = poll_fn(|cx| stream.poll_head(cx, &mut upload)).await.ok()?.status;
+    Some(status.is_success() || status.is_redirection())
 }

@@ -33,20 +33,20 @@ async fn serve(answer: &'static [u8], closes: bool) -> (SocketAddr, impl Future<
 }
 
 /// What a probe says of a server that answers so.
-async fn verdict(answer: &'static [u8], closes: bool) -> bool {
+async fn verdict(answer: &'static [u8], closes: bool) -> ProbeResult {
     let (address, server) = serve(answer, closes).await;
     let sent = limited(probe(address), HttpProbe::new("/up").unwrap().send(probe(address)));
     let server = async {
         server.await;
         std::future::pending().await
     };
-    tokio::select! { (_, is_good) = sent => is_good, () = server => unreachable!() }
+    tokio::select! { (_, result) = sent => result, () = server => unreachable!() }
 }
 
 #[tokio::test]
 async fn a_good_status_is_well_and_anything_else_is_not() {
     for good in [&b"HTTP/1.1 200 OK\r\n"[..], b"HTTP/1.0 204\r\n\r\n", b"HTTP/1.1 302 Found\r\nlocation: /\r\n"] {
-        assert!(verdict(good, false).await, "{}", good.escape_ascii());
+        assert_eq!(verdict(good, false).await, ProbeResult::Good, "{}", good.escape_ascii());
     }
     for bad in [
         &b"HTTP/1.1 500 Oh\r\n\r\n"[..],
@@ -58,10 +58,10 @@ async fn a_good_status_is_well_and_anything_else_is_not() {
         &[b'x'; 4096],
         &[0xff; 300],
     ] {
-        assert!(!verdict(bad, false).await, "{}", bad.escape_ascii());
+        assert_eq!(verdict(bad, false).await, ProbeResult::Bad, "{}", bad.escape_ascii());
     }
     for cut in [&b""[..], b"HTTP/1.1 200 OK", b"HTT"] {
-        assert!(!verdict(cut, true).await, "{}", cut.escape_ascii());
+        assert_eq!(verdict(cut, true).await, ProbeResult::Bad, "{}", cut.escape_ascii());
     }
 }
 
@@ -69,17 +69,17 @@ async fn a_good_status_is_well_and_anything_else_is_not() {
 async fn who_accepts_and_never_answers_is_not_well_after_the_timeout() {
     let (address, server) = serve(b"HTTP/1.1 ", false).await;
     let sent = limited(probe(address), HttpProbe::new("/up").unwrap().send(probe(address)));
-    tokio::select! { (_, is_good) = sent => assert!(!is_good), () = server => unreachable!() }
+    tokio::select! { (_, result) = sent => assert_eq!(result, ProbeResult::Bad), () = server => unreachable!() }
 }
 
 #[tokio::test]
 async fn who_refuses_is_not_well() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    assert!(TcpProbe.send(probe(address)).await);
+    assert_eq!(TcpProbe.send(probe(address)).await, ProbeResult::Good);
     drop(listener);
-    assert!(!TcpProbe.send(probe(address)).await);
-    assert!(!HttpProbe::new("/up").unwrap().send(probe(address)).await);
+    assert_eq!(TcpProbe.send(probe(address)).await, ProbeResult::Bad);
+    assert_eq!(HttpProbe::new("/up").unwrap().send(probe(address)).await, ProbeResult::Bad);
 }
 
 #[test]

@@ -63,7 +63,8 @@ impl Schedule {
         self.running.is_some()
     }
 
-    /// A probe that was due cannot be sent now (too many are under way): it is due again a little later.
+    /// A probe that was due cannot be sent now (too many are under way, or there was no descriptor for it): it is due again a
+    /// little later.
     pub(crate) fn put_off(&mut self, now: Time, config: &ProbeConfig, rng: &mut Rng) {
         self.running = None;
         self.due = now.after(jittered(config.fast_interval / 4, config, rng));

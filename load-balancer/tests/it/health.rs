@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tenfold_load_balancer::{
     Backend, BackendState, Balancer, Config, Failure, HealthState, Outcome, OutlierConfig, PickError, Policy, Probe,
-    ProbeConfig, Request, SlowStartConfig, WhenAllDown,
+    ProbeConfig, ProbeResult, Request, SlowStartConfig, WhenAllDown,
 };
 
 const MS: Duration = Duration::from_millis(1);
@@ -343,6 +343,33 @@ fn probes_decide_who_is_up() {
     probe(&mut host, 10_000 * MS, &|probe| probe.address.port() == 2);
     assert_eq!(host.health(1), HealthState::Down);
     assert_eq!(host.send(100, good), [0, 100]);
+}
+
+/// As where there is no descriptor for a probe: whoever is up stays so, whoever is down, too, and all are asked again soon.
+#[test]
+fn probes_that_were_not_sent_say_nothing() {
+    let mut host = Host::new(2, Config { probes: Some(ProbeConfig::default()), ..Config::default() });
+    let probe = |host: &mut Host, time: Duration, result: &dyn Fn(u16) -> ProbeResult| {
+        let end = host.now + time;
+        let mut count = 0;
+        while host.now < end {
+            let (probes, next) = host.balancer.due_probes(host.now);
+            if probes.is_empty() {
+                host.now = next.unwrap();
+            }
+            count += probes.len();
+            probes.into_iter().for_each(|probe| host.balancer.probed(probe, result(probe.address.port()), host.now));
+        }
+        count
+    };
+    probe(&mut host, 5_000 * MS, &|port| (port == 1).into());
+    assert_eq!((host.health(1), host.health(2)), (HealthState::Healthy, HealthState::Down));
+    let count = probe(&mut host, 5_000 * MS, &|_| ProbeResult::Unasked);
+    assert_eq!((host.health(1), host.health(2)), (HealthState::Healthy, HealthState::Down));
+    // Two, each after a quarter of the fast interval.
+    assert!((150..230).contains(&count), "{count} asked in 5 s");
+    probe(&mut host, 1_000 * MS, &|_| ProbeResult::Good);
+    assert_ne!(host.health(2), HealthState::Down);
 }
 
 #[test]
