@@ -110,7 +110,7 @@ pub struct Overloaded {
 ///
 /// # Invariants
 /// - **L1** The limit stays between its bounds, and no more permits are out than the highest limit since the oldest of
-///   them was given.
+///   them was given, those that [stepped aside](Permit::step_aside) not counted.
 ///
 /// # Complexity
 /// [`try_acquire`](Self::try_acquire), the end of a permit and [`record`](Self::record): one atomic addition each, in
@@ -323,7 +323,10 @@ impl Learnt {
 /// Room for one request in flight; given back when it is dropped.
 #[derive(Debug)]
 #[must_use = "the room is given back when the permit is dropped"]
-pub struct Permit<L: Deref<Target = ConcurrencyLimit>>(L);
+pub struct Permit<L: Deref<Target = ConcurrencyLimit>> {
+    limit: L,
+    is_aside: bool,
+}
 
 impl<L: Deref<Target = ConcurrencyLimit>> Permit<L> {
     /// As [`ConcurrencyLimit::try_acquire`], for a limit behind any pointer: with an `Arc` the permit may travel.
@@ -333,13 +336,30 @@ impl<L: Deref<Target = ConcurrencyLimit>> Permit<L> {
     #[inline]
     pub fn of(limit: L, priority: Priority) -> Result<Self, Overloaded> {
         limit.enter(priority)?;
-        Ok(Self(limit))
+        Ok(Self { limit, is_aside: false })
+    }
+
+    /// Leaves its room to others while the request waits for whoever sends it. A client that is slow with its body costs
+    /// the pool nothing meanwhile, and some such clients would take all the room there is.
+    pub fn step_aside(&mut self) {
+        if !std::mem::replace(&mut self.is_aside, true) {
+            self.limit.in_flight.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Takes room again, whether or not there is any: what has begun is not refused.
+    pub fn step_back(&mut self) {
+        if std::mem::replace(&mut self.is_aside, false) {
+            self.limit.in_flight.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 
 impl<L: Deref<Target = ConcurrencyLimit>> Drop for Permit<L> {
     #[inline]
     fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+        if !self.is_aside {
+            self.limit.in_flight.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }

@@ -166,6 +166,28 @@ fn threads_never_hold_more_than_the_limit() {
 }
 
 #[test]
+fn who_steps_aside_leaves_room_and_comes_back_in_any_case() {
+    let config = LimitConfig { initial: 2, min: 2, max: 2, ..LimitConfig::default() };
+    let limit = ConcurrencyLimit::new(config, crate::clock::now()).unwrap();
+    let mut slow = limit.try_acquire(Priority::Critical).unwrap();
+    let second = limit.try_acquire(Priority::Critical).unwrap();
+    assert!(limit.try_acquire(Priority::Critical).is_err());
+    slow.step_back();
+    slow.step_aside();
+    slow.step_aside();
+    let third = limit.try_acquire(Priority::Critical).unwrap();
+    assert!(limit.try_acquire(Priority::Critical).is_err());
+    slow.step_back();
+    slow.step_back();
+    assert_eq!(limit.in_flight(), 3);
+    drop(second);
+    assert!(limit.try_acquire(Priority::Critical).is_err(), "there are two again");
+    slow.step_aside();
+    drop((slow, third));
+    assert_eq!(limit.in_flight(), 0);
+}
+
+#[test]
 fn settings_out_of_range_are_refused() {
     let default = LimitConfig::default;
     for (config, field) in [
