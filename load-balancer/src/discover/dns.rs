@@ -80,7 +80,7 @@ impl Default for DnsConfig {
 ///
 /// async fn run(balancer: Balancer) {
 ///     let source = DnsSource::service("_http._tcp.web.example.org.").expect("it is a name");
-///     Drive::new(source).run(|change| balancer.apply(change)).await;
+///     Drive::new(source).run_all(|changes| balancer.apply_all(changes)).await;
 /// }
 /// ```
 pub struct DnsSource {

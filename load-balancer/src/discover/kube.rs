@@ -103,7 +103,7 @@ impl Default for KubeConfig {
 /// async fn run(balancer: Balancer) {
 ///     let api = ([127, 0, 0, 1], 8001).into();
 ///     let source = KubeSource::new(api, "default", "web").expect("they are names");
-///     Drive::new(source).run(|change| balancer.apply(change)).await;
+///     Drive::new(source).run_all(|changes| balancer.apply_all(changes)).await;
 /// }
 /// ```
 pub struct KubeSource {
