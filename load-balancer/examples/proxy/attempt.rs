@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
 use tenfold_load_balancer::{Failure, Outcome, Pick};
 
+use crate::clock;
 use crate::hub::{Hub, Joining};
 use crate::link::{self, Carrier, ConnectError, Framing, Head, Link, LinkError, Upload};
 use crate::traffic::Traffic;
@@ -205,6 +206,15 @@ impl Try {
         }
         finish(self.pick, Outcome::Failure(failure), now);
         self.upload
+    }
+
+    /// Ends it because nobody waits for it any more. A backend on trial that had the whole request and all the time that an
+    /// answer should take has not passed.
+    #[inline]
+    pub(crate) fn cancel(self) {
+        if self.pick.is_on_trial() && self.upload.is_done() {
+            self.pick.cancel(clock::now());
+        }
     }
 
     /// Ends it without blame; gives the request back.

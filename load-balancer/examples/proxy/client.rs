@@ -24,7 +24,7 @@ use crate::forward::{Client, forward};
 use crate::link::Additions;
 use crate::options::Limits;
 use crate::watch::{Late, Watch};
-use crate::worker::Worker;
+use crate::worker::{self, Worker};
 
 /// RFC 9113 section 3.4.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -117,7 +117,7 @@ async fn serve_http1(client: Rc<Client>, io: ClientIo) {
 
 async fn serve_http2(client: Rc<Client>, io: ClientIo) {
     let limits = &client.worker.options.limits;
-    let mut builder = http2::Builder::new(Local);
+    let mut builder = http2::Builder::new(Local(Rc::clone(&client.worker)));
     builder
         .max_header_list_size(u32::try_from(limits.max_header_bytes).unwrap_or(u32::MAX))
         .max_concurrent_streams(200);
@@ -181,11 +181,11 @@ async fn linger(mut stream: TcpStream) {
 }
 
 /// Tasks of this thread.
-#[derive(Clone, Copy, Debug)]
-struct Local;
+#[derive(Clone)]
+struct Local(Rc<Worker>);
 
 impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for Local {
     fn execute(&self, task: F) {
-        tokio::task::spawn_local(task);
+        worker::spawn(&self.0, task);
     }
 }

@@ -1,15 +1,19 @@
 //! All tries of one request. What is tried when is the [`Exchange`]'s to say; this carries it out on sockets.
 
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use http::{HeaderMap, Method, StatusCode};
-use tenfold_load_balancer::{Action, Attempt, Exchange, ExchangeError, Failure, Key, Outcome, Request};
+use tenfold_load_balancer::{
+    Action, Attempt, ConcurrencyLimit, Exchange, ExchangeError, Failure, Key, Outcome, Permit, Request,
+};
 
 use crate::alarm::Alarm;
 use crate::attempt::{Arrival, Fault, Try};
 use crate::clock;
 use crate::link::Upload;
+use crate::tries::Tries;
 use crate::worker::Worker;
 
 /// How long a body is held back for a "100 Continue" that some backends do not know (RFC 9110 section 10.1.1).
@@ -17,6 +21,9 @@ const CONTINUE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How often a backend that waits for a slow client is said to be in time; well below
 /// [`OutlierConfig::canary_timeout`](tenfold_load_balancer::OutlierConfig).
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Room for a request under the limit of those in flight.
+pub(crate) type Room = Permit<Arc<ConcurrencyLimit>>;
 
 /// A request under way.
 pub(crate) struct Errand<'a> {
@@ -33,6 +40,11 @@ pub(crate) struct Errand<'a> {
     last: Option<Result<Arrival, StatusCode>>,
     started: Instant,
     has_body: bool,
+    /// Whether it can be repeated elsewhere, whatever becomes of a try.
+    is_repeatable: bool,
+    /// Kept until the answer begins, which is what the limit is measured by; left to others while the client is slow to
+    /// send.
+    room: Option<Room>,
     /// Since when the exchange's clock stands still: while a try has a body that is not all sent. The exchange's
     /// deadlines are the backends', not the client's.
     frozen: Option<Instant>,
@@ -63,11 +75,13 @@ impl<'a> Errand<'a> {
         key: Key,
         upload: Upload,
         headers: HeaderMap,
+        room: Option<Room>,
         started: Instant,
     ) -> Self {
         // A body is gone once it was sent, so only what was surely not begun can be repeated.
         let has_body = upload.has_body();
-        let mut exchange = Exchange::new(&worker.policy, method.is_idempotent() && !has_body, None, started);
+        let is_repeatable = method.is_idempotent() && !has_body;
+        let mut exchange = Exchange::new(&worker.policy, is_repeatable, None, started);
         exchange.report_slow(worker.balancer.slow_after());
         Self {
             worker,
@@ -80,6 +94,8 @@ impl<'a> Errand<'a> {
             last: None,
             started,
             has_body,
+            is_repeatable,
+            room,
             frozen: None,
             paused: Duration::ZERO,
         }
@@ -113,7 +129,8 @@ impl<'a> Errand<'a> {
         now.checked_sub(self.paused).unwrap_or(now)
     }
 
-    /// Lets the exchange's clock go or stand still, as the upload does.
+    /// Lets the exchange's clock go or stand still, as the upload does, and the room be used by others while the client owes
+    /// a part of it.
     fn set_clock(&mut self) {
         match (self.frozen, self.tries.is_sending_body()) {
             (None, true) => self.frozen = Some(clock::now()),
@@ -122,6 +139,12 @@ impl<'a> Errand<'a> {
                 self.frozen = None;
             }
             _ => {}
+        }
+        let Some(room) = &mut self.room else { return };
+        if self.tries.waits_for_client() {
+            room.step_aside();
+        } else {
+            room.step_back();
         }
     }
 
@@ -132,7 +155,8 @@ impl<'a> Errand<'a> {
         let Some(upload) = self.upload.take().or_else(|| self.tries.copy_of_request()) else {
             return self.exchange.not_picked();
         };
-        let request = Request { key: Some(self.key), avoid: self.exchange.tried(), ..Request::default() };
+        let avoid = self.exchange.tried();
+        let request = Request { key: Some(self.key), avoid, may_be_trial: self.is_repeatable, ..Request::default() };
         let picked = self.worker.picker.borrow_mut().pick(&request, now);
         let Ok(pick) = picked else {
             self.upload = Some(upload);
@@ -268,103 +292,6 @@ impl<'a> Errand<'a> {
     fn discard_last(&mut self, now: Instant) {
         if let Some(Ok(last)) = self.last.take() {
             last.discard(self.worker, now);
-        }
-    }
-}
-
-/// Tries in flight: nearly always one, which needs no memory of its own.
-#[derive(Default)]
-struct Tries {
-    first: Option<(Attempt, Try)>,
-    others: Vec<(Attempt, Try)>,
-}
-
-type Ended = (Attempt, Result<Arrival, (Fault, Try)>);
-
-impl Tries {
-    #[inline]
-    fn push(&mut self, attempt: Attempt, new: Try) {
-        if self.first.is_none() && self.others.is_empty() {
-            self.first = Some((attempt, new));
-        } else {
-            self.others.push((attempt, new));
-        }
-    }
-
-    /// Tells health that a try takes longer than most.
-    #[cold]
-    fn overdue(&self, attempt: Attempt) {
-        if let Some(late) = self.find(attempt) {
-            late.pick.overdue(clock::now());
-        }
-    }
-
-    fn find(&self, attempt: Attempt) -> Option<&Try> {
-        let mut all = self.first.iter().chain(&self.others);
-        all.find(|(own, _)| *own == attempt).map(|(_, this)| this)
-    }
-
-    #[cold]
-    fn take(&mut self, attempt: Attempt) -> Option<Try> {
-        if self.first.as_ref().is_some_and(|(own, _)| *own == attempt) {
-            return self.first.take().map(|(_, this)| this);
-        }
-        let index = self.others.iter().position(|(own, _)| *own == attempt)?;
-        Some(self.others.swap_remove(index).1)
-    }
-
-    /// Polls each; takes out the first that has ended.
-    #[inline]
-    fn poll(&mut self, mut poll: impl FnMut(&mut Try) -> Poll<Result<Option<bytes::Bytes>, Fault>>) -> Option<Ended> {
-        let mut ended = |(attempt, this): &mut (Attempt, Try)| match poll(this) {
-            Poll::Ready(result) => Some((*attempt, result)),
-            Poll::Pending => None,
-        };
-        let (attempt, result) =
-            self.first.as_mut().and_then(&mut ended).or_else(|| self.others.iter_mut().find_map(ended))?;
-        let this = match self.first.take_if(|(own, _)| *own == attempt) {
-            Some((_, this)) => this,
-            None => self.take(attempt)?,
-        };
-        Some((
-            attempt,
-            match result {
-                Ok(whole) => Ok(this.arrive(whole)?),
-                Err(fault) => Err((fault, this)),
-            },
-        ))
-    }
-
-    /// The request for a hedge, if it has no body.
-    #[cold]
-    fn copy_of_request(&self) -> Option<Upload> {
-        let mut all = self.first.iter().chain(&self.others);
-        all.find_map(|(_, this)| this.upload.copy())
-    }
-
-    /// The try of a request with a body: there is never more than one at a time.
-    fn sending(&self) -> Option<&Try> {
-        self.first.as_ref().map(|(_, this)| this)
-    }
-
-    fn is_sending_body(&self) -> bool {
-        self.sending().is_some_and(|this| !this.upload.is_done())
-    }
-
-    fn take_sending(&mut self) -> Option<(Attempt, Try)> {
-        self.first.take()
-    }
-
-    fn release(&mut self) {
-        if let Some((_, this)) = &mut self.first {
-            this.upload.release();
-        }
-    }
-
-    /// The backend is not late as long as the client is.
-    fn restart(&mut self) {
-        if let Some((_, this)) = &mut self.first {
-            this.pick.restart(clock::now());
         }
     }
 }

@@ -76,11 +76,10 @@ pub(crate) async fn forward(client: Rc<Client>, request: Request<Incoming>) -> R
             client.worker.metrics.shed();
             Ok(answer::overloaded(overloaded))
         }
-        // The room is taken until the answer begins: that is what the limit is measured by.
-        (Ok((upload, upgrade)), Ok(_room)) => {
+        (Ok((upload, upgrade)), Ok(room)) => {
             // Its fields are written; the answer's take their place.
             headers.clear();
-            let mut errand = Errand::new(&client.worker, &method, client.key, upload, headers, started);
+            let mut errand = Errand::new(&client.worker, &method, client.key, upload, headers, room, started);
             let arrival = poll_fn(|cx| errand.poll(cx, &mut spare.alarm)).await;
             arrival.and_then(|arrival| answer(&client, arrival, Asked { upgrade, active }, &mut spare))
         }

@@ -37,8 +37,10 @@ mod pool;
 mod probe;
 mod roster;
 mod traffic;
+mod tries;
 mod tunnel;
 mod watch;
+mod witness;
 mod worker;
 
 use std::process::ExitCode;

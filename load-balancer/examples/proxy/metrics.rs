@@ -23,6 +23,7 @@ pub(crate) struct Metrics {
     retries: AtomicU64,
     shed: AtomicU64,
     clients: AtomicU64,
+    panics: AtomicU64,
     /// Connections to backends that are kept.
     idle: AtomicU64,
     /// The last one holds all that are slower.
@@ -56,6 +57,12 @@ impl Metrics {
         self.idle.store(count as u64, Ordering::Relaxed);
     }
 
+    /// A task of a client's panicked, and ended with whatever it served.
+    pub(crate) fn panicked(&self) {
+        add(&self.panics, 1);
+        eprintln!("proxy: a client's task has panicked, and its connection or request is lost");
+    }
+
     /// A client connected.
     pub(crate) fn connected(&self) {
         add(&self.clients, 1);
@@ -83,6 +90,7 @@ pub(crate) fn render(threads: &[Arc<Metrics>], balancer: &Balancer<Traffic>) -> 
     let mut text = String::new();
     let _ = writeln!(text, "# TYPE proxy_clients_total counter\nproxy_clients_total {}", sum(|m| &m.clients));
     let _ = writeln!(text, "# TYPE proxy_retries_total counter\nproxy_retries_total {}", sum(|m| &m.retries));
+    let _ = writeln!(text, "# TYPE proxy_panics_total counter\nproxy_panics_total {}", sum(|m| &m.panics));
     let _ = writeln!(text, "# TYPE proxy_shed_total counter\nproxy_shed_total {}", sum(|m| &m.shed));
     let _ = writeln!(text, "# TYPE proxy_idle_connections gauge\nproxy_idle_connections {}", sum(|m| &m.idle));
     text.push_str("# TYPE proxy_answers_total counter\n");

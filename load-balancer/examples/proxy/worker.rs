@@ -17,6 +17,7 @@ use crate::metrics::Metrics;
 use crate::options::{Mode, Options};
 use crate::pool::Pool;
 use crate::traffic::Traffic;
+use crate::witness::witnessed;
 use crate::{client, clock, tunnel};
 
 /// How many connections may wait to be accepted.
@@ -130,7 +131,7 @@ async fn accept(worker: &Rc<Worker>, listener: &TcpListener, room: &Arc<Semaphor
                 let guest = Guest { worker: Rc::clone(worker), _permit: permit };
                 worker.clients.set(worker.clients.get() + 1);
                 worker.metrics.connected();
-                tokio::task::spawn_local(async move {
+                spawn(worker, async move {
                     let worker = Rc::clone(&guest.worker);
                     match worker.options.mode {
                         Mode::Http => client::serve(worker, stream, address).await,
@@ -142,6 +143,12 @@ async fn accept(worker: &Rc<Worker>, listener: &TcpListener, room: &Arc<Semaphor
             Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
         }
     }
+}
+
+/// Begins a task for a client. One that panics ends alone, and is counted.
+pub(crate) fn spawn(worker: &Worker, task: impl Future<Output = ()> + 'static) {
+    let metrics = Arc::clone(&worker.metrics);
+    tokio::task::spawn_local(witnessed(task, move || metrics.panicked()));
 }
 
 /// A client that is counted.

@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::admin::Load;
 use crate::rig::{BackendProcess, Client, Conn, Fake, Proxy, eventually, get, ok};
@@ -140,6 +140,34 @@ fn a_post_that_may_have_been_done_is_not_sent_twice() {
     assert_eq!(a.received().len() + b.received().len(), 2);
 }
 
+/// A backend that was out is tried with requests that can be repeated elsewhere, for a second, before it gets any other.
+#[test]
+fn a_post_is_no_trial_of_a_backend_that_was_out() {
+    let bad = Fake::new(|conn: &mut Conn| {
+        while conn.request().is_some() {
+            conn.send(b"HTTP/1.1 500 No\r\ncontent-length: 0\r\n\r\n");
+        }
+    });
+    let good = Fake::named("good");
+    let proxy = Proxy::start(&[bad.address, good.address], &["--threads", "1"]);
+    let mut client = proxy.client();
+    let mut since = Instant::now();
+    eventually("it is ejected", || {
+        since = Instant::now();
+        assert_eq!(client.get("/").status, 200);
+        proxy.ask("GET", "/backends").text().contains("\"ejected\"")
+    });
+    let before = bad.received().len();
+    // It is to be tried half a second later.
+    while since.elapsed() < Duration::from_secs(1) {
+        client.send("POST / HTTP/1.1\r\nhost: t\r\ncontent-length: 0\r\n\r\n");
+        assert_eq!(client.answer().status, 200);
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(bad.received().len(), before);
+    eventually("it is tried", || client.get("/").status == 200 && bad.received().len() > before);
+}
+
 #[test]
 fn half_a_short_answer_is_asked_for_again() {
     let bad = Fake::new(|conn: &mut Conn| {
@@ -174,7 +202,8 @@ fn a_client_that_leaves_frees_the_backend() {
 #[test]
 fn a_want_of_descriptors_is_no_fault_of_the_backends() {
     let (a, b) = (Fake::named("a"), Fake::named("b"));
-    let proxy = Proxy::start_with_files(48, &[a.address, b.address], &["--threads", "1"]);
+    let arguments = ["--threads", "1", "--health-connect", "--probe-interval", "20ms"];
+    let proxy = Proxy::start_with_files(48, &[a.address, b.address], &arguments);
     let mut operator = Client::connect(proxy.admin);
     operator.send("GET /backends HTTP/1.1\r\nhost: admin\r\n\r\n");
     operator.answer();

@@ -204,6 +204,27 @@ fn what_is_beyond_the_adaptive_limit_is_refused_at_once() {
     assert_eq!(client.get("/").status, 200);
 }
 
+/// What a client owes is no work of the backends': slow uploads take no room, and are not refused when they go on.
+#[test]
+fn clients_that_are_slow_to_send_leave_room_for_others() {
+    let backend = Fake::named("a");
+    let proxy = Proxy::start(&[backend.address], &["--limit", "adaptive", "--limit-initial", "4", "--threads", "1"]);
+    let mut slow: Vec<_> = (1..=12)
+        .map(|count| {
+            let mut client = proxy.client();
+            client.send("POST / HTTP/1.1\r\nhost: t\r\ncontent-length: 10\r\n\r\nhalf, ");
+            let in_flight = format!("\"in_flight\":{count},");
+            eventually("it has begun", || proxy.ask("GET", "/backends").text().contains(&in_flight));
+            client
+        })
+        .collect();
+    assert_eq!(get(proxy.address, "/").status, 200);
+    for client in &mut slow {
+        client.send("half");
+        assert_eq!(client.answer().text(), "half, half");
+    }
+}
+
 #[test]
 fn public_backends_are_refused_when_only_private_ones_may_be() {
     let backend = Fake::named("a");

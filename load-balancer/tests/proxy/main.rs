@@ -9,6 +9,8 @@ mod clock;
 #[allow(dead_code, unused_imports, reason = "the proxy uses all of it")]
 #[path = "../../examples/proxy/link/mod.rs"]
 mod link;
+#[path = "../../examples/proxy/witness.rs"]
+mod witness;
 
 mod admin;
 mod answers;
@@ -17,6 +19,7 @@ mod faults;
 mod framing;
 mod http2;
 mod limits;
+mod panics;
 mod requests;
 mod rig;
 mod shutdown;
