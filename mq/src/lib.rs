@@ -53,8 +53,6 @@
 
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
-// Of the parts that are still being written.
-#![allow(dead_code, unused_imports)]
 
 mod admin;
 mod bodies;

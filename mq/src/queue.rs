@@ -265,6 +265,16 @@ impl Queue {
         self.shared.close()
     }
 
+    /// Recounts from scratch all that is known of messages and groups.
+    ///
+    /// # Panics
+    /// If an invariant is broken, with its number.
+    #[cfg(any(test, feature = "testing"))]
+    #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
+    pub fn check_invariants(&self) {
+        self.shared.hub.core.lock().state.check_invariants();
+    }
+
     fn default_id(&self) -> GroupId {
         self.shared.find_group(DEFAULT_GROUP).unwrap_or(NO_GROUP)
     }

@@ -64,11 +64,9 @@ pub use self::error::{Damage, DamageReason};
 #[cfg(fuzzing)]
 pub use self::fuzz::{fuzz_log, fuzz_records};
 pub(crate) use self::position::{Address, Lsn};
-pub(crate) use self::read::Record;
-pub(crate) use self::recover::{Recovery, Replay};
-pub(crate) use self::room::Maintained;
+pub(crate) use self::recover::Recovery;
 pub(crate) use self::tail::{Appended, BatchWriter};
-pub(crate) use self::verify::{Report, verify};
+pub(crate) use self::verify::verify;
 pub(crate) use self::waiting::Confirmation;
 
 /// Called after each commit with the place up to which everything is confirmed; not under any lock of the log, one call

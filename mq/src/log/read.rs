@@ -120,11 +120,6 @@ impl Blocks {
         }
         blocks.push_front(block);
     }
-
-    /// Of a segment that is recycled.
-    pub(super) fn drop_segment(&self, segment: u32) {
-        self.blocks.lock().retain(|block| block.segment != segment);
-    }
 }
 
 fn record_in(block: &Block, address: Address) -> Result<Record, ReadError> {

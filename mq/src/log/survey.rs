@@ -21,7 +21,7 @@ use super::record::{
 };
 use super::segment::{End, SECTOR, Segment, file_name, parse_name};
 use super::window::Window;
-use crate::storage::{File, Storage};
+use crate::storage::Storage;
 use crate::sync::Arc;
 
 /// What is in the directory.

@@ -57,8 +57,8 @@ pub(super) struct Inbox {
 pub(super) enum Arrival {
     /// A message of the source of this index.
     Message(usize, Message),
-    /// The source of this index has no more for now.
-    End(usize),
+    /// A source has no more for now.
+    End,
     /// The connection is closed for good.
     Closed,
 }
@@ -135,7 +135,7 @@ impl Inbox {
         // A pull that ended because of the answer to an earlier one is asked again: late, but nothing is lost.
         self.pulls[source] = None;
         debug_assert!(code >= 400, "no status of a pull: {code}");
-        Some(Arrival::End(source))
+        Some(Arrival::End)
     }
 }
 

@@ -189,7 +189,7 @@ impl Nats {
     async fn take_in(&self, seat: &Seat, arrival: Arrival, out: &mut Vec<Received>) -> Result<(), ReceiveError> {
         match arrival {
             Arrival::Closed => Err(ReceiveError::Closed),
-            Arrival::End(_) => Ok(()),
+            Arrival::End => Ok(()),
             Arrival::Message(_, raw) => {
                 out.extend(self.accept(seat, raw).await?);
                 Ok(())

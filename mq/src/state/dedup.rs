@@ -24,10 +24,6 @@ pub(super) struct Window {
 }
 
 impl Window {
-    pub(super) fn len(&self) -> usize {
-        self.ids.len()
-    }
-
     /// The message that this id was sent with, if that is not forgotten.
     pub(super) fn find(&self, id: u128, now: u64) -> Option<Sequence> {
         self.ids.get(&id).filter(|known| known.until > now).map(|known| Sequence(known.sequence))

@@ -63,10 +63,6 @@ impl Flights {
         self.in_ring + self.aside.len()
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     #[inline]
     fn place(&self, sequence: u64) -> usize {
         // An empty ring has no place; `get` then finds nothing.

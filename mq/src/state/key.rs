@@ -76,10 +76,6 @@ impl Keys {
         self.held.is_empty()
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.held.len()
-    }
-
     /// Messages that wait for a key.
     #[inline]
     pub(super) fn waiting(&self) -> u64 {

@@ -59,15 +59,15 @@ mod times;
 mod view;
 mod wheel;
 
-pub(crate) use dead_letter::{Dead, MAX_REASON_BYTES};
+pub(crate) use dead_letter::Dead;
 pub(crate) use event::Event;
 pub(crate) use groups::{AddGroupError, Start};
 pub(crate) use limits::{Limits, Retention};
-pub(crate) use recover::{ApplyError, Imported, Recovery, RestoreError};
+pub(crate) use recover::Recovery;
 pub(crate) use segments::Live;
 pub(crate) use settle::{DeadError, Fate, ReceiptError};
 pub(crate) use tick::Effect;
-pub(crate) use view::{Counts, Peeked, Phase};
+pub(crate) use view::{Counts, Phase};
 
 use block::{EXPIRES, UNDUE};
 use dedup::Window;

@@ -102,6 +102,7 @@ impl Segments {
         self.places.get(&number).map_or_else(Live::default, |&place| self.table[place as usize].live)
     }
 
+    #[cfg(any(test, feature = "testing"))]
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, Live)> + '_ {
         self.places.iter().map(|(&number, &place)| (number, self.table[place as usize].live))
     }

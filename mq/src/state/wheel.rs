@@ -56,10 +56,6 @@ pub(super) struct Wheel {
 }
 
 impl Wheel {
-    pub(super) fn len(&self) -> usize {
-        self.len
-    }
-
     /// Lets `sequence` come out once it is `deadline`.
     #[inline]
     pub(super) fn arm(&mut self, deadline: u64, sequence: u64) {
@@ -256,7 +252,7 @@ mod tests {
         for sequence in 0..1_000_000 {
             wheel.arm(30_000, sequence);
         }
-        assert_eq!(wheel.len(), 1);
+        assert_eq!(wheel.len, 1);
         let mut out = Vec::new();
         wheel.advance(29_999, &mut out);
         assert!(out.is_empty());

@@ -34,7 +34,6 @@ struct Level {
 #[derive(Clone, Debug)]
 pub(super) struct Group {
     pub(super) id: GroupId,
-    pub(super) name: String,
     pub(super) paused: bool,
     /// Everything that is not settled, shown or not.
     pub(super) pending: BTreeSet<u64>,
@@ -338,7 +337,7 @@ impl Model {
         was_dead
     }
 
-    pub(super) fn add_group(&mut self, name: &str, floor: u64) -> GroupId {
+    pub(super) fn add_group(&mut self, floor: u64) -> GroupId {
         let slot = self.groups.iter().position(Option::is_none).unwrap_or(self.groups.len());
         if slot == self.groups.len() {
             self.groups.push(None);
@@ -346,7 +345,6 @@ impl Model {
         }
         let group = Group {
             id: GroupId::new(slot, self.generations[slot]),
-            name: name.to_owned(),
             paused: false,
             pending: self.kept.range(floor..).map(|(&sequence, _)| sequence).collect(),
             flights: BTreeMap::new(),

@@ -195,7 +195,7 @@ impl Run {
         }
         self.names += 1;
         let group = self.state.add_group(&name, start).unwrap();
-        assert_eq!(group, self.model.add_group(&name, floor));
+        assert_eq!(group, self.model.add_group(floor));
         assert_eq!(self.state.add_group(&name, start), Err(AddGroupError::Taken(group)));
         self.groups.push(group);
     }
@@ -313,7 +313,7 @@ impl Run {
 
     fn recover(&self) -> State {
         let mut recovery = Recovery::new(self.model.limits.clone());
-        let mut imported = Imported::default();
+        let mut imported = super::super::recover::Imported::default();
         for (_, record) in &self.log {
             match record {
                 Record::Message(sequence, entry) => recovery.restore(Sequence(*sequence), entry).unwrap(),
