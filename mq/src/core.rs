@@ -67,6 +67,8 @@ pub(crate) struct Core {
     pub(crate) orphans: Line,
     /// Senders that wait for room.
     pub(crate) room: Line,
+    /// Not after the first of their times that is over: tasks cannot look at the clock themselves.
+    pub(crate) room_until: Option<u64>,
     /// Those that wait for the queue to be empty.
     pub(crate) drainers: Line,
     pub(crate) keeper: Option<Keeper>,
@@ -100,6 +102,7 @@ impl Core {
             seats,
             orphans: Line::default(),
             room: Line::default(),
+            room_until: None,
             drainers: Line::default(),
             keeper: None,
             is_watched: false,
@@ -151,6 +154,18 @@ impl Core {
         }
     }
 
+    /// When there is something to do, if nothing happens before.
+    pub(crate) fn next_deadline(&self) -> Option<u64> {
+        self.state.next_deadline().into_iter().chain(self.room_until).min()
+    }
+
+    /// Calls the tasks that have waited for room as long as they may.
+    pub(crate) fn call_overdue(&mut self, calls: &mut Calls) {
+        if self.room_until.is_some_and(|until| until <= self.ticked) {
+            self.room_until = self.room.call_overdue(self.ticked, calls);
+        }
+    }
+
     fn run_due(&mut self, now: u64) {
         let mut effects = std::mem::take(&mut self.effects);
         self.state.tick(now, &mut effects);
@@ -195,6 +210,7 @@ impl Core {
         if !self.room.is_empty() && !self.is_full(1, 0) {
             self.room.call(1, calls);
         }
+        self.call_overdue(calls);
         self.call_keeper(calls);
         self.orphans.call(usize::MAX, calls);
         if self.phase == Phase::Draining && self.is_drained() {
@@ -204,7 +220,7 @@ impl Core {
 
     /// Wakes the keeper if something is due before it would wake up by itself.
     pub(crate) fn call_keeper(&self, calls: &mut Calls) {
-        if let (Some(keeper), Some(deadline)) = (&self.keeper, self.state.next_deadline()) {
+        if let (Some(keeper), Some(deadline)) = (&self.keeper, self.next_deadline()) {
             if keeper.until.is_none_or(|until| deadline < until) {
                 calls.nudge(&keeper.waiter);
             }

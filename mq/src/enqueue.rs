@@ -85,18 +85,35 @@ impl Shared {
         self.put_waiting(messages, &mut plans, ids)
     }
 
-    /// As a task: waits for room without end.
+    /// As a task: waits for room, and relies on others to look at the clock.
     pub(crate) async fn enqueue_async(&self, message: &mut Message) -> Result<Accepted, Refusal> {
         let mut plan = self.plan(message)?;
-        let mut place = Place::new(&self.hub, Spot::Room);
+        // Most find room at once and need no clock.
+        let mut place = None;
         std::future::poll_fn(|context| {
             let (message, plan) = (std::slice::from_mut(message), std::slice::from_mut(&mut plan));
-            match self.put(message, plan, None, Some((&mut place, Some(context.waker())))) {
-                Err(Refusal::Full) => Poll::Pending,
+            if place.is_none() {
+                match self.put(message, plan, None, None) {
+                    Err(Refusal::Full) => {}
+                    other => return Poll::Ready(other.map_err(|refusal| self.count(refusal))),
+                }
+            }
+            let place = place.get_or_insert_with(|| Place::for_room(&self.hub, self.room_until()));
+            let is_over = place.until().is_some_and(|until| until <= self.now());
+            let wait = if is_over { None } else { Some((place, Some(context.waker()))) };
+            match self.put(message, plan, None, wait) {
+                Err(Refusal::Full) if !is_over => Poll::Pending,
                 other => Poll::Ready(other.map_err(|refusal| self.count(refusal))),
             }
         })
         .await
+    }
+
+    /// Until when a task may wait for room: never before the time is over, and without end if that is never.
+    fn room_until(&self) -> Option<u64> {
+        let timeout = self.config.send_timeout;
+        let until = if timeout.is_zero() { 0 } else { self.hub.timeline.after(timeout) };
+        Some(until).filter(|until| *until < u64::MAX)
     }
 
     #[inline]
@@ -189,6 +206,8 @@ impl Shared {
                 Err(Obstacle::Refused(refusal)) => {
                     if let (Refusal::Full, Some((place, waker))) = (&refusal, &mut wait) {
                         place.join(&mut core, *waker);
+                        core.call_overdue(&mut calls);
+                        core.call_keeper(&mut calls);
                     }
                     return Err(refusal);
                 }

@@ -15,7 +15,9 @@ use crate::{Message, MessageId, Refusal, SendError, Ticket};
 /// | [`try_send`](Self::try_send) | no | yes |
 /// | [`try_submit`](Self::try_submit) | no | by the ticket |
 ///
-/// Blocking calls wait for room no longer than [`Config::send_timeout`](crate::Config::send_timeout).
+/// Whoever waits for room does so no longer than [`Config::send_timeout`](crate::Config::send_timeout). Threads look at the
+/// clock themselves; for tasks a [`Driver`](crate::Driver) must, or a thread in [`Consumer::receive`](crate::Consumer::receive),
+/// or whoever calls [`Queue::tick`](crate::Queue::tick): without any of them, a task waits until there is room.
 #[derive(Clone)]
 pub struct Producer {
     shared: Arc<Shared>,
@@ -119,7 +121,7 @@ impl Producer {
     /// Sends a message and waits until it is confirmed.
     ///
     /// # Errors
-    /// As of [`Producer::send`]. Waiting for room has no timeout of its own.
+    /// As of [`Producer::send`].
     ///
     /// # Cancel safety
     /// Dropped before it has room, the message was not sent and is gone with the future. Dropped later, it is sent.
@@ -139,7 +141,7 @@ impl Producer {
     /// Gives a message to the queue, waiting only for room.
     ///
     /// # Errors
-    /// As of [`Producer::submit`]. Waiting for room has no timeout of its own.
+    /// As of [`Producer::submit`].
     ///
     /// # Cancel safety
     /// As of [`Producer::send_async`].

@@ -206,7 +206,8 @@ impl Shared {
         if let Some((lsn, _)) = core.unconfirmed.back() {
             return Ok(Look::Unconfirmed(*lsn));
         }
-        let deadline = core.state.next_deadline();
+        core.call_overdue(&mut calls);
+        let deadline = core.next_deadline();
         if waker.is_some() {
             // The thread that looks at the clock may sleep too long for what only this task waits for.
             core.call_keeper(&mut calls);

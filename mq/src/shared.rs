@@ -219,24 +219,37 @@ impl Spot {
 pub(crate) struct Place<'a> {
     hub: &'a Hub,
     spot: Spot,
+    /// When a task that waits for room is called in any case.
+    until: Option<u64>,
     waiter: Option<Arc<Waiter>>,
 }
 
 impl<'a> Place<'a> {
     pub(crate) fn new(hub: &'a Hub, spot: Spot) -> Self {
-        Self { hub, spot, waiter: None }
+        Self { hub, spot, until: None, waiter: None }
+    }
+
+    /// Among the tasks that wait for room, until then at most.
+    pub(crate) fn for_room(hub: &'a Hub, until: Option<u64>) -> Self {
+        Self { hub, spot: Spot::Room, until, waiter: None }
+    }
+
+    pub(crate) fn until(&self) -> Option<u64> {
+        self.until
     }
 
     /// Joins the line, if it is not in it. `waker`: as a task, else as a thread.
     pub(crate) fn join(&mut self, core: &mut Core, waker: Option<&std::task::Waker>) -> &Arc<Waiter> {
         let waiter = self.waiter.take_if(|waiter| !waiter.is_called());
         let is_in_line = waiter.is_some();
-        let waiter = waiter.unwrap_or_else(|| waker.map_or_else(Waiter::thread, Waiter::task));
+        let waiter =
+            waiter.unwrap_or_else(|| waker.map_or_else(Waiter::thread, |waker| Waiter::task(waker, self.until)));
         if let Some(waker) = waker.filter(|_| is_in_line) {
             waiter.set_waker(waker);
         }
         core.is_watched = true;
         if !is_in_line {
+            core.room_until = core.room_until.into_iter().chain(self.until).min();
             // Without its group there is no line, and the next look says so.
             if let Some(line) = self.spot.line(core) {
                 line.join(Arc::clone(&waiter));
@@ -266,7 +279,7 @@ impl<'a> Place<'a> {
 fn give_up_keeping(core: &mut Core, waiter: &Arc<Waiter>, calls: &mut Calls) {
     if core.keeper.as_ref().is_some_and(|keeper| Arc::ptr_eq(&keeper.waiter, waiter)) {
         core.keeper = None;
-        if core.state.next_deadline().is_some() {
+        if core.next_deadline().is_some() {
             if let Some(seat) = core.seats.iter_mut().find(|seat| !seat.line.is_empty()) {
                 seat.line.call(1, calls);
             }

@@ -86,7 +86,7 @@ impl Shared {
                 core.confirmed(disk.log.confirmed(), now);
             }
             core.tick(now);
-            (core.phase, core.state.next_deadline())
+            (core.phase, core.next_deadline())
         });
         if phase == Phase::Closed {
             return Err(QueueError::Closed);

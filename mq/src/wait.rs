@@ -26,6 +26,10 @@ enum Sleeper {
 /// One who waits. It stands in at most one line.
 #[derive(Debug)]
 pub(crate) struct Waiter {
+    /// When it is to be called in any case, on the queue's timeline.
+    until: Option<u64>,
+    /// Set if that is why it was called: there is nothing for it, and nothing to pass on.
+    is_overdue: AtomicBool,
     /// Set once it was taken out of the line by a call.
     is_called: AtomicBool,
     sleeper: Mutex<Sleeper>,
@@ -34,15 +38,17 @@ pub(crate) struct Waiter {
 impl Waiter {
     /// The thread that calls this.
     pub(crate) fn thread() -> Arc<Self> {
-        Arc::new(Self {
-            is_called: AtomicBool::new(false),
-            sleeper: Mutex::new(Sleeper::Thread(std::thread::current())),
-        })
+        Self::new(Sleeper::Thread(std::thread::current()), None)
     }
 
-    /// A task.
-    pub(crate) fn task(waker: &Waker) -> Arc<Self> {
-        Arc::new(Self { is_called: AtomicBool::new(false), sleeper: Mutex::new(Sleeper::Task(waker.clone())) })
+    /// A task, which has no clock of its own: it is called at `until` by whoever has one.
+    pub(crate) fn task(waker: &Waker, until: Option<u64>) -> Arc<Self> {
+        Self::new(Sleeper::Task(waker.clone()), until)
+    }
+
+    fn new(sleeper: Sleeper, until: Option<u64>) -> Arc<Self> {
+        let (is_overdue, is_called) = (AtomicBool::new(false), AtomicBool::new(false));
+        Arc::new(Self { until, is_overdue, is_called, sleeper: Mutex::new(sleeper) })
     }
 
     /// A task may be polled with another waker each time.
@@ -115,6 +121,22 @@ impl Line {
         }
     }
 
+    /// Takes out those whose time is over; when that of the next one will be.
+    pub(crate) fn call_overdue(&mut self, now: u64, calls: &mut Calls) -> Option<u64> {
+        let mut next = None;
+        self.waiters.retain(|waiter| {
+            let Some(until) = waiter.until else { return true };
+            if until <= now {
+                waiter.is_overdue.store(true, Ordering::Relaxed);
+                calls.called.push(Arc::clone(waiter));
+                return false;
+            }
+            next = Some(next.map_or(until, |next: u64| next.min(until)));
+            true
+        });
+        next
+    }
+
     /// Goes away having been served; whether it was called does not matter.
     pub(crate) fn remove(&mut self, waiter: &Arc<Waiter>) {
         if let Some(index) = self.waiters.iter().position(|other| Arc::ptr_eq(other, waiter)) {
@@ -128,6 +150,7 @@ impl Line {
             Some(index) => {
                 self.waiters.remove(index);
             }
+            None if waiter.is_overdue.load(Ordering::Relaxed) => {}
             None => self.call(1, calls),
         }
     }

@@ -8,6 +8,7 @@ mod crash;
 mod groups;
 mod order;
 mod restart;
+mod room;
 mod send_receive;
 mod settle;
 mod storm;
