@@ -41,6 +41,11 @@
 //! `ticket.await`. No runtime is needed and no thread is started: whoever waits does the work. If only tasks wait, give a
 //! thread to [`Queue::driver`], which looks at the clock for them.
 //!
+//! # More than one machine
+//! A program that names its queue in its configuration is written against [`Broker`], which [`Queue`] implements with the
+//! feature `tokio`, and `Nats`, with the feature `nats`, over JetStream. They do not do the same in everything, and say so:
+//! [`Broker::capabilities`], and a table at `Nats`.
+//!
 //! # Time
 //! Leases and delays are measured by the monotonic clock. What must survive a restart is written as time of day, read
 //! once when the queue is opened: a wall clock that jumps meanwhile moves nothing that was sent before. One that jumped
