@@ -11,6 +11,9 @@ use crate::pick::race::PickRaceError;
 use crate::proxy_faults::contest::ContestError;
 use crate::proxy_faults::proxy::UnknownProxy;
 use crate::proxy_faults::scenario::UnknownScenario;
+use crate::queue::UnknownQueue;
+use crate::queue::contest::QueueError;
+use crate::queue::scenario::UnknownScenario as UnknownQueueScenario;
 use crate::race::RaceError;
 use crate::workload::UnknownWorkload;
 
@@ -33,6 +36,15 @@ pub enum Failure {
     /// A scenario that does not exist.
     #[error(transparent)]
     Scenario(#[from] UnknownScenario),
+    /// A queue name that does not exist.
+    #[error(transparent)]
+    Queue(#[from] UnknownQueue),
+    /// A scenario of queues that does not exist.
+    #[error(transparent)]
+    QueueScenario(#[from] UnknownQueueScenario),
+    /// Queues could not be raced, or one lied.
+    #[error(transparent)]
+    Queues(#[from] QueueError),
     /// A picker name that does not exist.
     #[error(transparent)]
     Picker(#[from] UnknownPicker),
@@ -90,11 +102,18 @@ impl Failure {
             | Self::Workload(_)
             | Self::Proxy(_)
             | Self::Picker(_)
+            | Self::Queue(_)
+            | Self::QueueScenario(_)
             | Self::Scenario(_)
             | Self::Range { .. }
             | Self::NoFile
             | Self::BadFiles { .. } => 2,
-            Self::Race(_) | Self::Pick(_) | Self::Contest(_) | Self::WrongValues { .. } | Self::Write(_) => 1,
+            Self::Race(_)
+            | Self::Pick(_)
+            | Self::Contest(_)
+            | Self::Queues(_)
+            | Self::WrongValues { .. }
+            | Self::Write(_) => 1,
         }
     }
 }

@@ -13,6 +13,8 @@
 //! backends.
 //!
 //! [`pick`] is apart, too: its binary times how balancers choose among backends that do nothing.
+//!
+//! So is [`queue`]: durable queues, beside their peers and beside what the disk allows.
 
 #![deny(unsafe_code)]
 
@@ -25,6 +27,7 @@ pub mod ours;
 pub mod peers;
 pub mod pick;
 pub mod proxy_faults;
+pub mod queue;
 pub mod race;
 pub mod reference;
 pub mod report;

@@ -4,6 +4,7 @@ mod hit_ratio;
 mod memory;
 mod pick;
 mod proxy_faults;
+mod queue;
 mod run;
 mod throughput;
 mod trace;
