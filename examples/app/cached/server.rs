@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `GET /entry/{id}` | 200 with the entry, or 404 |
 //! | `PUT /entry/{id}` | stores; with `?lease=N` only if that lease is still good, else 409 |
+//! | `PUT /entries` | stores all of a list, in its order |
 //! | `DELETE /entry/{id}` | drops the entry and voids its lease |
 //! | `POST /lease/{id}` | 200 with the entry, 201 with a lease to fill it, or 423 while another reader has the lease |
 //! | `GET /through/{id}` | the entry, read from the database if need be; `X-Cache` says HIT or MISS; 404 if there is no such user |
@@ -14,7 +15,7 @@ use std::sync::Arc;
 use axum::extract::{DefaultBodyLimit, Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use tenfold_lru_cache::{ConfigError, LeaseId, Lookup};
@@ -62,6 +63,7 @@ pub fn router(config: &CacheConfig, store: Arc<dyn Users>, station: Station) -> 
     let server = Arc::new(Server { cache: build(config, store)?, station });
     Ok(Router::new()
         .route("/entry/{id}", get(read).put(fill).delete(remove))
+        .route("/entries", put(store_all))
         .route("/lease/{id}", post(lease))
         .route("/through/{id}", get(through))
         .route("/stats", get(stats))
@@ -105,6 +107,11 @@ async fn fill(
         true => StatusCode::NO_CONTENT,
         false => StatusCode::CONFLICT,
     }
+}
+
+async fn store_all(State(server): Shared, Json(values): Json<Vec<Versioned>>) -> StatusCode {
+    values.into_iter().for_each(|value| server.cache.insert(value.user.id, value));
+    StatusCode::NO_CONTENT
 }
 
 async fn remove(State(server): Shared, Path(id): Path<UserId>) -> StatusCode {
