@@ -26,7 +26,8 @@ use crate::ConfigError;
 /// alike and counts must be equal.
 ///
 /// Slow start scales weights, in every policy but those that place by key: moving keys to and fro would cost more than
-/// it saves.
+/// it saves. A newcomer gets the share that its scaled weight says, at the most twice that, whether or not the others have
+/// much to do.
 ///
 /// Its text is its name: `round-robin`, `p2c`, `ring-hash` and so on; read with default settings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,12 +49,13 @@ pub enum Policy {
     /// # Source
     /// Vose, "A Linear Algorithm for Generating Random Numbers with a Given Distribution", IEEE TSE 1991.
     Random,
-    /// Two at random, and of these the one with fewer requests in flight for its weight.
+    /// Two drawn by weight, and of these the one with fewer requests in flight for its weight.
     ///
     /// # Source
     /// Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing", IEEE TPDS 2001.
     P2c,
-    /// Two at random, and of these the one where the latency of late times the requests in flight is lower.
+    /// Two drawn by weight, and of these the one where the latency of late times the requests in flight for its weight is
+    /// lower.
     ///
     /// # Source
     /// Finagle's peak EWMA; see [`OutlierConfig::latency_decay`](crate::OutlierConfig::latency_decay) for its memory.
@@ -68,7 +70,7 @@ pub enum Policy {
     /// # Source
     /// Wydrowski and others, "Load is not what you should balance: Introducing Prequal", NSDI 2024.
     Prequal,
-    /// The one with the fewest requests in flight for its weight, of all.
+    /// The one with the fewest requests in flight for its weight, of all; of idle ones one drawn by weight.
     LeastRequest,
     /// By key, on a ring: [`hash::RingHash`](crate::hash::RingHash).
     RingHash(HashConfig),

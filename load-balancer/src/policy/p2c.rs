@@ -1,18 +1,20 @@
-//! Power of two choices: of two random backends the less loaded one.
+//! Power of two choices: of two backends drawn by weight the less loaded one.
 
 use super::Place;
+use super::random::Draw;
 use crate::cursor::Cursor;
 
+/// The first of two that are loaded alike, so that idle backends are chosen as they are drawn.
 #[inline]
-pub(super) fn choose<T>(places: &[Place<T>], cursor: &mut Cursor) -> usize {
-    let (a, b) = cursor.two_below(places.len());
-    if is_lighter(&places[b], &places[a]) { b } else { a }
+pub(super) fn choose<T>(places: &[Place<T>], draw: &Draw, cursor: &mut Cursor) -> usize {
+    let (a, b) = draw.two(places.len(), cursor);
+    if is_lighter((&places[b], 0), (&places[a], 0)) { b } else { a }
 }
 
-/// Whether `a` would have less to do for its weight than `b`, each with one request more than now.
+/// Whether the first has less to do for its weight than the second, each with so many requests more than now.
 #[inline]
-pub(super) fn is_lighter<T>(a: &Place<T>, b: &Place<T>) -> bool {
-    // Fractions compared crosswise. Requests in flight are references, so both products stay below 2^96.
-    let load = |place: &Place<T>| place.slot.in_flight() as u128 + 1;
-    load(a) * u128::from(b.weight) < load(b) * u128::from(a.weight)
+pub(super) fn is_lighter<T>((a, more_a): (&Place<T>, u64), (b, more_b): (&Place<T>, u64)) -> bool {
+    // Fractions compared crosswise, whose products have room in 64 bits.
+    let load = |place: &Place<T>, more: u64| (place.slot.in_flight() as u64 + more).min(u32::MAX.into());
+    load(a, more_a) * u64::from(b.weight) < load(b, more_b) * u64::from(a.weight)
 }

@@ -5,6 +5,8 @@
 //! Generating Random Numbers with a Given Distribution", IEEE TSE 1991, in whole numbers, so that nothing is rounded
 //! but the last bit of 32.
 
+use std::sync::Arc;
+
 use crate::cursor::Cursor;
 
 #[derive(Debug)]
@@ -50,6 +52,40 @@ impl Alias {
         let at = (((bits >> 32) * self.urns.len() as u64) >> 32) as usize;
         let urn = self.urns[at];
         if bits as u32 <= urn.own { at } else { urn.other as usize }
+    }
+}
+
+/// Draws backends for a policy that compares them: each as often as its weight says.
+///
+/// A backend of a small share, as one that is ramped up, must be *looked at* seldom. If it was looked at as often as the
+/// others, it would have to lose by comparison: all the time where nobody has much to do, and never where everybody has.
+#[derive(Clone, Debug)]
+pub(crate) struct Draw(Option<Arc<Alias>>);
+
+impl Draw {
+    /// From these weights, each at least 1.
+    pub(crate) fn build(mut weights: impl ExactSizeIterator<Item = u32> + Clone) -> Self {
+        let all = weights.clone();
+        let first = weights.next();
+        let are_equal = weights.all(|weight| Some(weight) == first);
+        Self((!are_equal).then(|| Arc::new(Alias::build(all))))
+    }
+
+    #[inline]
+    pub(super) fn one(&self, len: usize, cursor: &mut Cursor) -> usize {
+        match &self.0 {
+            None => cursor.below(len),
+            Some(alias) => alias.choose(cursor),
+        }
+    }
+
+    /// Two different ones; perhaps the same one twice where weights differ.
+    #[inline]
+    pub(super) fn two(&self, len: usize, cursor: &mut Cursor) -> (usize, usize) {
+        match &self.0 {
+            None => cursor.two_below(len),
+            Some(alias) => (alias.choose(cursor), alias.choose(cursor)),
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::random::Alias;
+use super::random::{Alias, Draw};
 use super::smooth::Smooth;
 use super::{
     CappedRendezvous, Maglev, NoSeats, Policy, Rendezvous, RingHash, Seat, least_request, p2c, peak_ewma, prequal,
@@ -38,13 +38,17 @@ pub(crate) enum Table {
     /// Round robin, too, while backends are ramped up.
     Smooth(Arc<Smooth>),
     Random(Arc<Alias>),
-    P2c,
-    PeakEwma,
+    P2c(Draw),
+    PeakEwma {
+        draw: Draw,
+        /// The largest weight.
+        full: u32,
+    },
     Prequal {
         /// The largest weight: that of places that are not ramped up.
         full: u32,
     },
-    LeastRequest,
+    LeastRequest(Draw),
     Ring(Arc<RingHash>),
     Maglev(Arc<Maglev>),
     Capped(Arc<CappedRendezvous>),
@@ -61,16 +65,16 @@ impl Table {
     fn of_seats(policy: &Policy, seats: &[Seat]) -> Result<Self, NoSeats> {
         let first = seats.first().ok_or(NoSeats)?;
         let are_equal = seats.iter().all(|seat| seat.weight == first.weight);
+        let weights = || seats.iter().map(|seat| seat.weight);
+        let full = weights().max().unwrap_or(first.weight);
         Ok(match policy {
             Policy::RoundRobin | Policy::WeightedRoundRobin if are_equal => Self::RoundRobin,
             Policy::RoundRobin | Policy::WeightedRoundRobin => Self::Smooth(Arc::new(Smooth::build(seats))),
-            Policy::Random => Self::Random(Arc::new(Alias::build(seats.iter().map(|seat| seat.weight)))),
-            Policy::P2c => Self::P2c,
-            Policy::PeakEwma => Self::PeakEwma,
-            Policy::Prequal => {
-                Self::Prequal { full: seats.iter().map(|seat| seat.weight).max().unwrap_or(first.weight) }
-            }
-            Policy::LeastRequest => Self::LeastRequest,
+            Policy::Random => Self::Random(Arc::new(Alias::build(weights()))),
+            Policy::P2c => Self::P2c(Draw::build(weights())),
+            Policy::PeakEwma => Self::PeakEwma { draw: Draw::build(weights()), full },
+            Policy::Prequal => Self::Prequal { full },
+            Policy::LeastRequest => Self::LeastRequest(Draw::build(weights())),
             Policy::RingHash(config) => {
                 let points = config.slots.unwrap_or(RingHash::DEFAULT_POINTS);
                 Self::Ring(Arc::new(RingHash::build(seats, points)?))
@@ -105,10 +109,10 @@ impl Table {
             Self::RoundRobin => cursor.next(places.len()),
             Self::Smooth(round) => round.seat(cursor.next(round.len())) as usize,
             Self::Random(alias) => alias.choose(cursor),
-            Self::P2c => p2c::choose(places, cursor),
-            Self::PeakEwma => peak_ewma::choose(places, cursor, time()),
+            Self::P2c(draw) => p2c::choose(places, draw, cursor),
+            Self::PeakEwma { draw, full } => peak_ewma::choose(places, (draw, *full), cursor, time()),
             Self::Prequal { full } => prequal::choose(places, *full, cursor, time()),
-            Self::LeastRequest => least_request::choose(places, cursor),
+            Self::LeastRequest(draw) => least_request::choose(places, draw, cursor),
             Self::Ring(ring) => ring.find(key(), attempt) as usize,
             Self::Maglev(table) => table.find(key(), attempt) as usize,
             Self::Capped(table) => table.find(key(), attempt) as usize,

@@ -1,8 +1,9 @@
 //! How evenly the policies spread requests.
 
-use std::time::Instant;
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
 
-use tenfold_load_balancer::{Backend, Balancer, Policy, Request};
+use tenfold_load_balancer::{Backend, Balancer, Outcome, Pick, Policy, Request};
 
 use crate::{backend, balancer, number};
 
@@ -132,4 +133,48 @@ fn weighted_round_robin_keeps_to_the_weights_at_every_moment() {
         }
     }
     assert_eq!(counts, [100, 200, 300, 1000]);
+}
+
+/// A newcomer's share grows over the time of slow start, as its weight does: it does not wait until it has all of it, and
+/// does not have all of it at once.
+#[test]
+fn a_newcomer_gets_a_growing_share_at_any_load() {
+    const MS: Duration = Duration::from_millis(1);
+    let policies =
+        [Policy::RoundRobin, Policy::Random, Policy::P2c, Policy::PeakEwma, Policy::Prequal, Policy::LeastRequest];
+    for policy in policies {
+        // So many requests are in flight at once.
+        for load in [1, 2, 8, 40] {
+            let label = format!("{policy:?} with {load} in flight");
+            let mut now = Instant::now();
+            let balancer: Balancer = Balancer::builder().policy(policy).seed(3).started_at(now).build().unwrap();
+            balancer.replace((0..4).map(backend).collect::<Vec<Backend>>()).unwrap();
+            let mut picker = balancer.picker();
+            let mut in_flight = VecDeque::new();
+            let mut serve = |count: u32, now: &mut Instant| -> u32 {
+                (0..count)
+                    .map(|_| {
+                        *now += MS / load;
+                        balancer.tick(*now);
+                        let oldest: Option<Pick> =
+                            if in_flight.len() == load as usize { in_flight.pop_front() } else { None };
+                        if let Some(oldest) = oldest {
+                            oldest.finish(Outcome::Success, *now);
+                        }
+                        let pick = picker.pick(&Request::default(), *now).unwrap();
+                        let is_new = number(pick.address()) == 4;
+                        in_flight.push_back(pick);
+                        u32::from(is_new)
+                    })
+                    .sum()
+            };
+            serve(4_000 * load, &mut now);
+            balancer.insert(backend(4)).unwrap();
+            let [first, second] = [0, 1].map(|_| serve(1_000 * load, &mut now));
+            // 10, 10, 20, 30, 40 of 410 to 440 and then 50 to 90 of 450 to 490 in a hundred.
+            let [due_first, due_second] = [51 * load, 148 * load];
+            assert!((due_first / 2..=2 * due_first).contains(&first), "{first} of {due_first}: {label}");
+            assert!((due_second / 2..=2 * due_second).contains(&second), "{second} of {due_second}: {label}");
+        }
+    }
 }
