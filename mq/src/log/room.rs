@@ -115,7 +115,7 @@ impl Log {
     }
 
     /// Appends the record that says which segments are released.
-    fn say_released(&self) -> Result<(), RoomError> {
+    pub(super) fn say_released(&self) -> Result<(), RoomError> {
         /// More are said the next time.
         const MAX_AT_ONCE: usize = 256;
         let mut numbers = {

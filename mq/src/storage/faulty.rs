@@ -2,6 +2,7 @@
 //!
 //! What is written is *pending* until a sync of the file has returned: it is read back as written, as from a page cache,
 //! but a crash keeps of it what it likes, each 512-byte sector by itself, and of a sector written twice either version.
+//! A synced write makes durable what it wrote and nothing else of its file.
 //! New lengths and names are pending in the same way, a name until the directory is synced. On top of that any call can
 //! be made to fail, a write can be short, a failed sync drops the pages it was to write (they read back as written and
 //! are not on disk: what Linux does), the disk can be full, and bits can flip.
@@ -337,6 +338,19 @@ impl Inode {
         self.drop_pending();
     }
 
+    /// What is pending of the sectors of these bytes is on disk, and the length.
+    fn sync_range(&mut self, offset: usize, len: usize) {
+        self.durable.resize(self.bytes.len(), 0);
+        self.len_pending = false;
+        for sector in offset / SECTOR..(offset + len).div_ceil(SECTOR) {
+            if self.pending.remove(&sector).is_some() {
+                let from = sector * SECTOR;
+                let to = (from + SECTOR).min(self.bytes.len());
+                self.durable[from..to].copy_from_slice(&self.bytes[from..to]);
+            }
+        }
+    }
+
     /// What was pending will never be written, and is still read back as if it had been.
     fn drop_pending(&mut self) {
         self.pending.clear();
@@ -425,6 +439,25 @@ struct FaultyFile {
     inode: usize,
 }
 
+impl FaultyFile {
+    fn sync_with(&self, sync: impl FnOnce(&mut Inode)) -> io::Result<()> {
+        let mut disk = self.disk.lock();
+        let fault = disk.change()?;
+        let file = &mut disk.files[self.inode];
+        match fault {
+            None => {
+                sync(file);
+                Ok(())
+            }
+            Some(Fault::Error(kind)) => {
+                file.drop_pending();
+                Err(kind.into())
+            }
+            Some(Fault::PowerCut) => Err(power_is_off()),
+        }
+    }
+}
+
 impl File for FaultyFile {
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
         let mut disk = self.disk.lock();
@@ -463,21 +496,15 @@ impl File for FaultyFile {
         if fault.is_some() { Err(power_is_off()) } else { Ok(data.len()) }
     }
 
+    fn write_at_sync(&self, offset: u64, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let written = self.write_at(offset, slices)?;
+        // No more than was written becomes durable: what came before it and was not synced is pending still.
+        self.sync_with(|file| file.sync_range(offset as usize, written))?;
+        Ok(written)
+    }
+
     fn sync(&self) -> io::Result<()> {
-        let mut disk = self.disk.lock();
-        let fault = disk.change()?;
-        let file = &mut disk.files[self.inode];
-        match fault {
-            None => {
-                file.sync();
-                Ok(())
-            }
-            Some(Fault::Error(kind)) => {
-                file.drop_pending();
-                Err(kind.into())
-            }
-            Some(Fault::PowerCut) => Err(power_is_off()),
-        }
+        self.sync_with(Inode::sync)
     }
 
     fn allocate(&self, len: u64) -> io::Result<()> {
