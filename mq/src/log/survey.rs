@@ -6,8 +6,10 @@
 //! it was:
 //!
 //! - some later group knew the log to be durable beyond this place, or
-//! - the group was to be synced before anybody was told, and is what was written but for one bit. (A torn group looks
-//!   like that by chance once in a hundred thousand times.)
+//! - the group was to be synced before anybody was told, and is what was written but for one bit. A torn group looks
+//!   like that by chance once in a hundred thousand times, and more often where the part of it that is in a sector has
+//!   but one bit that is set: a blank that ends one byte behind a sector's end. So a sector in which nothing of the group
+//!   is left has never been written, rather than lost its only bit, and a queue opens again after a power cut.
 //!
 //! # Source
 //! Pebble's log carries the synced offset for the first rule.
@@ -271,25 +273,33 @@ fn is_damage(segment: &Segment, stop: Stop, chain: &Chain, buffer: &mut Vec<u8>)
             .map(|_| DamageReason::GroupHeader),
         Stop::Checksum(header) => {
             let tried = header.flags & FLAG_SYNCED != 0 && header.len <= MAX_TRIED;
-            let damaged = tried && {
-                let group = window.get(at, HEADER_BYTES as usize + header.len as usize)?;
-                one_bit_off(group.get(HEADER_BYTES as usize..).unwrap_or_default(), header.checksum)
-            };
-            damaged.then_some(DamageReason::Checksum)
+            let group = if tried { window.get(at, HEADER_BYTES as usize + header.len as usize)? } else { &[] };
+            let flipped = group.get(HEADER_BYTES as usize..).and_then(|records| flipped_byte(records, header.checksum));
+            flipped.filter(|byte| !is_blank(group, at, HEADER_BYTES as usize + byte)).map(|_| DamageReason::Checksum)
         }
     };
     reason.map_or(Ok(()), |reason| Err(Damage::new(segment.number, at, reason).into()))
 }
 
-/// Whether the bytes have this checksum once one of their bits is flipped.
-fn one_bit_off(bytes: &[u8], checksum: u32) -> bool {
+/// The byte in which one bit must be flipped for the bytes to have this checksum, if there is one.
+fn flipped_byte(bytes: &[u8], checksum: u32) -> Option<usize> {
     let mut bytes = bytes.to_vec();
-    (0..bytes.len() * 8).any(|bit| {
+    let flipped = (0..bytes.len() * 8).find(|bit| {
         bytes[bit / 8] ^= 1 << (bit % 8);
         let fits = crc32fast::hash(&bytes) == checksum;
         bytes[bit / 8] ^= 1 << (bit % 8);
         fits
-    })
+    });
+    flipped.map(|bit| bit / 8)
+}
+
+/// Whether nothing is left of a group, which is at this place, in the sector with this byte of it.
+fn is_blank(group: &[u8], at: u64, byte: usize) -> bool {
+    let sector = u64::from(SECTOR);
+    let start = (at + byte as u64) / sector * sector;
+    let from = start.saturating_sub(at) as usize;
+    let to = group.len().min((start + sector - at) as usize);
+    group[from..to].iter().all(|byte| *byte == 0)
 }
 
 /// The highest durable LSN that any group from here on knew of, among those behind `lsn` and of no earlier session, and
