@@ -85,12 +85,11 @@ impl Log {
     fn read_memory(&self, address: Address) -> Option<Result<Record, ReadError>> {
         let found = self.0.pieces.lock().find(address).cloned();
         let piece = found.or_else(|| {
-            // It may be in the tail: then that becomes a piece.
+            // It may be in the tail: then that becomes a piece. Or it was, and became one for somebody else just now.
             let mut tail = self.0.tail.lock();
-            if !tail.holds(address) {
-                return None;
+            if tail.holds(address) {
+                tail.cut(&self.0.pieces);
             }
-            tail.cut(&self.0.pieces);
             self.0.pieces.lock().find(address).cloned()
         })?;
         let at = piece.find(address)?;
