@@ -5,12 +5,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
-
 use crate::ReceiveError;
 use crate::delivery::{Batch, Delivery, Received};
 use crate::shared::{Settlement, Shared, Until};
 use crate::state::GroupId;
+use crate::sync::Mutex;
 
 /// Receives the messages of a group, together with the group's other consumers: each message goes to one of them.
 ///

@@ -87,6 +87,8 @@ pub(crate) struct Core {
     pub(crate) scratch: (Vec<u8>, Vec<(u32, u32)>),
     /// The latest time at which the state was asked what is due.
     ticked: u64,
+    /// Something was due, and nobody has been called for it.
+    is_due_uncalled: bool,
     effects: Vec<Effect>,
 }
 
@@ -115,6 +117,7 @@ impl Core {
             taken: Vec::new(),
             scratch: Default::default(),
             ticked: 0,
+            is_due_uncalled: false,
             effects: Vec::new(),
         }
     }
@@ -167,6 +170,7 @@ impl Core {
     }
 
     fn run_due(&mut self, now: u64) {
+        self.is_due_uncalled = true;
         let mut effects = std::mem::take(&mut self.effects);
         self.state.tick(now, &mut effects);
         for effect in effects.drain(..) {
@@ -199,7 +203,16 @@ impl Core {
         }
     }
 
+    /// The same if something came due: that may be another group's, and whoever looked at the clock has nothing of it.
+    #[inline]
+    pub(crate) fn call_due(&mut self, calls: &mut Calls) {
+        if self.is_due_uncalled {
+            self.call(calls);
+        }
+    }
+
     fn call_some(&mut self, calls: &mut Calls) {
+        self.is_due_uncalled = false;
         self.is_watched = self.is_anybody_there();
         let state = &self.state;
         for seat in self.seats.iter_mut().filter(|seat| !seat.line.is_empty()) {

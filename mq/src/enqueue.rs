@@ -209,6 +209,7 @@ impl Shared {
                         core.call_overdue(&mut calls);
                         core.call_keeper(&mut calls);
                     }
+                    core.call_due(&mut calls);
                     return Err(refusal);
                 }
                 Err(Obstacle::Busy) => drop(core),

@@ -6,10 +6,8 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 use bytes::Bytes;
-use parking_lot::Mutex;
 
 use crate::checkpoint::{Gathered, Gathering, Part};
 use crate::clock::{Timeline, millis};
@@ -23,6 +21,8 @@ use crate::record::{self, Layout};
 use crate::shared::{Disk, Hub, Shared, limits};
 use crate::state::{Entry, Event, KeyHash, Recovery, Sequence, Start, State};
 use crate::storage::Storage;
+use crate::sync::Mutex;
+use crate::sync::atomic::AtomicU64;
 use crate::upkeep::Upkeep;
 use crate::wait::Calls;
 use crate::{Clock, Config, Durability, OpenError, QueueError};

@@ -187,7 +187,9 @@ impl Shared {
     ) -> Result<Look, ReceiveError> {
         let mut calls = Calls::default();
         let mut core = self.hub.core.lock();
-        self.take(&mut core, group, max, &mut catch.taken)?;
+        let took = self.take(&mut core, group, max, &mut catch.taken);
+        core.call_due(&mut calls);
+        took?;
         if !catch.taken.is_empty() {
             if self.disk.is_none() {
                 catch.received.reserve(catch.taken.len());

@@ -1,11 +1,8 @@
 //! What all handles of a queue share.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::task::{Context, Poll};
 use std::time::Duration;
-
-use parking_lot::Mutex;
 
 use crate::bodies::Bodies;
 use crate::clock::Timeline;
@@ -14,6 +11,8 @@ use crate::group::DEFAULT_GROUP;
 use crate::hash::{Sip, random};
 use crate::log::{Confirmation, Log, Lsn, Poisoned};
 use crate::state::{Limits, Start, State};
+use crate::sync::Mutex;
+use crate::sync::atomic::AtomicU64;
 use crate::upkeep::Upkeep;
 use crate::wait::{Calls, Line, Waiter};
 use crate::{Clock, Config, Failure, MessageId, Ticket};
@@ -240,7 +239,11 @@ impl<'a> Place<'a> {
 
     /// Joins the line, if it is not in it. `waker`: as a task, else as a thread.
     pub(crate) fn join(&mut self, core: &mut Core, waker: Option<&std::task::Waker>) -> &Arc<Waiter> {
-        let waiter = self.waiter.take_if(|waiter| !waiter.is_called());
+        if let Some(called) = self.waiter.take_if(|waiter| waiter.is_called()) {
+            // It was called for nothing. If it looked at the clock it does no longer, and a new one may.
+            core.keeper.take_if(|keeper| Arc::ptr_eq(&keeper.waiter, &called));
+        }
+        let waiter = self.waiter.take();
         let is_in_line = waiter.is_some();
         let waiter =
             waiter.unwrap_or_else(|| waker.map_or_else(Waiter::thread, |waker| Waiter::task(waker, self.until)));
@@ -280,8 +283,9 @@ fn give_up_keeping(core: &mut Core, waiter: &Arc<Waiter>, calls: &mut Calls) {
     if core.keeper.as_ref().is_some_and(|keeper| Arc::ptr_eq(&keeper.waiter, waiter)) {
         core.keeper = None;
         if core.next_deadline().is_some() {
-            if let Some(seat) = core.seats.iter_mut().find(|seat| !seat.line.is_empty()) {
-                seat.line.call(1, calls);
+            // A task could not do it.
+            if let Some(thread) = core.seats.iter().find_map(|seat| seat.line.first_thread()) {
+                calls.nudge(thread);
             }
         }
     }

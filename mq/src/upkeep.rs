@@ -8,7 +8,6 @@
 //! of a segment that is nearly empty are moved to the end of the log first (as Bitcask and raft-engine do). Before
 //! segments go, a [checkpoint](crate::checkpoint) says what the acks in them said.
 
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -19,6 +18,7 @@ use crate::enqueue::{CHECKPOINT, MESSAGE};
 use crate::log::{Address, AppendError, Log, Lsn, Room, RoomError};
 use crate::shared::{Disk, Place, Shared, Spot};
 use crate::state::Sequence;
+use crate::sync::atomic::Ordering;
 use crate::wait::{Calls, Waiter};
 use crate::{Durability, Failure, QueueError, Refusal};
 

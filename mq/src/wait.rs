@@ -9,12 +9,12 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Waker;
-use std::thread::Thread;
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::thread::{self, Thread};
 
 /// A thread that parks or a task that waits.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ pub(crate) struct Waiter {
 impl Waiter {
     /// The thread that calls this.
     pub(crate) fn thread() -> Arc<Self> {
-        Self::new(Sleeper::Thread(std::thread::current()), None)
+        Self::new(Sleeper::Thread(thread::current()), None)
     }
 
     /// A task, which has no clock of its own: it is called at `until` by whoever has one.
@@ -70,8 +70,8 @@ impl Waiter {
             return;
         }
         match timeout {
-            Some(timeout) => std::thread::park_timeout(timeout),
-            None => std::thread::park(),
+            Some(timeout) => thread::park_timeout(timeout),
+            None => thread::park(),
         }
     }
 
@@ -105,6 +105,11 @@ impl Line {
 
     pub(crate) fn join(&mut self, waiter: Arc<Waiter>) {
         self.waiters.push_back(waiter);
+    }
+
+    /// The first thread in it.
+    pub(crate) fn first_thread(&self) -> Option<&Arc<Waiter>> {
+        self.waiters.iter().find(|waiter| matches!(*waiter.sleeper.lock(), Sleeper::Thread(_)))
     }
 
     /// Takes over all of another line.
