@@ -80,9 +80,16 @@ fn round(state: &mut [u64; 4]) {
 }
 
 /// A random number from the operating system, by the only way the standard library has to it.
+#[cfg(not(all(test, shuttle)))]
 pub(crate) fn random() -> u64 {
     use std::hash::{BuildHasher, Hasher, RandomState};
     RandomState::new().build_hasher().finish()
+}
+
+/// A model's run must be repeatable.
+#[cfg(all(test, shuttle))]
+pub(crate) fn random() -> u64 {
+    shuttle::rand::Rng::r#gen(&mut shuttle::rand::thread_rng())
 }
 
 #[cfg(test)]

@@ -92,6 +92,8 @@ mod receive;
 mod record;
 mod settle;
 mod shared;
+#[cfg(all(test, shuttle))]
+mod shuttle_tests;
 mod state;
 mod stats;
 mod storage;

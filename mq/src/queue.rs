@@ -32,7 +32,7 @@ pub struct Queue {
 }
 
 impl Queue {
-    #[cfg(feature = "tokio")]
+    #[cfg(any(test, feature = "tokio"))]
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.shared
     }

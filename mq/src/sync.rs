@@ -1,4 +1,4 @@
-//! The locks, threads and atomics that the log rests on, so that its waiting can be modelled.
+//! The locks, threads and atomics that the queue and its log rest on, so that their waiting can be modelled.
 //!
 //! Ordinarily parking_lot's and the standard library's. Unit tests built with `--cfg shuttle` get shuttle's instead:
 //! shuttle then decides at each of these operations which thread runs next, and searches the interleavings for one that
@@ -19,7 +19,38 @@ mod imp {
     use std::sync::{PoisonError, TryLockError};
 
     pub(crate) use shuttle::sync::{Arc, MutexGuard, atomic};
-    pub(crate) use shuttle::thread;
+
+    /// Threads as shuttle schedules them, and time that passes when one of them sleeps for a while.
+    ///
+    /// A sleep with a timeout may be over whenever shuttle likes, and then it is as late as that: whoever does not sleep
+    /// took as long. So time jumps from one thing that is due to the next, and nobody waits for it.
+    pub(crate) mod thread {
+        use std::cell::Cell;
+        use std::time::Duration;
+
+        pub(crate) use shuttle::thread::*;
+
+        std::thread_local! {
+            /// One thread of the system runs all threads of a model.
+            static SLEPT: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+        }
+
+        /// A model begins.
+        pub(crate) fn start_time() {
+            SLEPT.set(Duration::ZERO);
+        }
+
+        /// The time that has passed.
+        pub(crate) fn slept() -> Duration {
+            SLEPT.get()
+        }
+
+        pub(crate) fn park_timeout(timeout: Duration) {
+            let end = slept().saturating_add(timeout);
+            yield_now();
+            SLEPT.set(slept().max(end));
+        }
+    }
 
     /// A lock that is not poisoned by a panic, as parking_lot's is not.
     #[derive(Debug, Default)]
@@ -32,6 +63,10 @@ mod imp {
 
         pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
             self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        }
+
+        pub(crate) fn get_mut(&mut self) -> &mut T {
+            self.0.get_mut().unwrap_or_else(PoisonError::into_inner)
         }
 
         pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {

@@ -63,8 +63,12 @@ pub(crate) use self::error::{AppendError, OpenError, Poisoned, ReadError, RoomEr
 pub use self::error::{Damage, DamageReason};
 #[cfg(fuzzing)]
 pub use self::fuzz::{fuzz_log, fuzz_records};
+#[cfg(all(test, not(fuzzing)))]
+pub(crate) use self::fuzz::{fuzz_log, fuzz_records};
 pub(crate) use self::position::{Address, Lsn};
 pub(crate) use self::recover::Recovery;
+#[cfg(all(test, shuttle))]
+pub(crate) use self::shuttle_tests::block_on;
 pub(crate) use self::tail::{Appended, BatchWriter};
 pub(crate) use self::verify::verify;
 pub(crate) use self::waiting::Confirmation;

@@ -24,7 +24,8 @@ fn waker() -> Waker {
     std::sync::Arc::new(Unpark(thread::current())).into()
 }
 
-fn block_on(future: impl Future<Output = Result<(), Poisoned>>) -> Result<(), Poisoned> {
+/// Runs a future on this thread.
+pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
     let waker = waker();
     loop {
@@ -126,6 +127,37 @@ fn shuttle_everybody_learns_of_a_failed_sync() {
     for fault in 0..4 {
         check(scenario(&[Sender::Thread, Sender::Task, Sender::Task], Some(fault)));
     }
+}
+
+/// A record goes from the tail to a piece to the file while it is looked for; with a fault, it never comes to the file.
+fn reading(fault: Option<u64>) -> impl Fn() + Clone + Send + Sync + 'static {
+    move || {
+        let disk = FaultyDisk::new(1);
+        let log = open(&disk);
+        if let Some(fault) = fault {
+            disk.fail_change(disk.changes() + fault, Fault::PowerCut);
+        }
+        let committing = log.clone();
+        let thread = thread::spawn(move || _ = committing.commit());
+        if let Ok(appended) = log.append(Room::Ordinary, &mut |batch| _ = batch.put(1, &[b"body"])) {
+            // Memory is let go of as soon as it may be.
+            let forgetting = log.clone();
+            let forget = thread::spawn(move || forgetting.forget(0, 0));
+            match log.read(appended.first) {
+                Ok(record) => assert_eq!(&record.body[..], b"body"),
+                Err(ReadError::Io(_)) if fault.is_some() => {}
+                Err(error) => panic!("{error:?}"),
+            }
+            forget.join().unwrap();
+        }
+        thread.join().unwrap();
+    }
+}
+
+#[test]
+fn shuttle_a_record_is_found_wherever_it_is() {
+    check(reading(None));
+    check(reading(Some(0)));
 }
 
 /// The negative control: a task that was chosen and neither comes back nor goes away is missed.
