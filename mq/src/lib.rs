@@ -77,6 +77,8 @@ mod duration;
 mod enqueue;
 mod error;
 mod events;
+#[cfg(any(test, fuzzing))]
+mod fuzz;
 mod group;
 mod hash;
 mod headers;
@@ -112,6 +114,9 @@ pub use dead_letter::{DeadLetter, DeadReason};
 pub use delivery::{Batch, Deliveries, Delivery, Received};
 pub use driver::Driver;
 pub use error::{Failure, GroupError, OpenError, QueueError, ReceiveError, Refusal, SendError, SettleError};
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub use fuzz::{fuzz_queue, fuzz_texts};
 pub use group::{DEFAULT_GROUP, Group, Start};
 pub use headers::{
     HeaderError, Headers, MAX_HEADER_BYTES, MAX_HEADERS, ParseTraceParentError, Sampled, TRACE_PARENT, TraceParent,

@@ -3,4 +3,4 @@
 //! `cargo +nightly fuzz run log`, in `mq`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| tenfold_mq::fuzz_log(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| _ = tenfold_mq::fuzz_log(bytes));

@@ -33,9 +33,9 @@ pub fn fuzz_records(bytes: &[u8]) {
 }
 
 /// Any bytes as the groups of a segment, or, if the first one is odd, as what a group is made of, with right checksums:
-/// the log opens or is refused, and what it hands over can be read.
-pub fn fuzz_log(bytes: &[u8]) {
-    let Some((first, bytes)) = bytes.split_first() else { return };
+/// the log opens or is refused, and what it hands over can be read. Whether it opened.
+pub fn fuzz_log(bytes: &[u8]) -> bool {
+    let Some((first, bytes)) = bytes.split_first() else { return false };
     let groups = if first % 2 == 1 { sound_groups(bytes) } else { bytes.to_vec() };
     let storage = Memory::new();
     let made = write_segment(&storage, &groups);
@@ -48,12 +48,13 @@ pub fn fuzz_log(bytes: &[u8]) {
         true
     });
     assert_eq!(verified.is_ok(), opened.is_ok());
-    let Ok((log, recovery)) = opened else { return };
+    let Ok((log, recovery)) = opened else { return false };
     assert_eq!(recovery.records, found.len() as u64);
     for (address, kind, body) in found {
         let record = log.read(address).unwrap_or_else(|error| panic!("{address}: {error}"));
         assert_eq!((record.kind, &record.body[..]), (kind, &body[..]));
     }
+    true
 }
 
 fn write_segment(storage: &Memory, groups: &[u8]) -> std::io::Result<()> {
