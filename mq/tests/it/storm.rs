@@ -1,5 +1,8 @@
 //! Kill -9, a hundred times, on real files: a child process sends, receives and acks until it is killed in the middle of
 //! it, and what it said to have done is held against what the next one finds.
+//!
+//! `TENFOLD_ROUNDS` asks for another number of kills; `scripts/soak kills` runs ten thousand. Every hundred kills the
+//! queue is emptied and checked, so the time for a round and the memory for what was heard stay the same.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Write};
@@ -7,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use tenfold_mq::{Config, Durability, Message, Queue};
 
@@ -16,6 +20,8 @@ const DIRECTORY: &str = "TENFOLD_STORM_DIRECTORY";
 const ROUND: &str = "TENFOLD_STORM_ROUND";
 const SENDERS: u64 = 4;
 const ROUNDS: u64 = 100;
+/// Kills between two looks at everything.
+const CHECK_EVERY: u64 = 100;
 
 fn config(round: u64) -> Config {
     let durability = if round % 2 == 0 { Durability::Always } else { Durability::Os };
@@ -74,8 +80,11 @@ fn say(line: &str) {
     let _ = std::io::stdout().lock().flush();
 }
 
+/// What the children said since everything was checked.
 #[derive(Default)]
 struct Heard {
+    /// The lowest id that was free when everything was checked: all before it were received and acked.
+    floor: u64,
     sent: BTreeSet<u64>,
     received: BTreeSet<u64>,
     acked: BTreeSet<u64>,
@@ -84,6 +93,18 @@ struct Heard {
     unsure: BTreeSet<u64>,
     /// The last one acked of each key.
     last_acked: BTreeMap<u64, u64>,
+    totals: Totals,
+}
+
+/// Over all rounds.
+#[derive(Default)]
+struct Totals {
+    sent: usize,
+    acked: usize,
+    /// Deliveries of messages that had been received and not been said to be acked.
+    redelivered: usize,
+    /// What was left for the checks.
+    left: usize,
 }
 
 impl Heard {
@@ -92,17 +113,21 @@ impl Heard {
         let what = words.next()?;
         let id = words.next()?.parse().ok()?;
         match what {
-            "sent" => _ = self.sent.insert(id),
+            "sent" => {
+                assert!(self.sent.insert(id), "{id} was given twice");
+                self.totals.sent += 1;
+            }
             "received" => {
                 let key = words.next()?.parse().ok()?;
-                assert!(!self.acked.contains(&id), "{id} came back after it was acked");
+                assert!(id >= self.floor && !self.acked.contains(&id), "{id} came back after it was acked");
                 let last = self.last_acked.get(&key).copied().unwrap_or_default();
                 assert!(id >= last, "{id} of key {key} came after {last}");
-                self.received.insert(id);
+                self.totals.redelivered += usize::from(!self.received.insert(id));
                 self.open.insert(id);
             }
             "acked" => {
                 self.acked.insert(id);
+                self.totals.acked += 1;
                 self.open.remove(&id);
                 self.last_acked.insert(words.next()?.parse().ok()?, id);
             }
@@ -139,14 +164,18 @@ impl Heard {
         assert!(is_killed, "the child ended by itself in round {round}");
     }
 
-    /// Takes what is left and holds it against what was heard.
-    fn check(&self, directory: &Path) {
+    /// Takes what is left, holds it against what was heard, and begins anew.
+    fn check(&mut self, directory: &Path) {
         let queue = Queue::open(directory, config(0)).unwrap();
         let consumer = queue.consumer();
         let mut left = BTreeSet::new();
+        let mut last = BTreeMap::new();
         while let Some(delivery) = consumer.try_receive().unwrap() {
-            assert!(left.insert(delivery.id().get()), "{} twice", delivery.id());
-            assert!(!self.acked.contains(&delivery.id().get()), "{} came back", delivery.id());
+            let id = delivery.id().get();
+            assert!(left.insert(id), "{id} twice");
+            assert!(id >= self.floor && !self.acked.contains(&id), "{id} came back");
+            let before = last.insert(delivery.body()[0], id);
+            assert!(before.is_none_or(|before| before < id), "{id} of a key came after {before:?}");
             delivery.ack().unwrap();
         }
         let is_gone = |id: &&u64| !left.contains(id) && !self.acked.contains(id) && !self.unsure.contains(id);
@@ -154,7 +183,20 @@ impl Heard {
         assert!(lost.is_empty(), "{} of {} were lost: {lost:?}", lost.len(), self.sent.len());
         queue.tick().unwrap();
         assert!(queue.stats().segments <= 3, "{:?}", queue.stats());
+        // What comes later is above it.
+        let last = queue.producer().send("the next one is a new one").unwrap();
+        consumer.try_receive().unwrap().unwrap().ack().unwrap();
+        queue.close().unwrap();
+        self.totals.left += left.len();
+        let totals = std::mem::take(&mut self.totals);
+        *self = Self { floor: last.get() + 1, totals, ..Self::default() };
     }
+}
+
+/// How many kills, if not a hundred.
+fn rounds() -> u64 {
+    let rounds = std::env::var("TENFOLD_ROUNDS").ok();
+    rounds.map_or(ROUNDS, |rounds| rounds.parse().unwrap_or_else(|_| panic!("TENFOLD_ROUNDS is no number: {rounds}")))
 }
 
 #[test]
@@ -162,16 +204,26 @@ fn a_hundred_kills_lose_nothing_that_was_confirmed() {
     let directory = Directory::new("storm");
     let mut heard = Heard::default();
     let mut random = Random::new(7);
-    for round in 0..ROUNDS {
+    let rounds = rounds();
+    let (start, mut told) = (Instant::now(), Duration::ZERO);
+    for round in 0..rounds {
         heard.storm(&directory.0, round, random.below(200) + 1);
+        if (round + 1) % CHECK_EVERY == 0 || round + 1 == rounds {
+            heard.check(&directory.0);
+        }
+        if start.elapsed() - told >= Duration::from_secs(1) || round + 1 == rounds {
+            told = start.elapsed();
+            let Totals { sent, acked, redelivered, left } = heard.totals;
+            let done = round + 1;
+            println!(
+                "{} s: {done} of {rounds} kills; {sent} confirmed, {acked} acked, {left} left for checks; 0 lost, \
+                 {redelivered} delivered again, none of them acked",
+                told.as_secs()
+            );
+        }
     }
-    heard.check(&directory.0);
-    assert!(
-        heard.sent.len() > 1_000 && heard.acked.len() > 500,
-        "{} sent, {} acked",
-        heard.sent.len(),
-        heard.acked.len()
-    );
+    let Totals { sent, acked, redelivered, .. } = heard.totals;
+    assert!(rounds < ROUNDS || sent > 1_000 && acked > 500 && redelivered > 0, "{sent} sent, {acked} acked");
 }
 
 /// Removed when it is dropped.
