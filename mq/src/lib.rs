@@ -77,7 +77,7 @@ mod duration;
 mod enqueue;
 mod error;
 mod events;
-#[cfg(any(test, fuzzing))]
+#[cfg(any(all(test, not(shuttle)), fuzzing))]
 mod fuzz;
 mod group;
 mod hash;

@@ -5,7 +5,7 @@
 
 #![cfg_attr(not(fuzzing), allow(unreachable_pub, reason = "the fuzz targets alone see it"))]
 
-#[cfg(all(test, not(shuttle)))]
+#[cfg(test)]
 mod tests;
 
 use std::sync::Arc;

@@ -89,7 +89,7 @@ fn sound_groups(mut bytes: &[u8]) -> Vec<u8> {
     groups
 }
 
-#[cfg(all(test, not(shuttle)))]
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -23,7 +23,7 @@
 mod commit;
 mod config;
 mod error;
-#[cfg(any(test, fuzzing))]
+#[cfg(any(all(test, not(shuttle)), fuzzing))]
 mod fuzz;
 mod pieces;
 mod position;
@@ -63,7 +63,7 @@ pub(crate) use self::error::{AppendError, OpenError, Poisoned, ReadError, RoomEr
 pub use self::error::{Damage, DamageReason};
 #[cfg(fuzzing)]
 pub use self::fuzz::{fuzz_log, fuzz_records};
-#[cfg(all(test, not(fuzzing)))]
+#[cfg(all(test, not(shuttle), not(fuzzing)))]
 pub(crate) use self::fuzz::{fuzz_log, fuzz_records};
 pub(crate) use self::position::{Address, Lsn};
 pub(crate) use self::recover::Recovery;
