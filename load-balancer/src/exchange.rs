@@ -86,6 +86,8 @@ pub use action::{Action, Attempt, ExchangeError};
 #[derive(Clone, Debug)]
 pub struct Exchange {
     start: Instant,
+    /// The same, as the policy's measures have it.
+    started: u64,
     // Times are nanoseconds since `start`.
     deadline: u64,
     slow_after: u64,
@@ -146,11 +148,13 @@ impl Exchange {
     #[must_use]
     pub fn new(policy: &RequestPolicy, is_idempotent: bool, deadline: Option<Instant>, now: Instant) -> Self {
         let given = deadline.map_or(NEVER, |deadline| nanos(deadline.saturating_duration_since(now)));
+        let started = policy.time(now);
         Self {
             start: now,
+            started,
             deadline: given.min(policy.deadline_nanos()),
             slow_after: NEVER,
-            hedge_after: policy.hedge().map_or(NEVER, |hedge| hedge.current(now)),
+            hedge_after: policy.hedge().map_or(NEVER, |hedge| hedge.current(started)),
             replace_after: if is_idempotent { policy.try_timeout_nanos() } else { NEVER },
             begun: [0; crate::retry::MAX_TRIES],
             tried: Tried::NOBODY,
@@ -307,7 +311,8 @@ impl Exchange {
     #[inline]
     fn begin(&mut self, policy: &RequestPolicy, purpose: Purpose, id: BackendId, now: Instant) -> Attempt {
         let attempt = Attempt(self.tried.ids().len() as u8);
-        self.begun[attempt.index()] = self.since_start(now);
+        // The first try begins with the request, mostly.
+        self.begun[attempt.index()] = if now == self.start { 0 } else { self.since_start(now) };
         self.tried.push(id);
         self.in_flight |= attempt.bit();
         self.has_paused = false;
@@ -372,11 +377,12 @@ impl Exchange {
 
     #[inline]
     fn succeeded(&mut self, policy: &RequestPolicy, attempt: Attempt, now: Instant) {
+        let at = self.since_start(now);
         if policy.config().max_tries > 1 {
-            policy.budget().deposit(now);
+            policy.budget().deposit_at(self.started.saturating_add(at));
             policy.drought().end();
         }
-        let latency = self.age(attempt, now);
+        let latency = at.saturating_sub(self.begun[attempt.index()]);
         if let Some(limit) = policy.limit() {
             limit.record(Duration::from_nanos(latency), now);
         }
@@ -457,7 +463,7 @@ impl Exchange {
 
     /// The deadline has come. Those who had a fair time are to blame, a try that has just begun is not.
     fn run_out(&mut self, policy: &RequestPolicy, now: Instant) {
-        let hedge_delay = policy.hedge().map_or(NEVER, |hedge| hedge.current(now));
+        let hedge_delay = policy.hedge().map_or(NEVER, |hedge| hedge.current(policy.time(now)));
         let fair = hedge_delay.min(policy.try_timeout_nanos()).min(self.deadline / 2);
         for attempt in Attempt::of_set(self.in_flight) {
             if self.age(attempt, now) >= fair {

@@ -103,12 +103,12 @@ impl LatencyQuantile {
     /// The quantile; `None` as long as there were fewer than 32 samples.
     #[inline]
     pub fn current(&self, now: Instant) -> Option<Duration> {
-        self.current_nanos(now).map(Duration::from_nanos)
+        self.current_at(nanos(now.saturating_duration_since(self.origin))).map(Duration::from_nanos)
     }
 
+    /// The same in nanoseconds, so many nanoseconds after this was made.
     #[inline]
-    pub(crate) fn current_nanos(&self, now: Instant) -> Option<u64> {
-        let now = nanos(now.saturating_duration_since(self.origin));
+    pub(crate) fn current_at(&self, now: u64) -> Option<u64> {
         if now >= self.refresh_at.load(Ordering::Relaxed) {
             self.refresh(now);
         }

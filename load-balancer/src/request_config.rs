@@ -98,6 +98,8 @@ impl RequestConfig {
 /// One for a pool, behind an `Arc`; every [`Exchange`](crate::Exchange) is given it at each step.
 #[derive(Debug)]
 pub struct RequestPolicy {
+    /// When its measures began, all of them.
+    origin: Instant,
     config: RequestConfig,
     budget: RetryBudget,
     drought: Drought,
@@ -138,6 +140,7 @@ impl RequestPolicy {
     pub fn new(config: RequestConfig, now: Instant) -> Result<Self, RequestConfigError> {
         config.check()?;
         Ok(Self {
+            origin: now,
             budget: RetryBudget::new(&config.budget, now)?,
             drought: Drought::new(now),
             hedge: config.hedge.clone().map(|hedge| HedgeDelay::new(hedge, now)),
@@ -202,7 +205,14 @@ impl RequestPolicy {
     #[inline]
     #[must_use]
     pub fn hedge_delay(&self, now: Instant) -> Option<Duration> {
-        self.hedge.as_ref().map(|hedge| Duration::from_nanos(hedge.current(now)))
+        self.hedge.as_ref().map(|hedge| Duration::from_nanos(hedge.current(self.time(now))))
+    }
+
+    /// Nanoseconds since its measures began. They all are told the time so, since to compare two instants costs as much as
+    /// what they then do.
+    #[inline]
+    pub(crate) fn time(&self, now: Instant) -> u64 {
+        nanos(now.saturating_duration_since(self.origin))
     }
 
     /// Whether anything succeeds at all.

@@ -84,9 +84,15 @@ impl Draw {
     pub(super) fn two(&self, len: usize, cursor: &mut Cursor) -> (usize, usize) {
         match &self.0 {
             None => cursor.two_below(len),
-            Some(alias) => (alias.choose(cursor), alias.choose(cursor)),
+            Some(alias) => two_of(alias, cursor),
         }
     }
+}
+
+/// Kept apart, so that the case of equal weights stays small enough to be part of its caller.
+#[inline(never)]
+fn two_of(alias: &Alias, cursor: &mut Cursor) -> (usize, usize) {
+    (alias.choose(cursor), alias.choose(cursor))
 }
 
 #[allow(clippy::cast_possible_truncation, reason = "part is below total")]

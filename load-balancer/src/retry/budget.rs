@@ -120,8 +120,14 @@ impl RetryBudget {
     /// Earns the share of one request that succeeded.
     #[inline]
     pub fn deposit(&self, now: Instant) {
+        self.deposit_at(nanos(now.saturating_duration_since(self.origin)));
+    }
+
+    /// The same, so many nanoseconds after the budget was made.
+    #[inline]
+    pub(crate) fn deposit_at(&self, passed: u64) {
         // Ordering: the sum is all that is asked, and a withdrawal that just misses a deposit is refused at worst.
-        self.earned[thread_number() & (self.earned.len() - 1)].add(self.slot(now), Ordering::Relaxed);
+        self.earned[thread_number() & (self.earned.len() - 1)].add(self.slot_at(passed), Ordering::Relaxed);
     }
 
     /// Pays one retry, if there is a credit for it.
@@ -161,10 +167,13 @@ impl RetryBudget {
         100 * self.spent.sum_after(after) * parts <= self.percent * earned + reserve
     }
 
+    fn slot(&self, now: Instant) -> u32 {
+        self.slot_at(nanos(now.saturating_duration_since(self.origin)))
+    }
+
     /// The number of the slot of time; from [`SLOTS`] on, so that the word 0 is long expired.
     #[inline]
-    fn slot(&self, now: Instant) -> u32 {
-        let passed = nanos(now.saturating_duration_since(self.origin));
+    fn slot_at(&self, passed: u64) -> u32 {
         let passed = (u128::from(passed) * u128::from(self.slots_per_nano)) >> 64;
         (passed as u32).saturating_add(SLOTS)
     }

@@ -107,7 +107,7 @@ where
         let timer = &this.shared.pool.timer;
         // Mostly the first is the one that ended, and there are no others.
         this.first.cancel(|| timer.now());
-        for mut other in this.others.drain(..) {
+        while let Some(mut other) = this.others.pop() {
             other.as_mut().cancel(|| timer.now());
         }
     }
