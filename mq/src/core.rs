@@ -231,6 +231,16 @@ impl Core {
         }
     }
 
+    /// Wakes one who waits for a message; it looks again, finds that some are not confirmed, and confirms them.
+    pub(crate) fn call_writer(&self, calls: &mut Calls) {
+        if self.unconfirmed.is_empty() {
+            return;
+        }
+        if let Some(waiter) = self.seats.iter().find_map(|seat| seat.line.first()) {
+            calls.nudge(waiter);
+        }
+    }
+
     /// Wakes the keeper if something is due before it would wake up by itself.
     pub(crate) fn call_keeper(&self, calls: &mut Calls) {
         if let (Some(keeper), Some(deadline)) = (&self.keeper, self.next_deadline()) {

@@ -131,6 +131,14 @@ impl Shared {
         result
     }
 
+    /// Something was appended whose sender does not wait: has a consumer that waits write it.
+    pub(crate) fn call_writer(&self) {
+        let mut calls = Calls::default();
+        let core = self.hub.core.lock();
+        core.call_writer(&mut calls);
+        drop(core);
+    }
+
     pub(crate) fn is_confirmed(&self, lsn: Lsn) -> bool {
         self.log().is_none_or(|log| log.confirmed() >= lsn)
     }

@@ -14,7 +14,8 @@ use crate::{Failure, MessageId};
 ///
 /// Many may be open at a time: that is how one thread sends millions a second, confirmed by a few syncs. Wait for it as a
 /// thread ([`Ticket::wait`]) or as a task (it is a future). They are confirmed in the order of sending, so waiting for
-/// the last of many is enough. Dropping one changes nothing: the message is sent all the same.
+/// the last of many is enough. Dropping one changes nothing: the message is sent all the same, and written
+/// by whoever waits next; a consumer that waits already is woken to do it.
 #[must_use = "nothing is confirmed before the ticket says so"]
 pub struct Ticket {
     shared: Arc<Shared>,
@@ -58,6 +59,14 @@ impl Ticket {
 impl Clone for Ticket {
     fn clone(&self) -> Self {
         Self::new(Arc::clone(&self.shared), self.id, self.lsn, self.is_duplicate)
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if !self.is_confirmed() {
+            self.shared.call_writer();
+        }
     }
 }
 

@@ -107,6 +107,11 @@ impl Line {
         self.waiters.push_back(waiter);
     }
 
+    /// The first in it.
+    pub(crate) fn first(&self) -> Option<&Arc<Waiter>> {
+        self.waiters.front()
+    }
+
     /// The first thread in it.
     pub(crate) fn first_thread(&self) -> Option<&Arc<Waiter>> {
         self.waiters.iter().find(|waiter| matches!(*waiter.sleeper.lock(), Sleeper::Thread(_)))

@@ -18,6 +18,7 @@ use shuttle::{FailurePersistence, Runner};
 
 use self::model::Model;
 use self::users::Users;
+use crate::log::block_on;
 use crate::sync::thread;
 use crate::{Clock, Config, Durability, FaultyDisk, Queue};
 
@@ -220,6 +221,29 @@ fn shuttle_the_whole_queue() {
     let mut fresh = Random(RandomState::new().build_hasher().finish());
     for _ in 0..number_from_env("TENFOLD_ROUNDS").unwrap_or(4) {
         check(fresh.below(u64::MAX));
+    }
+}
+
+/// Nobody waits for the ticket, and the only one who could write the message sleeps already, with nothing due.
+#[test]
+fn shuttle_a_consumer_that_waits_writes_what_nobody_waits_for() {
+    let scenario = |as_task: bool| {
+        move || {
+            thread::start_time();
+            let queue = Queue::builder().config(Plan::new(0).config()).clock(Slept);
+            let queue = queue.open_storage(FaultyDisk::new(0)).unwrap();
+            let consumer = queue.consumer();
+            let receiving = thread::spawn(move || {
+                let received = if as_task { block_on(consumer.receive_async()) } else { consumer.receive() };
+                received.unwrap().ack().unwrap();
+            });
+            drop(queue.producer().submit("nobody waits for it").unwrap());
+            receiving.join().unwrap();
+        }
+    };
+    for as_task in [false, true] {
+        shuttle::check_random(scenario(as_task), 100);
+        shuttle::check_pct(scenario(as_task), 100, 2);
     }
 }
 

@@ -88,7 +88,7 @@ impl Users {
             let mut body = vec![index; [2, 100, 15 << 10][random.below(3) as usize]];
             body[..2].copy_from_slice(&[sender, index]);
             let message = Message::new(body).with_key(vec![sender]);
-            match self.send(number, message, random.below(4)) {
+            match self.send(number, message, random.below(6)) {
                 Ok(()) => {}
                 Err(Over) => return,
             }
@@ -105,11 +105,11 @@ impl Users {
                 let (refusal, _) = error.into_parts();
                 crate::SendError::new(refusal, Message::default())
             }),
-            _ => match producer.submit(message) {
+            way => match producer.submit(message) {
                 Ok(ticket) => {
                     self.model.lock().taken(number, ticket.id());
                     // Nobody waits for the others, and they are sent all the same.
-                    if number.index % 2 == 0 {
+                    if way == 3 {
                         if ticket.wait().is_err() {
                             self.fail();
                             return Err(Over);
