@@ -78,7 +78,7 @@ pub(crate) struct Snapshot<T> {
     members: Box<[Arc<Slot<T>>]>,
     /// Those that are tried with one request at a time.
     trials: Box<[Arc<Slot<T>>]>,
-    /// Whether whatever the table chooses will do.
+    /// Whether there are places and whatever the table chooses will do.
     is_plain: bool,
     bound: Option<Bound>,
     /// What a backend may have in flight; the largest number if there is no limit.
@@ -121,7 +121,7 @@ impl<T> Snapshot<T> {
         debug_assert!(members.is_sorted_by_key(|slot| slot.endpoint().id()), "S2");
         let total_weight = places.iter().map(|place| u64::from(place.weight)).sum();
         let bound = limits.bound_percent.map(|percent| Bound { percent, total_weight });
-        let is_plain = !limits.keeps_closed && bound.is_none() && limits.max_in_flight.is_none();
+        let is_plain = !places.is_empty() && !limits.keeps_closed && bound.is_none() && limits.max_in_flight.is_none();
         let max_in_flight = limits.max_in_flight.map_or(usize::MAX, |max| max as usize);
         Self { places, table, members, trials, is_plain, bound, max_in_flight }
     }
@@ -155,16 +155,26 @@ impl<T> Snapshot<T> {
     }
 
     /// The backend for a request; `None` if there is none that takes requests.
+    ///
+    /// What most requests need, short enough to become part of the caller; the rest is behind a call.
     #[inline]
     pub(crate) fn choose(&self, request: &Request<'_>, cursor: &mut Cursor, now: Instant) -> Option<Choice<'_, T>> {
+        if self.is_plain && request.sticky.is_none() && request.avoid.is_empty() {
+            let place = &self.places[self.table.choose(&self.places, cursor, request.key, 0, now)];
+            return Some(Choice(Chosen::Place(place)));
+        }
+        self.choose_within_limits(request, cursor, now)
+    }
+
+    fn choose_within_limits(&self, request: &Request<'_>, cursor: &mut Cursor, now: Instant) -> Option<Choice<'_, T>> {
         if self.places.is_empty() {
             return self.sticky(request).map(|slot| Choice(Chosen::Member(slot)));
         }
         if request.sticky.is_some() || !request.avoid.is_empty() {
             return self.choose_with_care(request, cursor, now);
         }
-        let place = &self.places[self.table.choose(&self.places, cursor, (request.key, 0), now)];
-        if !self.is_plain && !self.takes(place) {
+        let place = &self.places[self.table.choose(&self.places, cursor, request.key, 0, now)];
+        if !self.takes(place) {
             return self.choose_with_care(request, cursor, now);
         }
         Some(Choice(Chosen::Place(place)))
@@ -204,7 +214,7 @@ impl<T> Snapshot<T> {
         let is_open = |place: &Place<T>| place.slot.endpoint().is_open();
         let is_new = |place: &Place<T>| !request.avoid.contains(&place.id);
         for attempt in 0..MAX_CHOICES {
-            let place = &self.places[self.table.choose(&self.places, cursor, (request.key, attempt), now)];
+            let place = &self.places[self.table.choose(&self.places, cursor, request.key, attempt, now)];
             if self.takes(place) && is_new(place) {
                 return Some(Choice(Chosen::Place(place)));
             }

@@ -100,7 +100,24 @@ impl Table {
         &self,
         places: &[Place<T>],
         cursor: &mut Cursor,
-        (key, attempt): (Option<Key>, u32),
+        // Not in a tuple: that would be copied as a whole, right after its parts were written.
+        key: Option<Key>,
+        attempt: u32,
+        now: Instant,
+    ) -> usize {
+        // The one that is cheaper than a call.
+        if let Self::RoundRobin = self {
+            return cursor.next(places.len());
+        }
+        self.choose_other(places, cursor, key, attempt, now)
+    }
+
+    fn choose_other<T>(
+        &self,
+        places: &[Place<T>],
+        cursor: &mut Cursor,
+        key: Option<Key>,
+        attempt: u32,
         now: Instant,
     ) -> usize {
         let time = || places[0].slot.endpoint().pool().time(now);
