@@ -29,9 +29,11 @@ use crate::ConfigError;
 /// it saves. A newcomer gets the share that its scaled weight says, at the most twice that, whether or not the others have
 /// much to do.
 ///
-/// Its text is its name: `round-robin`, `p2c`, `ring-hash` and so on; read with default settings.
+/// Its text is its name: `round-robin`, `p2c`, `ring-hash` and so on; read with default settings. In a configuration file
+/// (feature `serde`) it is its name too, or a map from the name of a hash policy to its settings:
+/// `{ "ring-hash": { "load_bound_percent": 125 } }`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
 #[non_exhaustive]
 pub enum Policy {
@@ -91,12 +93,12 @@ pub struct HashConfig {
     /// How many slots a flat table has, from 1 to 16,777,216, or how many points a backend has on the ring, from 1 to
     /// 65,536. More is more even and takes more memory. Default: 65,537 slots, 160 points.
     pub slots: Option<u32>,
-    /// How much more than its share of slots a backend of [`Policy::CappedRendezvous`] may hold, in percent of the
-    /// share, from 100 to 10,000. More lets fewer keys move and is less even. Default: 102.
+    /// How many slots a backend of [`Policy::CappedRendezvous`] may hold, in percent of its share, from 100 to 10,000.
+    /// More lets fewer keys move and is less even. Default: 102, which is a fiftieth above the share.
     pub cap_percent: Option<u32>,
-    /// How much more than its share of the requests in flight a backend may have, in percent of the share, from 100 to
-    /// 10,000; beyond it requests go to their key's next choice. Less is more even and keeps fewer keys at home. 125 is
-    /// usual. Default: no bound. Clients that come back by [`sticky`](crate::Request::sticky) go where they were, whatever
+    /// How many of the requests in flight a backend may have, in percent of its share, from 100 to 10,000; beyond it
+    /// requests go to their key's next choice. Less is more even and keeps fewer keys at home. 125, a quarter above the
+    /// share, is usual. Default: no bound. Clients that come back by [`sticky`](crate::Request::sticky) go where they were, whatever
     /// the bound: what is kept for them there is worth more than evenness.
     ///
     /// # Source
@@ -156,6 +158,19 @@ impl Policy {
             | Self::Rendezvous(config) => Some(config),
             _ => None,
         }
+    }
+
+    /// The same with these settings, if it has any.
+    #[cfg(feature = "serde")]
+    pub(crate) fn with_hash_config(mut self, settings: HashConfig) -> Self {
+        if let Self::RingHash(config)
+        | Self::Maglev(config)
+        | Self::CappedRendezvous(config)
+        | Self::Rendezvous(config) = &mut self
+        {
+            *config = settings;
+        }
+        self
     }
 
     /// Whether its settings can be.

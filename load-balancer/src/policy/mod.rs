@@ -17,6 +17,8 @@ mod p2c;
 mod peak_ewma;
 pub(crate) mod prequal;
 mod random;
+#[cfg(feature = "serde")]
+mod read;
 mod rendezvous;
 mod ring;
 mod rounds;
