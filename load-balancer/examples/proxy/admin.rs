@@ -120,7 +120,11 @@ impl Admin {
         let weight = parameter("weight").unwrap_or_else(|| "1".into());
         let backend = parameter("addr").and_then(|address| format!("{address},{weight}").parse::<BackendOption>().ok());
         let Some(backend) = backend else {
-            return text(StatusCode::BAD_REQUEST, "text/plain", "addr=HOST:PORT is missing or wrong\n".into());
+            return text(
+                StatusCode::BAD_REQUEST,
+                "text/plain",
+                "addr=IP:PORT or weight=N is missing or wrong\n".into(),
+            );
         };
         let id = BackendId::of_address(backend.address);
         let was_found = match change {

@@ -43,6 +43,7 @@ mod watch;
 mod witness;
 mod worker;
 
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -76,7 +77,7 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => {
-            eprintln!("proxy: {error}");
+            eprintln!("proxy: {error}; see --help");
             ExitCode::from(2)
         }
     }
@@ -102,7 +103,7 @@ async fn control(options: Arc<Options>) -> Result<()> {
     let (threads, metrics) = start(&options, &roster, &stopping, &ended)?;
     let mut threads: Vec<_> = threads.into_iter().map(Some).collect();
     if let Some(address) = options.admin {
-        let listener = TcpListener::bind(address).await?;
+        let listener = TcpListener::bind(address).await.map_err(|error| cannot_listen(address, &error))?;
         eprintln!("proxy: admin on {}", listener.local_addr()?);
         tokio::task::spawn_local(admin::serve(
             Rc::new(Admin { roster: roster.clone(), metrics, stopping: stopping.clone() }),
@@ -145,7 +146,7 @@ fn start(
     let mut listen = options.listen;
     let mut seats = vec![];
     for (thread, metrics) in metrics.iter().enumerate() {
-        let listener = worker::listen(listen)?;
+        let listener = worker::listen(listen).map_err(|error| cannot_listen(listen, &error))?;
         listen = listener.local_addr()?;
         let (options, balancer, policy) = (Arc::clone(options), roster.balancer().clone(), Arc::clone(&policy));
         let (metrics, room, stopping) = (Arc::clone(metrics), Arc::clone(&room), stopping.clone());
@@ -156,6 +157,10 @@ fn start(
     let work = |seat: Seat| runtime()?.block_on(worker::run(seat));
     let start = |seat| std::thread::Builder::new().name("proxy".into()).spawn(move || work(seat));
     Ok((seats.into_iter().map(start).collect::<std::io::Result<_>>()?, metrics))
+}
+
+fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> String {
+    format!("cannot listen on {address}: {error}")
 }
 
 fn reload(roster: &Roster, options: &Options) {

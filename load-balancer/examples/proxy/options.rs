@@ -1,7 +1,9 @@
 //! The command line: what the proxy listens on, where it sends, and every limit with its default.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -16,8 +18,9 @@ use crate::probe::Prober;
 pub(crate) const USAGE: &str = "\
 A reverse proxy for HTTP/1.1, HTTP/2 (prior knowledge) and TCP.
 
-  --listen ADDR             where clients connect (required)
-  --backend ADDR[,WEIGHT]   a backend; once for each
+  --listen ADDR             where clients connect (required); other processes of the same user may listen there too, so
+                            that a new proxy can take over from an old one
+  --backend ADDR[,WEIGHT]   a backend, as 127.0.0.1:8080 or 127.0.0.1:8080,3; once for each. Weight 0 drains it
   --config FILE             more backends, one ADDR[,WEIGHT] a line, each with a line end; read again on SIGHUP
   --private-only            refuses backends at addresses that are not private
   --mode http|tcp           default http
@@ -26,7 +29,9 @@ A reverse proxy for HTTP/1.1, HTTP/2 (prior knowledge) and TCP.
                             and by the client's address: ring-hash, maglev, capped-rendezvous, rendezvous
   --health-path PATH        asked for by active probes; good is a status from 200 to 399. Default: none
   --health-connect          active probes that only connect
-  --admin ADDR              where to ask for /backends, /metrics and /healthz; default nowhere
+  --admin ADDR              where to ask for /backends, /metrics and /healthz, and to POST /backends/add?addr=ADDR (with
+                            &weight=N, if it is not 1), /backends/drain?addr=ADDR, /backends/remove?addr=ADDR;
+                            default nowhere
   --threads N               default: one for each core
 
 Limits, each with its default:
@@ -194,21 +199,25 @@ impl Options {
         while let Some(argument) = arguments.next()? {
             match argument {
                 Short('h') | Long("help") => return Ok(None),
-                Long("listen") => listen = Some(arguments.value()?.parse()?),
-                Long("admin") => options.admin = Some(arguments.value()?.parse()?),
-                Long("health-path") => options.prober = arguments.value()?.parse_with(health_path)?,
+                Long("listen") => listen = Some(value(&mut arguments, "listen", address)?),
+                Long("admin") => options.admin = Some(value(&mut arguments, "admin", address)?),
+                Long("health-path") => options.prober = value(&mut arguments, "health-path", health_path)?,
                 Long("health-connect") => options.prober = Prober::Tcp,
                 Long("backend-http2") => options.backend_http2 = true,
                 Long("private-only") => options.private_only = true,
-                Long("limit") => options.limit = arguments.value()?.parse_with(limit)?,
-                Long("backend") => options.backends.push(arguments.value()?.parse()?),
+                Long("limit") => options.limit = value(&mut arguments, "limit", limit)?,
+                Long("backend") => options.backends.push(value(&mut arguments, "backend", str::parse)?),
                 Long("config") => options.config = Some(arguments.value()?.into()),
-                Long("mode") => options.mode = arguments.value()?.parse_with(mode)?,
-                Long("policy") => options.policy = arguments.value()?.parse()?,
-                Long("threads") => options.threads = arguments.value()?.parse_with(at_least_one)?,
+                Long("mode") => options.mode = value(&mut arguments, "mode", mode)?,
+                Long("policy") => options.policy = value(&mut arguments, "policy", str::parse::<Policy>)?,
+                Long("threads") => options.threads = value(&mut arguments, "threads", at_least_one)?,
                 Long("no-hedge") => options.hedge = false,
                 Long("no-forwarded") => options.forwarded = false,
                 Long("no-via") => options.via = false,
+                // Before its value is asked for, which an option that is none does not have.
+                Long(name) if !USAGE.contains(&format!("--{name} ")) => {
+                    return Err(OptionsError(format!("there is no option --{name}")));
+                }
                 Long(name) => {
                     let name = name.to_owned();
                     let value = arguments.value()?.string()?;
@@ -259,7 +268,11 @@ impl Options {
         if let Some(path) = &self.config {
             backends.extend(read_file(path)?);
         }
-        Ok(backends)
+        let mut seen = BTreeSet::new();
+        match backends.iter().find(|backend| !seen.insert(backend.address)) {
+            Some(twice) => Err(OptionsError(format!("the backend {} is given twice", twice.address))),
+            None => Ok(backends),
+        }
     }
 
     /// The same once more, while clients are served: a file without a backend is a mistake then. It may be empty for a
@@ -289,7 +302,7 @@ fn read_file(path: &Path) -> Result<Vec<BackendOption>, OptionsError> {
 
 impl Limits {
     fn set(&mut self, name: &str, value: &str) -> Result<(), OptionsError> {
-        let wrong = || OptionsError(format!("`{value}` is no value for --{name}"));
+        let wrong = || OptionsError(format!("`{value}` is no value for --{name}, as --help describes it"));
         let count = || value.parse::<usize>().ok().filter(|count| *count > 0).ok_or_else(wrong);
         let time = || duration(value).ok_or_else(wrong);
         match name {
@@ -302,8 +315,8 @@ impl Limits {
                 let bytes = value.parse().map_err(|_| wrong())?;
                 self.max_body_bytes = if bytes == 0 { u64::MAX } else { bytes };
             }
-            "limit-initial" => self.limit_initial = value.parse().map_err(|_| wrong())?,
-            "max-tries" => self.max_tries = value.parse().map_err(|_| wrong())?,
+            "limit-initial" => self.limit_initial = within(value, 4..=10_000).ok_or_else(wrong)?,
+            "max-tries" => self.max_tries = within(value, 1..=8).ok_or_else(wrong)?,
             "try-timeout" => self.try_timeout = time()?,
             "probe-interval" => self.probe_interval = time()?,
             "probe-timeout" => self.probe_timeout = time()?,
@@ -319,6 +332,26 @@ impl Limits {
         }
         Ok(())
     }
+}
+
+/// The value of an option, read. What is wrong with it is said with the option's name.
+fn value<T, E: fmt::Display>(
+    arguments: &mut lexopt::Parser,
+    name: &str,
+    read: impl FnOnce(&str) -> Result<T, E>,
+) -> Result<T, OptionsError> {
+    use lexopt::ValueExt;
+    let text = arguments.value()?.string()?;
+    read(&text).map_err(|error| OptionsError(format!("--{name}: {error}")))
+}
+
+fn address(text: &str) -> Result<SocketAddr, OptionsError> {
+    text.parse().map_err(|_| OptionsError(format!("`{text}` is not an address and a port, as 127.0.0.1:8080")))
+}
+
+/// A number that is in this range.
+fn within<T: FromStr + PartialOrd>(text: &str, range: RangeInclusive<T>) -> Option<T> {
+    text.parse().ok().filter(|number| range.contains(number))
 }
 
 /// `250ms`, `3s` or `2m`; at most a day, so that no deadline overflows.
@@ -339,7 +372,7 @@ fn mode(text: &str) -> Result<Mode, OptionsError> {
     match text {
         "http" => Ok(Mode::Http),
         "tcp" => Ok(Mode::Tcp),
-        _ => Err(OptionsError(format!("there is no mode `{text}`"))),
+        _ => Err(OptionsError(format!("there is no mode `{text}`, only http and tcp"))),
     }
 }
 
@@ -347,7 +380,7 @@ fn limit(text: &str) -> Result<bool, OptionsError> {
     match text {
         "none" => Ok(false),
         "adaptive" => Ok(true),
-        _ => Err(OptionsError(format!("there is no limit `{text}`"))),
+        _ => Err(OptionsError(format!("there is no limit `{text}`, only none and adaptive"))),
     }
 }
 
@@ -357,5 +390,8 @@ fn health_path(text: &str) -> Result<Prober, OptionsError> {
 }
 
 fn at_least_one(text: &str) -> Result<usize, OptionsError> {
-    text.parse().ok().filter(|count| *count > 0).ok_or_else(|| OptionsError(format!("`{text}` threads")))
+    text.parse()
+        .ok()
+        .filter(|count| *count > 0)
+        .ok_or_else(|| OptionsError(format!("`{text}` is not a number of threads")))
 }

@@ -19,6 +19,7 @@ mod faults;
 mod framing;
 mod http2;
 mod limits;
+mod options;
 mod panics;
 mod requests;
 mod rig;

@@ -37,6 +37,15 @@ impl Proxy {
         String::from_utf8(output.stdout).expect("it is text")
     }
 
+    /// How it ends with a command line that it refuses, and its last words.
+    pub(crate) fn refusal(arguments: &[&str]) -> (Option<i32>, String) {
+        let mut child =
+            Command::new(executable()).args(arguments).stderr(Stdio::piped()).spawn().expect("the proxy starts");
+        let status = wait(&mut child);
+        let said = std::io::read_to_string(child.stderr.take().expect("it is piped")).expect("it is text");
+        (status.code(), said.lines().last().unwrap_or_default().to_owned())
+    }
+
     /// The same, with no more than so many open files.
     pub(crate) fn start_with_files(max_files: u32, backends: &[SocketAddr], arguments: &[&str]) -> Self {
         Self::run(limited(max_files), backends, arguments)
