@@ -25,7 +25,8 @@ pub struct PoolStats {
     pub successes: u64,
     /// Requests that failed, likewise.
     pub failures: u64,
-    /// Times that a backend was ejected by suspicion.
+    /// Times that a backend that served was ejected by suspicion. Trials that went wrong and kept it out are not counted
+    /// here, but in [`BackendStats::ejections`](crate::BackendStats::ejections).
     pub ejections: u64,
     /// Times that nobody served at a backend any more.
     pub downs: u64,

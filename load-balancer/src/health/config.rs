@@ -31,7 +31,8 @@ pub struct OutlierConfig {
     /// found, and old trouble of the whole pool excuses new trouble of one for longer.
     #[cfg_attr(feature = "serde", serde(with = "crate::duration"))]
     pub window: Duration,
-    /// Whether backends are ejected for being slow, too. Default true.
+    /// Whether backends are ejected for being slow, too. Default true. The evidence is that peers answered fast
+    /// while the late request went on: where one request at a time is sent, nobody is found slow.
     pub by_latency: bool,
     /// Slow answers in a row that eject a backend; a fast answer takes back a quarter of one, and a request that is
     /// overdue but not slow yet weighs a half. 1 to 1,000, default 6. Lower: quicker, and heavy tails eject.
@@ -104,6 +105,7 @@ pub struct ProbeConfig {
     #[cfg_attr(feature = "serde", serde(with = "crate::duration"))]
     pub interval: Duration,
     /// The same while a backend is suspected, on trial, or between up and down. At most `interval`, default 200 ms.
+    /// Set it as well where `interval` is shorter than that.
     #[cfg_attr(feature = "serde", serde(with = "crate::duration"))]
     pub fast_interval: Duration,
     /// Each interval is longer or shorter by up to this share, at random, so that probes of many balancers do not meet.
