@@ -20,7 +20,7 @@ use self::model::Model;
 use self::users::Users;
 use crate::log::block_on;
 use crate::sync::thread;
-use crate::{Clock, Config, Durability, FaultyDisk, Queue};
+use crate::{Clock, Config, Durability, FaultyDisk, Queue, ReceiveError, Start};
 
 /// Seeds that every run goes through; each is another workload.
 const SEEDS: u64 = 60;
@@ -224,27 +224,64 @@ fn shuttle_the_whole_queue() {
     }
 }
 
-/// Nobody waits for the ticket, and the only one who could write the message sleeps already, with nothing due.
+fn check_small(scenario: impl Fn() + Send + Sync + Clone + 'static) {
+    shuttle::check_random(scenario.clone(), 200);
+    shuttle::check_pct(scenario, 200, 3);
+}
+
+fn new_queue() -> Queue {
+    thread::start_time();
+    open(&Plan::new(0), &FaultyDisk::new(0))
+}
+
+/// The only one who could write what nobody waits for sleeps already, with nothing due; and whoever waits for it is not
+/// the one who receives it.
 #[test]
-fn shuttle_a_consumer_that_waits_writes_what_nobody_waits_for() {
-    let scenario = |as_task: bool| {
+fn shuttle_a_consumer_that_waits_is_called() {
+    let scenario = |as_task: bool, is_let_go: bool| {
         move || {
-            thread::start_time();
-            let queue = Queue::builder().config(Plan::new(0).config()).clock(Slept);
-            let queue = queue.open_storage(FaultyDisk::new(0)).unwrap();
+            let queue = new_queue();
             let consumer = queue.consumer();
             let receiving = thread::spawn(move || {
                 let received = if as_task { block_on(consumer.receive_async()) } else { consumer.receive() };
                 received.unwrap().ack().unwrap();
             });
-            drop(queue.producer().submit("nobody waits for it").unwrap());
+            let ticket = queue.producer().submit("a message").unwrap();
+            if !is_let_go {
+                ticket.wait().unwrap();
+            }
+            drop(ticket);
             receiving.join().unwrap();
         }
     };
     for as_task in [false, true] {
-        shuttle::check_random(scenario(as_task), 100);
-        shuttle::check_pct(scenario(as_task), 100, 2);
+        check_small(scenario(as_task, false));
+        check_small(scenario(as_task, true));
     }
+}
+
+/// One of two groups' consumers looks at the clock for both.
+#[test]
+fn shuttle_what_comes_due_in_another_group_is_received() {
+    check_small(|| {
+        let queue = new_queue();
+        let other = queue.group_from(GROUPS[1], Start::Earliest).unwrap();
+        queue.producer().send("a message").unwrap();
+        let (consumer, closed) = (queue.consumer(), queue.clone());
+        let one = thread::spawn(move || {
+            while consumer.receive().unwrap().ack().is_err() {}
+            assert!(matches!(consumer.receive(), Err(ReceiveError::Closed)));
+        });
+        let consumer = other.consumer();
+        let two = thread::spawn(move || {
+            // The lease may be over by now, and then it comes back without a delay.
+            let _ = consumer.receive().unwrap().nack(Duration::from_secs(1));
+            while consumer.receive().unwrap().ack().is_err() {}
+            closed.close().unwrap();
+        });
+        let threads = [one, two];
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+    });
 }
 
 /// The same seed is the same run: nothing but shuttle chooses.
