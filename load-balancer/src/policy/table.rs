@@ -105,11 +105,12 @@ impl Table {
         attempt: u32,
         now: Instant,
     ) -> usize {
-        // The one that is cheaper than a call.
-        if let Self::RoundRobin = self {
-            return cursor.next(places.len());
+        // Those that are cheaper than a call.
+        match self {
+            Self::RoundRobin => cursor.next(places.len()),
+            Self::Smooth(round) => round.seat(cursor.next(round.len())) as usize,
+            _ => self.choose_other(places, cursor, key, attempt, now),
         }
-        self.choose_other(places, cursor, key, attempt, now)
     }
 
     fn choose_other<T>(
