@@ -145,8 +145,8 @@ pub enum ReceiveError {
     /// The queue is closed, or it was drained and nothing is left.
     #[error("the queue is closed")]
     Closed,
-    /// The group was removed.
-    #[error("the group was removed")]
+    /// There is no such group, or none any more.
+    #[error("there is no such group")]
     NoGroup,
     /// The bytes of a message cannot be read. It was put to the dead letters with the reason
     /// [`DeadReason::Damaged`](crate::DeadReason::Damaged); the next call goes on behind it.
@@ -174,8 +174,8 @@ pub enum SettleError {
     /// The receipt is of another queue.
     #[error("the receipt is of another queue")]
     OtherQueue,
-    /// The receipt's group does not exist any more.
-    #[error("the group was removed")]
+    /// The receipt's group does not exist, or not any more.
+    #[error("there is no such group")]
     NoGroup,
     /// The backend cannot do it; see its capabilities.
     #[error("the backend does not support {0}")]
@@ -199,7 +199,7 @@ pub enum GroupError {
         max: u32,
     },
     /// A name that is empty, longer than 255 bytes, or not of letters, digits, `.`, `_` and `-`.
-    #[error("an invalid name of a group")]
+    #[error("the name of a group is 1 to 255 letters, digits, `.`, `_` and `-`")]
     Name,
     /// There is no such group.
     #[error("there is no such group")]

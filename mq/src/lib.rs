@@ -51,6 +51,12 @@
 //! once when the queue is opened: a wall clock that jumps meanwhile moves nothing that was sent before. One that jumped
 //! while the queue was closed makes the delays that are left shorter or longer.
 //!
+//! # Errors
+//!
+//! The text of an error says what was not done, and its [`source`](std::error::Error::source) why: "the message was not
+//! sent" by itself, "the queue is full" behind it. Print both. Programs look at the variants, as of
+//! [`SendError::refusal`].
+//!
 //! # Speed
 //! All senders that wait share one write and one sync. A message is copied once, into the log's memory, and delivered as
 //! a slice of it. An ack is a bit. For many messages a second from one thread, keep [`Ticket`]s open

@@ -39,7 +39,9 @@ fn groups_are_bounded_and_their_names_checked() {
     Bench::both(Config { max_groups: 2, ..small() }, |_, queue| {
         queue.group("one").unwrap();
         assert_eq!(queue.group("two").unwrap_err(), GroupError::TooMany { max: 2 });
-        assert_eq!(queue.group("no/way").unwrap_err(), GroupError::Name);
+        let error = queue.group("no/way").unwrap_err();
+        assert_eq!(error, GroupError::Name);
+        assert_eq!(error.to_string(), "the name of a group is 1 to 255 letters, digits, `.`, `_` and `-`");
         queue.remove_group("one").unwrap();
         assert_eq!(queue.remove_group("one"), Err(GroupError::Unknown));
         queue.group("two").unwrap();
