@@ -31,8 +31,8 @@ pub struct OutlierConfig {
     /// found, and old trouble of the whole pool excuses new trouble of one for longer.
     #[cfg_attr(feature = "serde", serde(with = "crate::duration"))]
     pub window: Duration,
-    /// Whether backends are ejected for being slow, too. Default true. The evidence is that peers answered fast
-    /// while the late request went on: where one request at a time is sent, nobody is found slow.
+    /// Whether backends are ejected for being slow, too. Default true. The evidence is that peers answer fast meanwhile:
+    /// beside the late requests, or, where one request at a time is sent, between them. A delay that all share ejects nobody.
     pub by_latency: bool,
     /// Slow answers in a row that eject a backend; a fast answer takes back a quarter of one, and a request that is
     /// overdue but not slow yet weighs a half. 1 to 1,000, default 6. Lower: quicker, and heavy tails eject.

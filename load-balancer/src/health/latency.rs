@@ -85,9 +85,9 @@ impl PeakEwma {
 #[derive(Debug)]
 pub(crate) struct HighQuantile(AtomicU64);
 
-/// Samples after which the estimate is worth something: before that it may be half of the truth, and good backends look
-/// slow beside it. Also the count at which steps no longer shrink.
-pub(crate) const MIN_SAMPLES: u32 = 64;
+/// Samples after which the estimate is worth something.
+pub(crate) const MIN_SAMPLES: u32 = 16;
+/// Samples after which it is as good as it gets: steps no longer shrink.
 const MAX_SAMPLES: u32 = 64;
 
 impl HighQuantile {
@@ -96,13 +96,14 @@ impl HighQuantile {
         Self(AtomicU64::new(0))
     }
 
-    /// The estimate in nanoseconds, once there were enough samples.
+    /// The estimate in nanoseconds, once there were enough samples. Of few it may be half of the truth, and good backends
+    /// would look slow beside it: so it is told with a margin, which shrinks as its error does, with their square root.
     pub(crate) fn load(&self) -> Option<f32> {
         let (value, samples) = unpack(self.0.load(Ordering::Relaxed));
-        (samples >= MIN_SAMPLES).then_some(value)
+        (samples >= MIN_SAMPLES).then(|| value * (MAX_SAMPLES as f32 / samples as f32).sqrt())
     }
 
-    /// Adds a sample; says whether the estimate has just become worth something.
+    /// Adds a sample; says whether the estimate has just become worth something, or as good as it gets.
     #[inline]
     pub(crate) fn add(&self, latency: f32) -> bool {
         let (value, samples) = unpack(self.0.load(Ordering::Relaxed));
@@ -119,7 +120,7 @@ impl HighQuantile {
             value * down
         };
         self.0.store(pack(next, (samples + 1).min(MAX_SAMPLES)), Ordering::Relaxed);
-        samples + 1 == MIN_SAMPLES
+        matches!(samples + 1, MIN_SAMPLES | MAX_SAMPLES)
     }
 }
 

@@ -27,8 +27,11 @@
 //! behind all of them, of the network before them, or of this process.
 //! - Failing: it failed more than twice as often in the window as its median peer, by some failures more. While half of
 //!   the peers fail, too, by thrice as many more, and of two middle peers it is the worse one that counts.
-//! - Slow: more peers than are half suspects themselves have given a fast answer to a request that began *after* the last
-//!   one that this backend was slow with. A delay that all share lets nobody pass this; in a good pool every answer does.
+//! - Slow: more peers than are half suspects themselves are fast while it is slow. A peer is, if its latest request was
+//!   answered fast and began after the last one that this backend was slow with; or after a moment at which this backend was
+//!   *seen* to be slow, and since which it was asked again and was slow again ([`Turns`]). The first is what shows where
+//!   requests go on side by side; the second where one at a time is sent, or hedges win, and nothing of the peers goes on
+//!   while this backend is waited for. A delay that all share lets nobody pass either; in a good pool every answer does.
 //!
 //! Those who just came back from an ejection are always well beside those who did their work meanwhile. So where a pool has
 //! too much to do, one good peer is no evidence: the backends would be ejected in turn, each time for what the others'
@@ -187,14 +190,45 @@ impl Norm {
     }
 }
 
+/// When a backend was seen to be slow, each time by a request that began after it had been seen before.
+///
+/// Of requests that are late together only the first to be noticed counts: what stops all of them at once, as a pause of
+/// this process does, is one event and no reason to compare what comes after it.
+#[derive(Debug, Default)]
+pub(crate) struct Turns {
+    /// The newest first.
+    seen: [Option<Time>; TURNS],
+}
+
+/// One to begin with, and three more that bear it out: by then the peers have mostly been asked, too, even where chance
+/// says who is.
+const TURNS: usize = 4;
+
+impl Turns {
+    /// A request that began at `started` is slow, and is seen to be `now`.
+    pub(crate) fn note(&mut self, started: Time, now: Time) {
+        if self.seen[0].is_none_or(|last| started >= last) {
+            self.seen.rotate_right(1);
+            self.seen[0] = Some(now);
+        }
+    }
+
+    /// The earliest moment that is remembered, if the backend was slow again with what began after it.
+    pub(crate) fn since(&self) -> Option<Time> {
+        self.seen[1..].iter().rev().find_map(|seen| *seen)
+    }
+}
+
 /// Whether a suspect is an outlier beside its peers: others of its pool that take requests, at most [`MAX_PEERS`] of
 /// them. See the module's documentation for the rules.
 pub(crate) fn is_outlier(suspicion: Suspicion, suspect: &Vitals, peers: &[&Vitals], norm: &Norm, now: Time) -> bool {
     match suspicion {
         Suspicion::Slow => {
-            let since = suspect.last_struck();
-            let good = peers.iter().filter(|peer| peer.last_fast() >= since).count();
-            let bad = peers.iter().filter(|peer| peer.is_bad(norm, now)).count();
+            let since = suspect.slow_in_turn_since().unwrap_or(suspect.last_struck());
+            let is_bad = |peer: &&Vitals| peer.is_rather_slow(norm) || peer.fails_often(norm, now);
+            let is_fast = |peer: &&Vitals| peer.last_fast() >= since.max(peer.last_struck());
+            let bad = peers.iter().filter(|peer| is_bad(peer)).count();
+            let good = peers.iter().filter(|peer| is_fast(peer) && !is_bad(peer)).count();
             good > bad
         }
         Suspicion::Failing => {
@@ -230,6 +264,23 @@ fn upper_median<V: Copy>(values: Vec<V>, order: impl Fn(&V, &V) -> std::cmp::Ord
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_began_after_it_was_seen_is_another_turn() {
+        let at = |ms: u64| Time::from_nanos(ms * 1_000_000);
+        let mut turns = Turns::default();
+        turns.note(at(0), at(30));
+        turns.note(at(10), at(40));
+        turns.note(at(29), at(50));
+        assert_eq!(turns.since(), None, "all were on their way when it was first seen");
+        turns.note(at(30), at(60));
+        assert_eq!(turns.since(), Some(at(30)));
+        turns.note(at(60), at(90));
+        turns.note(at(90), at(120));
+        assert_eq!(turns.since(), Some(at(30)));
+        turns.note(at(120), at(150));
+        assert_eq!(turns.since(), Some(at(60)), "three turns ago");
+    }
 
     #[test]
     fn the_median_of_an_even_number_is_the_lower_one() {

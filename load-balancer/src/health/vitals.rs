@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use parking_lot::Mutex;
 
 use super::latency::{HighQuantile, PeakEwma};
-use super::passive::{FAILED, MIN_PEER_REQUESTS, Norm, OVERDUE, SLOW, Suspicion, points};
+use super::passive::{FAILED, MIN_PEER_REQUESTS, Norm, OVERDUE, SLOW, Suspicion, Turns, points};
 use super::trial::Trial;
 use crate::time::{Time, nanos};
 use crate::window::{Counts, Ring, Tally};
@@ -57,6 +57,8 @@ struct Chart {
     ring: Ring,
     /// When the first request began that was found slow since the score was zero.
     slow_since: Time,
+    /// When it was seen to be slow since then.
+    turns: Turns,
 }
 
 /// How a request ended.
@@ -95,7 +97,11 @@ impl Vitals {
             last_fast: AtomicU64::new(0),
             last_struck: AtomicU64::new(0),
             trial: Trial::none(),
-            chart: Mutex::new(Chart { ring: Ring::new(norm.limits.window), slow_since: Time::default() }),
+            chart: Mutex::new(Chart {
+                ring: Ring::new(norm.limits.window),
+                slow_since: Time::default(),
+                turns: Turns::default(),
+            }),
         }
     }
 
@@ -200,8 +206,9 @@ impl Vitals {
             return Sign::Fine;
         }
         if self.slow.load() == 0 {
-            chart.slow_since = end.started;
+            (chart.slow_since, chart.turns) = (end.started, Turns::default());
         }
+        chart.turns.note(end.started, end.now);
         self.last_struck.fetch_max(end.started.as_nanos(), Ordering::Relaxed);
         let limit = self.slow_limit(norm);
         let is_over = self.slow.give(points, limit) >= limit;
@@ -273,6 +280,11 @@ impl Vitals {
         2 * self.slow.load() >= self.slow_limit(norm)
     }
 
+    /// Whether it has been slow more than once of late, if not often enough to be suspected of anything.
+    pub(crate) fn is_rather_slow(&self, norm: &Norm) -> bool {
+        4 * self.slow.load() >= self.slow_limit(norm).max(2 * SLOW)
+    }
+
     /// Whether its window alone would make it a suspect, however few requests there were.
     pub(crate) fn fails_often(&self, norm: &Norm, now: Time) -> bool {
         let counts = self.counts(now);
@@ -294,6 +306,11 @@ impl Vitals {
 
     pub(crate) fn last_struck(&self) -> Time {
         Time::from_nanos(self.last_struck.load(Ordering::Relaxed))
+    }
+
+    /// Since when it has been slow in each of its [`Turns`], if there was more than one.
+    pub(crate) fn slow_in_turn_since(&self) -> Option<Time> {
+        self.chart.lock().turns.since()
     }
 
     fn slow_limit(&self, norm: &Norm) -> u32 {

@@ -19,6 +19,8 @@ use crate::{
 #[derive(Clone, Copy, Debug)]
 enum Manner {
     Answers(Duration),
+    /// In 2 ms, this many times; from then on in 202 ms.
+    Worsens(u32),
     Fails(Failure),
     Hangs,
     NeverReady,
@@ -71,8 +73,12 @@ impl Service<u32> for Fake {
     }
 
     fn call(&mut self, request: u32) -> Self::Future {
-        self.calls.fetch_add(1, Ordering::Relaxed);
-        let (number, manner) = (self.number, self.manner);
+        let calls = self.calls.fetch_add(1, Ordering::Relaxed);
+        let manner = match self.manner {
+            Manner::Worsens(after) => Answers(ms(if calls < after { 2 } else { 202 })),
+            manner => manner,
+        };
+        let number = self.number;
         let mut guard = Guard(Arc::clone(&self.cancelled), true);
         Box::pin(async move {
             let result = match manner {
@@ -441,4 +447,22 @@ fn may_go_to_other_threads() {
 /// The runtime's time, which stands still and jumps from timer to timer.
 fn tokio_now() -> Instant {
     crate::clock::tokio_now()
+}
+
+/// One request at a time, a hedge for the late ones as long as there are credits, and no end of those that lost to one.
+#[tokio::test(start_paused = true)]
+async fn a_grey_backend_is_ejected_though_hedges_win_over_it() {
+    for good_calls in [0, 200] {
+        let manners = [Answers(ms(2)), Manner::Worsens(good_calls), Answers(ms(2))];
+        let (mut balance, _) = service(RequestConfig::default(), &manners);
+        let mut late = 0;
+        for _ in 0..3 * good_calls + 500 {
+            let start = tokio_now();
+            balance.call(2).await.unwrap();
+            late += usize::from(start.elapsed() > ms(50));
+        }
+        let ejections = balance.balancer().stats().ejections;
+        assert!(ejections >= 1, "{late} late");
+        assert!(late <= if good_calls > 0 { 12 } else { 45 }, "{late} late");
+    }
 }

@@ -3,6 +3,7 @@
 mod discovery;
 mod drained;
 mod fairness;
+mod grey;
 mod health;
 mod host_data;
 mod keyed;

@@ -138,3 +138,22 @@ fn a_hang_that_holds_every_client_lets_them_go() {
         assert_eq!((story.failed(), story.unfinished), (0, 0), "seed {seed}, out {:?}", story.out);
     });
 }
+
+/// Clients that wait for one answer before they ask for the next: what shows that a backend is slow are requests that went
+/// on before and after, not beside. Hedges win over it, so most of its requests have no end.
+#[test]
+fn a_few_clients_have_a_grey_backend_ejected() {
+    for policy in [Policy::RoundRobin, Policy::P2c, Policy::LeastRequest] {
+        for clients in [1, 2, 4] {
+            for_each_seed(|seed| {
+                let story = World::run(&Plan { clients, ..one_falls(Ill::Slow(200 * MS), policy) }, seed);
+                let label = format!("{policy:?}, {clients} clients, seed {seed}, out {:?}", story.out);
+                assert_eq!((story.failed(), story.unfinished, story.bad_picks), (0, 0, 0), "{label}");
+                assert!(noticed_after(&story) <= S, "noticed: {label}");
+                let slow = story.slow(0, Nanos::MAX, 50 * MS);
+                assert!(slow <= 12, "{slow} slow: {label}");
+                assert!(story.out[0].is_empty() && story.out[2].is_empty(), "the well stay in: {label}");
+            });
+        }
+    }
+}
