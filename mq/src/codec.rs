@@ -23,6 +23,9 @@ pub enum DecodeError {
     /// Bytes behind the end.
     #[error("bytes behind the end of the record")]
     Trailing,
+    /// Messages that are needed, and whose records are not in the log.
+    #[error("it speaks of messages that are not there")]
+    Missing,
 }
 
 /// The most bytes that a number takes.

@@ -32,20 +32,15 @@ impl Shared {
     pub(crate) fn open(config: Config, clock: Box<dyn Clock>, storage: Arc<dyn Storage>) -> Result<Self, OpenError> {
         let timeline = Timeline::new(clock);
         let now = timeline.now();
-        // The log calls back from its first commit on, before there is a state.
-        let empty = Core::new(State::new(limits(&config)), None, config.max_messages, config.max_bytes);
-        let hub = Arc::new(Hub { core: Mutex::new(empty), timeline });
-        let observer = {
-            let hub = Arc::clone(&hub);
-            Box::new(move |lsn| hub.confirmed(lsn))
-        };
         let keys = Sip::new([random(), random()]);
         let mut replay = Replay::new(&config, keys);
-        let opened = Log::open(storage, log_config(&config), observer, &mut |address, _, kind, body| {
+        let read = Log::replay(storage, log_config(&config), &mut |address, _, kind, body| {
             replay.record(address, kind, body).map_err(|error| replay.error = Some(error)).is_ok()
         });
-        let (log, _) = opened.map_err(|error| open_error(error, replay.error))?;
+        let (read, _) = read.map_err(|error| open_error(error, replay.error))?;
+        replay.check()?;
         let is_new = replay.identity.is_none();
+        let is_unfinished = replay.begun.is_some();
         let identity = replay.identity.unwrap_or_else(random);
         let upkeep = Upkeep { serial: replay.serial, pinned: replay.pinned };
         let mut state = replay.finish(Sip::new([identity, !identity]), now, &config);
@@ -53,12 +48,21 @@ impl Shared {
             // The first group there is: it cannot be one too many.
             let _ = state.add_group(DEFAULT_GROUP, Start::Oldest);
         }
-        *hub.core.lock() = Core::new(state, None, config.max_messages, config.max_bytes);
+        let core = Core::new(state, None, config.max_messages, config.max_bytes);
+        let hub = Arc::new(Hub { core: Mutex::new(core), timeline });
+        let observer = {
+            let hub = Arc::clone(&hub);
+            Box::new(move |lsn| hub.confirmed(lsn))
+        };
+        let log = read.begin(observer).map_err(|error| open_error(error, None))?;
         let disk =
             Disk { log, upkeep: Mutex::new(upkeep), unattended: AtomicU64::new(0), synced_ms: AtomicU64::new(now) };
         let shared = Self::new(config, identity, keys, hub, Some(disk));
         if is_new {
             shared.found()?;
+        } else if is_unfinished {
+            // What comes after half a checkpoint is put off by a restart until the next one: it should not become much.
+            let _ = shared.found();
         }
         // Makes the reserve from which acks are written on a full disk; a disk that is full already has it or has not.
         if let Some(disk) = &shared.disk {
@@ -67,7 +71,7 @@ impl Shared {
         Ok(shared)
     }
 
-    /// Writes the first checkpoint.
+    /// Writes a checkpoint.
     fn found(&self) -> Result<(), OpenError> {
         let Some(disk) = &self.disk else { return Ok(()) };
         self.checkpoint(disk, &mut disk.upkeep.lock()).map_err(|error| match error {
@@ -140,6 +144,9 @@ struct Replay {
     /// Deduplication ids of messages since the last checkpoint, with when they were taken: they can be hashed only once
     /// the identity is known.
     ids: VecDeque<(Sequence, Bytes, u64)>,
+    /// The last checkpoint, if it names messages that were not seen. Those of an earlier one may have gone since, and
+    /// their segments before its own.
+    lost: Option<Address>,
     error: Option<DecodeError>,
 }
 
@@ -155,6 +162,7 @@ impl Replay {
             gathering: Gathering::default(),
             begun: None,
             ids: VecDeque::new(),
+            lost: None,
             error: None,
         }
     }
@@ -218,24 +226,35 @@ impl Replay {
 
     fn part(&mut self, address: Address, part: Part) -> Result<(), DecodeError> {
         let (identity, serial) = (part.identity, part.serial);
+        if part.index == 0 {
+            // If another one was begun, it was never finished.
+            self.catch_up()?;
+        }
         match self.gathering.add(part) {
             Gathered::Stray | Gathered::More => Ok(()),
             Gathered::Begun => {
-                self.catch_up()?;
                 self.begun = Some((address.segment, Vec::new()));
                 Ok(())
             }
             Gathered::Whole(state) => {
                 let first = self.begun.as_ref().map_or(address.segment, |(segment, _)| *segment);
                 let imported = self.recovery.import(state)?;
-                if imported.missing > 0 {
-                    return Err(DecodeError::Range);
-                }
+                self.lost = (imported.missing > 0).then_some(address);
                 self.ids.clear();
                 (self.identity, self.serial) = (Some(identity), serial);
                 self.pinned = Some((first, address.segment));
                 self.catch_up()
             }
+        }
+    }
+
+    /// Whether all messages that are needed were there.
+    fn check(&self) -> Result<(), OpenError> {
+        match self.lost {
+            Some(Address { segment, offset }) => {
+                Err(OpenError::Record { segment, offset: offset.into(), source: DecodeError::Missing })
+            }
+            None => Ok(()),
         }
     }
 
@@ -264,3 +283,6 @@ impl Replay {
         self.recovery.finish(now)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -66,8 +66,7 @@ fn mutate(random: &mut Random, input: &[u8], other: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Runs `check` with fixed seeds, and with as many fresh ones as `TENFOLD_ROUNDS` asks for; a failure prints its seed.
-/// Returns how many said yes, and of how many.
+/// Runs `check` with fixed seeds and fresh ones; a failure prints its seed. Returns how many said yes, and of how many.
 fn for_each_seed(fixed: u64, check: impl Fn(&mut Random) -> bool) -> (usize, usize) {
     struct Report(u64);
     impl Drop for Report {
@@ -81,7 +80,7 @@ fn for_each_seed(fixed: u64, check: impl Fn(&mut Random) -> bool) -> (usize, usi
     let mut fresh = Random(crate::hash::random());
     let seeds: Vec<u64> = match number("TENFOLD_SEED") {
         Some(seed) => vec![seed],
-        None => (0..fixed).chain((0..number("TENFOLD_ROUNDS").unwrap_or(0)).map(|_| fresh.next())).collect(),
+        None => (0..fixed).chain((0..number("TENFOLD_ROUNDS").unwrap_or(20)).map(|_| fresh.next())).collect(),
     };
     let yes = seeds.iter().filter(|seed| {
         let report = Report(**seed);

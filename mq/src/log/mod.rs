@@ -12,7 +12,7 @@
 //! - An append may go to the last reserve of a full disk ([`Room::Reserve`]): acks must find room when messages do not.
 //! - A task waits by a future, [`Confirmation`], rather than by a bare poll function: a task that was chosen to lead a
 //!   commit and is dropped must pass that on.
-//! - [`Log::open`] hands records to `replay` as borrowed bytes of one reused buffer: recovery is as fast as the disk and
+//! - [`Log::replay`] hands records to `replay` as borrowed bytes of one reused buffer: recovery is as fast as the disk and
 //!   needs no memory for bodies.
 //!
 //! # Invariants

@@ -44,26 +44,60 @@ pub(crate) struct Recovery {
 }
 
 impl Log {
-    /// Opens the log in this storage, or begins one if there is none, and hands every record to `replay`.
+    /// Opens the log in this storage, or begins one if there is none, and hands every record to `replay`: in one step what
+    /// [`replay`](Self::replay) and [`ReadLog::begin`] do in two.
     ///
     /// # Errors
     /// [`InUse`](OpenError::InUse), [`Damaged`](OpenError::Damaged), [`NewerVersion`](OpenError::NewerVersion): the log is
     /// left as it was. [`Io`](OpenError::Io): opening it again may succeed.
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn open(
         storage: Arc<dyn Storage>,
         config: LogConfig,
         observer: Observer,
         replay: &mut Replay<'_>,
     ) -> Result<(Self, Recovery), OpenError> {
+        let (read, recovery) = Self::replay(storage, config, replay)?;
+        Ok((read.begin(observer)?, recovery))
+    }
+
+    /// Reads the log in this storage and hands every record to `replay`; changes nothing, so that the caller may still
+    /// refuse what it has read.
+    ///
+    /// # Errors
+    /// [`InUse`](OpenError::InUse), [`Damaged`](OpenError::Damaged), [`NewerVersion`](OpenError::NewerVersion), or
+    /// [`Io`](OpenError::Io): reading it again may succeed.
+    pub(crate) fn replay(
+        storage: Arc<dyn Storage>,
+        config: LogConfig,
+        replay: &mut Replay<'_>,
+    ) -> Result<(ReadLog, Recovery), OpenError> {
         config.check()?;
         let lock = take_lock(&*storage)?;
         let mut buffer = Vec::new();
         let survey = Survey::new(&*storage, &mut buffer)?;
         let recovery = read_all(&survey, &mut buffer, replay)?;
-        drop(buffer);
+        Ok((ReadLog { storage, config, lock, survey }, recovery))
+    }
+}
+
+/// A log that was read and is as it was found, under its lock.
+pub(crate) struct ReadLog {
+    storage: Arc<dyn Storage>,
+    config: LogConfig,
+    lock: StorageLock,
+    survey: Survey,
+}
+
+impl ReadLog {
+    /// Makes the log fit to go on, or begins one if there is none.
+    ///
+    /// # Errors
+    /// [`Io`](OpenError::Io): opening it again may succeed.
+    pub(crate) fn begin(self, observer: Observer) -> Result<Log, OpenError> {
+        let Self { storage, config, lock, survey } = self;
         let shelf = clean_up(storage, &config, &survey)?;
-        let log = begin(config, shelf, &survey, observer, lock)?;
-        Ok((log, recovery))
+        begin(config, shelf, &survey, observer, lock)
     }
 }
 

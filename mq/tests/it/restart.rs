@@ -116,6 +116,25 @@ fn a_queue_that_was_drained_gives_its_disk_back_and_starts_clean() {
 }
 
 #[test]
+fn a_checkpoint_may_name_what_has_gone_since() {
+    let bench = Bench::new(small());
+    let queue = bench.open();
+    let send = |count: usize| _ = queue.producer().send_batch((0..count).map(|_| vec![0; 1000])).unwrap();
+    // Of three segments the second goes, with a checkpoint in the third; then the first, with one further on.
+    send(50);
+    let first = queue.consumer().receive_batch(50).unwrap();
+    (0..3).for_each(|_| send(30));
+    queue.consumer().receive_batch(90).unwrap().ack().unwrap();
+    queue.tick().unwrap();
+    send(30);
+    (0..2).for_each(|_| send(40));
+    first.ack().unwrap();
+    queue.tick().unwrap();
+    crash(queue);
+    assert_eq!(drain(&bench.open().consumer()).len(), 110);
+}
+
+#[test]
 fn one_message_that_nobody_takes_holds_no_segment() {
     let bench = Bench::new(small());
     let queue = bench.open();
