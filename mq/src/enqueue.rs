@@ -236,6 +236,7 @@ impl Shared {
             // Something may have been let go by now that nobody looked at.
             core.tick(now);
             if core.is_full(messages.len() as u64, bytes) {
+                self.check_log().map_err(Refusal::Failed)?;
                 return Err(Refusal::Full.into());
             }
         }

@@ -158,7 +158,7 @@ pub enum ReceiveError {
         #[source]
         damage: Damage,
     },
-    /// The log failed.
+    /// The log failed, and what was confirmed before has been handed out.
     #[error("the queue failed")]
     Failed(#[source] Failure),
 }

@@ -16,7 +16,7 @@ use crate::core::Core;
 use crate::enqueue::{CHECKPOINT, EVENTS, MESSAGE};
 use crate::group::DEFAULT_GROUP;
 use crate::hash::{Sip, random};
-use crate::log::{self, Address, Confirm, Damage, DamageReason, Log, LogConfig};
+use crate::log::{self, Address, Confirm, Damage, DamageReason, Log, LogConfig, Progress};
 use crate::record::{self, Layout};
 use crate::shared::{Disk, Hub, Shared, limits};
 use crate::state::{Entry, Event, KeyHash, Recovery, Sequence, Start, State};
@@ -52,7 +52,7 @@ impl Shared {
         let hub = Arc::new(Hub { core: Mutex::new(core), timeline });
         let observer = {
             let hub = Arc::clone(&hub);
-            Box::new(move |lsn| hub.confirmed(lsn))
+            Box::new(move |progress| hub.progress(progress))
         };
         let log = read.begin(observer).map_err(|error| open_error(error, None))?;
         let disk =
@@ -82,13 +82,18 @@ impl Shared {
 }
 
 impl Hub {
-    /// The log has confirmed everything up to there.
-    fn confirmed(&self, lsn: log::Lsn) {
+    /// The log has confirmed something, or never will again.
+    fn progress(&self, progress: Progress) {
         let now = self.timeline.now();
         let mut calls = Calls::default();
         let mut core = self.core.lock();
-        core.confirmed(lsn, now);
-        core.call(&mut calls);
+        match progress {
+            Progress::Confirmed(lsn) => {
+                core.confirmed(lsn, now);
+                core.call(&mut calls);
+            }
+            Progress::Poisoned => core.call_all(&mut calls),
+        }
     }
 }
 

@@ -249,6 +249,9 @@ impl Shared {
                     seat.delivered += taken.len() as u64;
                     seat.redelivered += taken.iter().filter(|taken| taken.attempt > 1).count() as u64;
                 }
+                if taken.is_empty() {
+                    self.check_log().map_err(ReceiveError::Failed)?;
+                }
                 Ok(())
             }
             Err(TakeError::UnknownGroup(_)) => Err(ReceiveError::NoGroup),

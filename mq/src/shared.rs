@@ -139,6 +139,12 @@ impl Shared {
         drop(core);
     }
 
+    /// Whether the log can still confirm anything. Whoever finds nothing and waits asks under the lock, after which it is
+    /// called.
+    pub(crate) fn check_log(&self) -> Result<(), Failure> {
+        Ok(self.log().map_or(Ok(()), Log::check)?)
+    }
+
     pub(crate) fn is_confirmed(&self, lsn: Lsn) -> bool {
         self.log().is_none_or(|log| log.confirmed() >= lsn)
     }

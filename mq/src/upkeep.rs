@@ -157,6 +157,7 @@ impl Shared {
                 if core.is_drained() {
                     break;
                 }
+                self.check_log()?;
                 place.join(&mut core, None);
             }
             let left = self.left(until).unwrap_or(Duration::MAX);

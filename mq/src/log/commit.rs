@@ -13,7 +13,7 @@ use super::position::Lsn;
 use super::record::{ALIGNMENT, FLAG_SYNCED, GroupHeader, HEADER_BYTES};
 use super::segment::{End, Segment};
 use super::tail::{CLOSE_ONLY, Group};
-use super::{Log, Shared};
+use super::{Log, Progress, Shared};
 use crate::storage::{When, write_full};
 use crate::sync::Arc;
 use crate::sync::atomic::Ordering;
@@ -45,7 +45,7 @@ impl Log {
                     shared.durable.store(end.0, Ordering::Release);
                 }
                 shared.confirmed.store(end.0, Ordering::Release);
-                (shared.observer)(end);
+                (shared.observer)(Progress::Confirmed(end));
                 end
             }
             Err(error) => {
@@ -75,13 +75,17 @@ impl Log {
                 shared.durable.fetch_max(upto.0, Ordering::AcqRel);
                 Ok(())
             }
-            Err(error) => Err(self.poison("sync", error)),
+            Err(error) => {
+                drop(closing);
+                Err(self.poison("sync", error))
+            }
         }
     }
 
     /// Nothing is confirmed from now on, and everybody who waits learns why.
     pub(super) fn poison(&self, operation: &'static str, error: io::Error) -> Poisoned {
         let poisoned = self.0.poison.get_or_init(|| Poisoned::new(operation, error)).clone();
+        (self.0.observer)(Progress::Poisoned);
         self.0.waiters.wake_all();
         poisoned
     }

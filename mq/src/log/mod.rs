@@ -73,9 +73,18 @@ pub(crate) use self::tail::{Appended, BatchWriter};
 pub(crate) use self::verify::verify;
 pub(crate) use self::waiting::Confirmation;
 
-/// Called after each commit with the place up to which everything is confirmed; not under any lock of the log, one call
-/// at a time, in order, before those who wait for it are woken. It must not wait for the log.
-pub(crate) type Observer = Box<dyn Fn(Lsn) + Send + Sync>;
+/// What became of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// Everything up to there is confirmed.
+    Confirmed(Lsn),
+    /// It is poisoned.
+    Poisoned,
+}
+
+/// Called after each commit, one call at a time, in order, and once the log is poisoned; not under any lock of the log,
+/// before those who wait for it are woken. It must not wait for the log.
+pub(crate) type Observer = Box<dyn Fn(Progress) + Send + Sync>;
 
 /// Which space an append may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

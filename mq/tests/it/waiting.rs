@@ -6,7 +6,7 @@ use std::task::Poll;
 use std::thread;
 use std::time::Duration;
 
-use tenfold_mq::{Config, ManualClock, Queue, ReceiveError, Refusal};
+use tenfold_mq::{Config, Fault, FaultyDisk, ManualClock, Queue, QueueError, ReceiveError, Refusal};
 
 use crate::support::{Bench, SECOND, Wakes, block_on, drain, is_empty, next, poll_once, small, text};
 
@@ -40,6 +40,68 @@ fn receivers_that_wait_are_told_of_the_close() {
         assert!(matches!(queue.producer().send("a").unwrap_err().refusal(), Refusal::Closed));
         assert!(matches!(queue.consumer().try_receive(), Err(ReceiveError::Closed)));
     });
+}
+
+#[test]
+fn all_who_wait_are_told_that_the_log_failed() {
+    let disk = FaultyDisk::new(1);
+    let config = Config { max_messages: 2, ..small() };
+    let queue = Queue::builder().config(config).clock(ManualClock::new()).open_storage(disk.clone()).unwrap();
+    queue.producer().send_batch(["a", "b"]).unwrap();
+    // Nothing to receive, no room to send, and something to be written.
+    let _held = queue.consumer().receive_batch(2).unwrap();
+    let wakes = [(); 2].map(|()| Arc::new(Wakes::default()));
+    let (consumer, producer) = (queue.consumer(), queue.producer());
+    let mut receiving = pin!(consumer.receive_async());
+    let mut sending = pin!(producer.send_async("c"));
+    assert!(poll_once(receiving.as_mut(), &wakes[0]).is_pending());
+    assert!(poll_once(sending.as_mut(), &wakes[1]).is_pending());
+    thread::scope(|scope| {
+        let receiver = scope.spawn(|| queue.consumer().receive().map(|_| ()));
+        let sender = scope.spawn(|| queue.producer().send("d"));
+        while queue.default_group().stats().unwrap().waiting < 2 {
+            thread::yield_now();
+        }
+        disk.fail_change(disk.changes(), Fault::Error(std::io::ErrorKind::Other));
+        assert!(matches!(queue.flush(), Err(QueueError::Failed(_))));
+        assert!(matches!(receiver.join().unwrap(), Err(ReceiveError::Failed(_))));
+        assert!(matches!(sender.join().unwrap().unwrap_err().refusal(), Refusal::Failed(_)));
+    });
+    assert_eq!(wakes.each_ref().map(|wakes| wakes.count()), [1, 1]);
+    assert!(matches!(poll_once(receiving, &wakes[0]), Poll::Ready(Err(ReceiveError::Failed(_)))));
+    let Poll::Ready(Err(error)) = poll_once(sending, &wakes[1]) else { panic!("it was woken") };
+    assert!(matches!(error.refusal(), Refusal::Failed(_)));
+    assert!(matches!(queue.consumer().try_receive(), Err(ReceiveError::Failed(_))));
+    assert!(matches!(queue.driver().run(), Err(QueueError::Failed(_))));
+}
+
+#[test]
+fn who_waits_for_confirmation_or_the_end_is_told_that_the_log_failed() {
+    let disk = FaultyDisk::new(1);
+    let queue = Queue::builder().config(small()).clock(ManualClock::new()).open_storage(disk.clone()).unwrap();
+    queue.producer().send("a").unwrap();
+    let _held = next(&queue.consumer());
+    let wakes = Arc::new(Wakes::default());
+    let mut waiting = pin!(queue.producer().submit("b").unwrap());
+    assert!(poll_once(waiting.as_mut(), &wakes).is_pending());
+    disk.fail_change(disk.changes(), Fault::Error(std::io::ErrorKind::Other));
+    thread::scope(|scope| {
+        let waiter = scope.spawn(|| waiting.wait().map(|_| ()));
+        let drainer = scope.spawn(|| queue.drain(SECOND));
+        waiter.join().unwrap().unwrap_err();
+        assert!(matches!(drainer.join().unwrap(), Err(QueueError::Failed(_))));
+    });
+    assert!(matches!(poll_once(waiting.as_mut(), &wakes), Poll::Ready(Err(_))));
+}
+
+#[test]
+fn a_confirmed_message_is_handed_out_after_the_log_failed() {
+    let disk = FaultyDisk::new(1);
+    let queue = Queue::builder().config(small()).open_storage(disk.clone()).unwrap();
+    queue.producer().send("a").unwrap();
+    disk.fail_change(disk.changes(), Fault::Error(std::io::ErrorKind::Other));
+    assert!(matches!(queue.producer().send("b").unwrap_err().refusal(), Refusal::Failed(_)));
+    assert_eq!(text(&next(&queue.consumer())), "a");
 }
 
 #[test]
