@@ -23,6 +23,7 @@ use crate::{Clock, Config, ConfigError, OpenError, Queue, SystemClock};
 pub struct Builder {
     config: Config,
     clock: Option<Box<dyn Clock>>,
+    must_exist: bool,
 }
 
 impl Builder {
@@ -42,12 +43,22 @@ impl Builder {
         self
     }
 
+    /// Opens only a queue that is there: where there is none, nothing is made and
+    /// [`OpenError::NotFound`] says so. Default: one is begun.
+    pub fn must_exist(mut self) -> Self {
+        self.must_exist = true;
+        self
+    }
+
     /// Opens the queue in this directory; see [`Queue::open`].
     ///
     /// # Errors
     /// As of [`Queue::open`].
     pub fn open(self, directory: impl AsRef<Path>) -> Result<Queue, OpenError> {
         self.config.check()?;
+        if self.must_exist && !directory.as_ref().is_dir() {
+            return Err(OpenError::NotFound);
+        }
         self.open_storage(Directory::open(directory)?)
     }
 
@@ -57,8 +68,9 @@ impl Builder {
     /// As of [`Queue::open`].
     pub fn open_storage(self, storage: impl Storage + 'static) -> Result<Queue, OpenError> {
         self.config.check()?;
+        let must_exist = self.must_exist;
         let (config, clock) = self.parts();
-        Shared::open(config, clock, Arc::new(storage)).map(|shared| Queue::new(Arc::new(shared)))
+        Shared::open(config, clock, Arc::new(storage), must_exist).map(|shared| Queue::new(Arc::new(shared)))
     }
 
     /// A queue that keeps nothing; see [`Queue::in_memory`].

@@ -219,6 +219,10 @@ pub enum OpenError {
     /// A setting is out of its range.
     #[error("the configuration is invalid")]
     Config(#[from] ConfigError),
+    /// There is no queue, and [`Builder::must_exist`](crate::Builder::must_exist) asks for one, or
+    /// [`Queue::verify`](crate::Queue::verify) does.
+    #[error("there is no queue")]
+    NotFound,
     /// Another queue, of this process or another one, has the directory.
     #[error("the directory is in use")]
     InUse,

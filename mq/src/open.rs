@@ -28,8 +28,13 @@ use crate::wait::Calls;
 use crate::{Clock, Config, Durability, OpenError, QueueError};
 
 impl Shared {
-    /// A queue with its log in this storage.
-    pub(crate) fn open(config: Config, clock: Box<dyn Clock>, storage: Arc<dyn Storage>) -> Result<Self, OpenError> {
+    /// A queue with its log in this storage; where there is none, one is begun unless it `must_exist`.
+    pub(crate) fn open(
+        config: Config,
+        clock: Box<dyn Clock>,
+        storage: Arc<dyn Storage>,
+        must_exist: bool,
+    ) -> Result<Self, OpenError> {
         let timeline = Timeline::new(clock);
         let now = timeline.now();
         let keys = Sip::new([random(), random()]);
@@ -40,6 +45,9 @@ impl Shared {
         let (read, _) = read.map_err(|error| open_error(error, replay.error))?;
         replay.check()?;
         let is_new = replay.identity.is_none();
+        if is_new && must_exist {
+            return Err(OpenError::NotFound);
+        }
         let is_unfinished = replay.begun.is_some();
         let identity = replay.identity.unwrap_or_else(random);
         let upkeep = Upkeep { serial: replay.serial, pinned: replay.pinned };

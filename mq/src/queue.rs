@@ -63,10 +63,11 @@ impl Queue {
     /// Reads the whole log of a queue that is not open and checks all of it; changes nothing.
     ///
     /// # Errors
-    /// [`OpenError::Damaged`] with the place of the first damage, or why it cannot be read.
+    /// [`OpenError::Damaged`] with the place of the first damage, or why it cannot be read; [`OpenError::NotFound`] if there
+    /// is none.
     pub fn verify(directory: impl AsRef<Path>) -> Result<Verified, OpenError> {
         if !directory.as_ref().is_dir() {
-            return Err(std::io::Error::from(std::io::ErrorKind::NotFound).into());
+            return Err(OpenError::NotFound);
         }
         Self::verify_storage(&Directory::open(directory)?)
     }
@@ -77,6 +78,9 @@ impl Queue {
     /// As of [`Queue::verify`].
     pub fn verify_storage(storage: &dyn Storage) -> Result<Verified, OpenError> {
         let report = crate::log::verify(storage).map_err(|error| crate::open::open_error(error, None))?;
+        if report.segments == 0 {
+            return Err(OpenError::NotFound);
+        }
         Ok(Verified { records: report.records, bytes: report.bytes, segments: report.segments as u64 })
     }
 

@@ -7,19 +7,18 @@
 //! durable verify --dir D                                            exits 1 with the place of the first damage
 //! ```
 //!
-//! Exit codes: 0 done, 1 failed or damaged, 2 wrong arguments.
+//! Exit codes: 0 done, 1 failed, damaged, or no queue there, 2 wrong arguments. Only `send` begins a queue.
 
 mod options;
 
-use std::collections::VecDeque;
 use std::io::{self, BufRead, Write};
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::thread;
 
-use options::Options;
-use tenfold_mq::{Durability, Producer, Queue, Ticket};
+use options::{Command, Options, USAGE};
+use tenfold_mq::{Durability, OpenError, Producer, Queue, Ticket};
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
@@ -27,31 +26,31 @@ type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 const WINDOW: usize = 1024;
 
 fn main() -> ExitCode {
-    let mut words: VecDeque<String> = std::env::args().skip(1).collect();
-    let command = words.pop_front().unwrap_or_default();
-    let Some(options) = Options::parse(words) else { return usage() };
-    let outcome = match command.as_str() {
-        "send" => send(&options),
-        "recv" => receive(&options),
-        "stat" => stat(&options),
-        "verify" => verify(&options),
-        _ => return usage(),
+    let options = match Options::parse(std::env::args().skip(1).collect()) {
+        Ok(options) => options,
+        Err(fault) => {
+            eprintln!("durable: {fault}\n{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    let outcome = match options.command {
+        Command::Send => send(&options),
+        Command::Receive => receive(&options),
+        Command::Stat => stat(&options),
+        Command::Verify => verify(&options),
+        Command::Help => writeln!(io::stdout(), "{USAGE}").map_err(Into::into),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is::<OpenError>() => {
+            eprintln!("durable: {}: {}", options.dir, chain(&*error));
+            ExitCode::FAILURE
+        }
         Err(error) => {
             eprintln!("durable: {}", chain(&*error));
             ExitCode::FAILURE
         }
     }
-}
-
-fn usage() -> ExitCode {
-    eprintln!("usage: durable send --dir D [--sync always|interval|os] [--producers N]");
-    eprintln!("       durable recv --dir D [--ack] [--idle-exit-ms N]");
-    eprintln!("       durable stat --dir D");
-    eprintln!("       durable verify --dir D");
-    ExitCode::from(2)
 }
 
 /// Producers read lines and send them, one thread prints ids in the order in which they are confirmed.

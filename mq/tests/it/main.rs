@@ -9,6 +9,7 @@ mod groups;
 mod order;
 mod restart;
 mod room;
+mod scripts;
 mod send_receive;
 mod settle;
 mod storm;
