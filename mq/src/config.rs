@@ -1,5 +1,6 @@
 //! What a queue is told when it is opened.
 
+use std::fmt;
 use std::time::Duration;
 
 /// The settings of a queue, all of them data. They may change from one opening to the next.
@@ -166,12 +167,31 @@ pub struct Retention {
 
 /// Settings that no queue can have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{field}` is {value}, not {min} to {max}")]
 pub struct ConfigError {
     field: &'static str,
     value: u64,
+    /// Behind each number, with the space between.
+    unit: &'static str,
+    /// What the value has to be a multiple of.
+    step: u64,
     min: u64,
     max: u64,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { field, value, unit, step, min, max } = *self;
+        write!(f, "`{field}` is {value}{unit}, not ")?;
+        if step > 1 {
+            write!(f, "a multiple of {step} from ")?;
+        }
+        // The largest numbers are no bounds that anybody would want to read.
+        if value < min && max >= MAX_MILLIS {
+            write!(f, "{min}{unit} or more")
+        } else {
+            write!(f, "{min} to {max}{unit}")
+        }
+    }
 }
 
 impl ConfigError {
@@ -179,6 +199,12 @@ impl ConfigError {
     #[cfg(feature = "nats")]
     pub(crate) fn check(field: &'static str, value: u64, min: u64, max: u64) -> Result<(), Self> {
         check(field, value, min, max)
+    }
+
+    /// The same for a time, in milliseconds.
+    #[cfg(feature = "nats")]
+    pub(crate) fn check_time(field: &'static str, value: Duration, max: u64) -> Result<(), Self> {
+        check_time(field, value, max)
     }
 
     /// The setting that is out of its range.
@@ -189,17 +215,18 @@ impl ConfigError {
 
 const MIN_SEGMENT: u64 = 64 << 10;
 const MAX_SEGMENT: u64 = 1 << 30;
+const SEGMENT_STEP: u64 = 4096;
 /// Half of `u64`, so that sums of times do not overflow.
 const MAX_MILLIS: u64 = u64::MAX / 2;
 
 impl Config {
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         let segment = u64::from(self.segment_bytes);
-        check("segment_bytes", segment, MIN_SEGMENT, MAX_SEGMENT)?;
-        if segment % 4096 != 0 {
-            return Err(ConfigError { field: "segment_bytes", value: segment, min: MIN_SEGMENT, max: MAX_SEGMENT });
+        if !(MIN_SEGMENT..=MAX_SEGMENT).contains(&segment) || segment % SEGMENT_STEP != 0 {
+            let (field, step, min, max) = ("segment_bytes", SEGMENT_STEP, MIN_SEGMENT, MAX_SEGMENT);
+            return Err(ConfigError { field, value: segment, unit: "", step, min, max });
         }
-        check("lease", self.lease.as_millis().try_into().unwrap_or(u64::MAX), 1, MAX_MILLIS)?;
+        check_time("lease", self.lease, MAX_MILLIS)?;
         check("max_attempts", self.max_attempts.into(), 1, u32::MAX.into())?;
         check("max_messages", self.max_messages, 1, u64::MAX)?;
         check("max_bytes", self.max_bytes, 1, u64::MAX)?;
@@ -211,14 +238,20 @@ impl Config {
         check("prefetch", self.prefetch.into(), 1, 1 << 20)?;
         check("max_disk_bytes", self.max_disk_bytes, segment * 4, u64::MAX)?;
         if let Durability::Interval(interval) = self.durability {
-            check("durability", interval.as_millis().try_into().unwrap_or(u64::MAX), 1, MAX_MILLIS)?;
+            check_time("durability", interval, MAX_MILLIS)?;
         }
         Ok(())
     }
 }
 
 fn check(field: &'static str, value: u64, min: u64, max: u64) -> Result<(), ConfigError> {
-    if value < min || value > max { Err(ConfigError { field, value, min, max }) } else { Ok(()) }
+    if value < min || value > max { Err(ConfigError { field, value, unit: "", step: 1, min, max }) } else { Ok(()) }
+}
+
+/// A time is at least a millisecond.
+fn check_time(field: &'static str, value: Duration, max: u64) -> Result<(), ConfigError> {
+    let value = value.as_millis().try_into().unwrap_or(u64::MAX);
+    check(field, value, 1, max).map_err(|error| ConfigError { unit: " ms", ..error })
 }
 
 #[cfg(test)]
@@ -248,6 +281,30 @@ mod tests {
         assert_eq!(field(|c| c.max_groups = 0), "max_groups");
         assert_eq!(field(|c| c.max_disk_bytes = 1), "max_disk_bytes");
         assert_eq!(field(|c| c.durability = Durability::Interval(Duration::ZERO)), "durability");
+    }
+
+    #[test]
+    fn an_error_has_the_range_and_the_unit() {
+        fn text(change: impl FnOnce(&mut Config)) -> String {
+            let mut config = Config::default();
+            change(&mut config);
+            config.check().unwrap_err().to_string()
+        }
+        assert_eq!(text(|c| c.lease = Duration::ZERO), "`lease` is 0 ms, not 1 ms or more");
+        assert_eq!(
+            text(|c| c.lease = Duration::MAX),
+            "`lease` is 18446744073709551615 ms, not 1 to 9223372036854775807 ms"
+        );
+        assert_eq!(
+            text(|c| c.durability = Durability::Interval(Duration::ZERO)),
+            "`durability` is 0 ms, not 1 ms or more"
+        );
+        assert_eq!(text(|c| c.prefetch = 0), "`prefetch` is 0, not 1 to 1048576");
+        assert_eq!(text(|c| c.memory_bytes = 1), "`memory_bytes` is 1, not 4194304 or more");
+        assert_eq!(
+            text(|c| c.segment_bytes = 65_537),
+            "`segment_bytes` is 65537, not a multiple of 4096 from 65536 to 1073741824"
+        );
     }
 
     #[test]

@@ -102,8 +102,7 @@ impl NatsConfig {
         ConfigError::check("replicas", self.replicas.into(), 1, 5)?;
         ConfigError::check("priorities", self.priorities.into(), 1, u64::from(MAX_PRIORITY) + 1)?;
         ConfigError::check("key_lanes", self.key_lanes.into(), 0, 64)?;
-        let millis = self.request_timeout.as_millis().try_into().unwrap_or(u64::MAX);
-        ConfigError::check("request_timeout", millis, 1, 3_600_000)?;
+        ConfigError::check_time("request_timeout", self.request_timeout, 3_600_000)?;
         if self.queue.retention != crate::Retention::default() {
             return Err(NatsError::Unsupported("retention"));
         }
