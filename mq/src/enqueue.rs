@@ -305,18 +305,26 @@ impl Shared {
         let (head, places) = scratch;
         let first = state.next_sequence().0;
         let mut bytes = 0;
-        let appended = disk.log.append(Room::Ordinary, &mut |batch| {
-            places.clear();
-            for (sequence, (message, plan)) in (first..).zip(fresh(messages, plans)) {
-                head.clear();
-                record::encode_head(message, &plan.stamp(sequence, now), head);
-                let place = batch.put(MESSAGE, &[head, message.body()]);
-                places.push((place, (head.len() + message.body().len()) as u32));
+        let appended = loop {
+            let appended = disk.log.append(Room::Ordinary, &mut |batch| {
+                places.clear();
+                for (sequence, (message, plan)) in (first..).zip(fresh(messages, plans)) {
+                    head.clear();
+                    record::encode_head(message, &plan.stamp(sequence, now), head);
+                    let place = batch.put(MESSAGE, &[head, message.body()]);
+                    places.push((place, (head.len() + message.body().len()) as u32));
+                }
+                events.put(batch);
+                bytes = batch.len() as u64;
+            });
+            match appended {
+                // What fits alone is not refused for what would go along.
+                Err(AppendError::TooLarge { .. }) if !events.is_empty() => {
+                    events.append(&disk.log, Room::Ordinary).map_err(refused)?;
+                }
+                other => break other.map_err(refused)?,
             }
-            events.put(batch);
-            bytes = batch.len() as u64;
-        });
-        let appended = appended.map_err(refused)?;
+        };
         events.clear();
         for ((message, plan), (place, length)) in fresh(messages, plans).zip(places) {
             state.insert(&plan.entry(appended.address(*place), message.priority(), *length, now));

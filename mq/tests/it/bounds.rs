@@ -171,3 +171,19 @@ fn a_long_life_in_little_room() {
     queue.tick().unwrap();
     assert!(queue.stats().segments <= 4, "{:?}", queue.stats());
 }
+
+#[test]
+fn a_batch_that_fits_alone_is_not_refused_for_what_would_go_along() {
+    let batch = |last: usize| [16 << 10, 16 << 10, 16 << 10, last].map(|size| vec![0; size]);
+    let fits = |last: &usize| Bench::new(small()).open().producer().send_batch(batch(*last)).is_ok();
+    let sizes: Vec<usize> = (0..=16 << 10).collect();
+    let too_many = sizes.partition_point(fits);
+    assert!((1..sizes.len()).contains(&too_many), "a segment is full before the message is");
+    let queue = Bench::new(small()).open();
+    queue.producer().send("a").unwrap();
+    let held = next(&queue.consumer());
+    // That it was delivered is not in the log yet.
+    queue.producer().send_batch(batch(too_many - 1)).unwrap();
+    assert_eq!(queue.stats().messages, 5);
+    drop(held);
+}
