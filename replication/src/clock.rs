@@ -1,0 +1,44 @@
+//! Where the time comes from.
+//!
+//! Everything that decides is told the time. What waits uses tokio's timers, and this clock reads the same time, so a
+//! test that pauses the runtime's clock pauses both.
+
+use std::time::Instant;
+
+/// Tells the time; never goes back. A closure is one.
+pub trait Clock: Send + Sync {
+    /// The time now.
+    fn now(&self) -> Instant;
+}
+
+impl<F: Fn() -> Instant + Send + Sync> Clock for F {
+    fn now(&self) -> Instant {
+        self()
+    }
+}
+
+/// The time of the runtime's timers.
+#[cfg(feature = "tokio")]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TokioClock;
+
+#[cfg(feature = "tokio")]
+impl Clock for TokioClock {
+    #[inline]
+    fn now(&self) -> Instant {
+        tokio::time::Instant::now().into_std()
+    }
+}
+
+/// So far from now, by the runtime's timers: what waits are measured against.
+#[cfg(feature = "tokio")]
+pub(crate) fn deadline(after: std::time::Duration) -> tokio::time::Instant {
+    let now = tokio::time::Instant::now();
+    now.checked_add(after).unwrap_or_else(|| now + std::time::Duration::from_secs(86_400 * 365))
+}
+
+/// What is left until a deadline.
+#[cfg(feature = "tokio")]
+pub(crate) fn left(deadline: tokio::time::Instant) -> std::time::Duration {
+    deadline.saturating_duration_since(tokio::time::Instant::now())
+}

@@ -1,0 +1,331 @@
+//! One read: where to, how long to wait, when to send it again, and whether its answer was fresh enough.
+
+use std::future::Future;
+
+use tokio::time::Instant as Deadline;
+
+use super::Shared;
+use super::run::{Failed, Unit};
+use crate::checkout::Checkout;
+use crate::clock::{deadline, left};
+use crate::driver::{Access, Class, Driver, Mark};
+use crate::error::Error;
+use crate::intent::ReadOptions;
+use crate::pool::CheckoutError;
+use crate::route::{Need, Refusal, Route, Tried, WhenBehind};
+use crate::session::{Floor, Session};
+use crate::stats::count;
+use crate::topology::Topology;
+use crate::{ClusterId, Lsn, Position, Standing};
+
+/// One sending of a read.
+#[derive(Clone, Copy, Debug)]
+struct Leg {
+    index: usize,
+    is_primary: bool,
+    /// What the node must have replayed first.
+    wait: Option<Lsn>,
+}
+
+/// Why a sending gave no answer.
+enum Miss<E> {
+    /// The read itself failed: no other node would do better.
+    Final(Error<E>),
+    /// The node failed.
+    Node(Option<E>),
+    /// It could not be connected to: nothing was tried there.
+    Unreachable(Option<E>),
+    /// All its connections are in use.
+    Exhausted,
+    /// It did not catch up in time.
+    Behind,
+}
+
+/// What a node answered.
+struct Answer<T> {
+    leg: Leg,
+    value: T,
+    mark: Mark,
+}
+
+/// A read that is being served.
+struct Reading<'a> {
+    options: &'a ReadOptions,
+    deadline: Deadline,
+    tried: Tried,
+    may_wait: bool,
+    tries_left: u32,
+}
+
+impl<D: Driver> Shared<D> {
+    pub(super) async fn read<T, F, R>(
+        &self,
+        session: &Session,
+        options: &ReadOptions,
+        f: &F,
+    ) -> Result<T, Error<D::Error>>
+    where
+        F: Fn(Checkout<D>) -> R,
+        R: Future<Output = Result<T, D::Error>>,
+    {
+        if let Some(hedger) = &self.hedger {
+            hedger.earn();
+        }
+        let mut reading = Reading {
+            options,
+            deadline: deadline(options.timeout.unwrap_or(self.config.read_timeout)),
+            tried: Tried::default(),
+            may_wait: true,
+            tries_left: self.config.read_tries,
+        };
+        let mut last_error = None;
+        loop {
+            let topology = self.topology();
+            let floor = self.settle(session, &topology)?;
+            let need = Need { may_wait: reading.may_wait, ..self.need(floor, options) };
+            let Some(leg) = self.leg(&topology, need, &mut reading, &mut last_error).await? else { continue };
+            match self.race(leg, &topology, need, &mut reading, f).await {
+                Ok(answer) => match self.judge(&answer, floor, &topology, session)? {
+                    true => return Ok(answer.value),
+                    false => {
+                        count(&self.counters.stale_answers);
+                        reading.tried.add(answer.leg.index);
+                        self.refresh.notify_waiters();
+                    }
+                },
+                Err((_, Miss::Final(error))) => return Err(error),
+                Err((_, Miss::Behind)) => {
+                    count(&self.counters.waits_in_vain);
+                    reading.may_wait = false;
+                    continue;
+                }
+                Err((leg, Miss::Exhausted)) => {
+                    reading.tried.add(leg.index);
+                    if reading.tries_left <= 1 {
+                        return Err(Error::PoolExhausted(topology.members[leg.index].node.id()));
+                    }
+                }
+                Err((leg, Miss::Unreachable(error))) => {
+                    reading.tried.add(leg.index);
+                    last_error = error.or(last_error);
+                    self.refresh.notify_waiters();
+                    continue;
+                }
+                Err((leg, Miss::Node(error))) => {
+                    reading.tried.add(leg.index);
+                    last_error = error.or(last_error);
+                    self.refresh.notify_waiters();
+                }
+            }
+            reading.tries_left -= 1;
+            if reading.tries_left == 0 {
+                return Err(Error::Unavailable(last_error));
+            }
+            count(&self.counters.reads_repeated);
+        }
+    }
+
+    /// The next sending; `None` after something has changed and the choice is to be made again.
+    async fn leg(
+        &self,
+        topology: &Topology,
+        need: Need,
+        reading: &mut Reading<'_>,
+        last_error: &mut Option<D::Error>,
+    ) -> Result<Option<Leg>, Error<D::Error>> {
+        let refusal = match self.route(topology, need, reading.tried, self.now()) {
+            Route::Replica(index) => return Ok(Some(Leg { index, is_primary: false, wait: None })),
+            Route::Wait(index, lsn) => return Ok(Some(Leg { index, is_primary: false, wait: Some(lsn) })),
+            Route::Primary(index) => return Ok(Some(Leg { index, is_primary: true, wait: None })),
+            Route::Refuse(refusal) => refusal,
+        };
+        let is_final = refusal == Refusal::TooStale && self.config.when_behind == WhenBehind::Refuse;
+        if is_final {
+            return Err(refusal.into());
+        }
+        // A failover may be under way, or this view of it be old.
+        self.refresh.notify_waiters();
+        if left(reading.deadline).is_zero() || !self.changed(topology, reading.deadline).await {
+            return Err(match last_error.take() {
+                Some(error) => Error::Unavailable(Some(error)),
+                None => refusal.into(),
+            });
+        }
+        reading.tried = Tried::default();
+        reading.may_wait = true;
+        Ok(None)
+    }
+
+    /// Sends it, and if it is late, to a second node as well.
+    async fn race<T, F, R>(
+        &self,
+        leg: Leg,
+        topology: &Topology,
+        need: Need,
+        reading: &mut Reading<'_>,
+        f: &F,
+    ) -> Result<Answer<T>, (Leg, Miss<D::Error>)>
+    where
+        F: Fn(Checkout<D>) -> R,
+        R: Future<Output = Result<T, D::Error>>,
+    {
+        let began = self.now();
+        let hedger = self.hedger.as_ref().filter(|_| !reading.options.once && leg.wait.is_none());
+        let Some(hedger) = hedger else { return self.send(leg, topology, reading, f).await };
+        let mut first = std::pin::pin!(self.send(leg, topology, reading, f));
+        let delay = hedger.delay();
+        if let Ok(result) = tokio::time::timeout(delay, &mut first).await {
+            hedger.observe(self.now().saturating_duration_since(began));
+            return result;
+        }
+        hedger.observe(delay.saturating_mul(2));
+        let mut tried = reading.tried;
+        tried.add(leg.index);
+        let other = match self.route(topology, need, tried, self.now()) {
+            Route::Replica(index) if hedger.spend() => Leg { index, is_primary: false, wait: None },
+            _ => return first.await,
+        };
+        count(&self.counters.hedges);
+        let mut second = std::pin::pin!(self.send(other, topology, reading, f));
+        tokio::select! {
+            biased;
+            result = &mut first => match result {
+                Err((_, Miss::Node(_) | Miss::Unreachable(_) | Miss::Exhausted)) => second.await,
+                result => result,
+            },
+            result = &mut second => if result.is_ok() {
+                count(&self.counters.hedges_won);
+                let now = self.now();
+                let vitals = &topology.members[leg.index].vitals;
+                vitals.lose(now.saturating_duration_since(began), &self.config.eject, now);
+                result
+            } else {
+                first.await
+            },
+        }
+    }
+
+    async fn send<T, F, R>(
+        &self,
+        leg: Leg,
+        topology: &Topology,
+        reading: &Reading<'_>,
+        f: &F,
+    ) -> Result<Answer<T>, (Leg, Miss<D::Error>)>
+    where
+        F: Fn(Checkout<D>) -> R,
+        R: Future<Output = Result<T, D::Error>>,
+    {
+        let vitals = &topology.members[leg.index].vitals;
+        let began = self.now();
+        let _in_flight = vitals.count();
+        // While others could answer as well, this one may use half of the time only.
+        let limit = left(reading.deadline);
+        let limit = if reading.tries_left > 1 { limit / 2 } else { limit };
+        let sent = self.send_unlimited(leg, topology, reading.options, f);
+        let result = match tokio::time::timeout(limit, sent).await {
+            Ok(result) => result,
+            Err(_) if left(reading.deadline).is_zero() => Err(Miss::Final(Error::Timeout)),
+            Err(_) => Err(Miss::Node(None)),
+        };
+        let now = self.now();
+        match &result {
+            Ok(_) => {
+                let best_us = self.best_latency_us(topology, leg.index);
+                vitals.succeed(now.saturating_duration_since(began), best_us, &self.config.eject, now);
+            }
+            Err(Miss::Node(_) | Miss::Unreachable(_) | Miss::Final(Error::Timeout)) => {
+                vitals.fail(&self.config.eject, now)
+            }
+            Err(_) => {}
+        }
+        result.map(|(value, mark)| Answer { leg, value, mark }).map_err(|miss| (leg, miss))
+    }
+
+    async fn send_unlimited<T, F, R>(
+        &self,
+        leg: Leg,
+        topology: &Topology,
+        options: &ReadOptions,
+        f: &F,
+    ) -> Result<(T, Mark), Miss<D::Error>>
+    where
+        F: Fn(Checkout<D>) -> R,
+        R: Future<Output = Result<T, D::Error>>,
+    {
+        let checked_out = self.pools[leg.index].read.check_out(topology.cluster()).await;
+        let (mut connection, place) = checked_out.map_err(|error| match error {
+            CheckoutError::Exhausted => Miss::Exhausted,
+            CheckoutError::Connect(error) => Miss::Unreachable(error),
+            CheckoutError::WrongNode => Miss::Unreachable(None),
+        })?;
+        if let Some(lsn) = leg.wait {
+            count(&self.counters.waits);
+            let waited = self.driver.wait(&mut connection, lsn, self.config.max_wait).await;
+            let reached = waited.map_err(|error| Miss::Node(Some(error)))?;
+            // Of the snapshot's epoch: in another, this bound is nobody's any more.
+            topology.members[leg.index].bound.raise(reached);
+            if reached < lsn {
+                place.put_back(connection);
+                return Err(Miss::Behind);
+            }
+        }
+        let unit = if options.snapshot { Unit::Transaction(Access::Read) } else { Unit::Statements };
+        self.run((connection, place), unit, f).await.map_err(|failed| match failed {
+            Failed::Kept => Miss::Final(Error::ConnectionKept),
+            Failed::Error { error, class: Class::Statement, .. } => Miss::Final(Error::Statement(error)),
+            Failed::Error { error, class: Class::ReadOnly, .. } => {
+                count(&self.counters.writes_in_reads);
+                Miss::Final(Error::WriteInRead(error))
+            }
+            Failed::Error { error, .. } => Miss::Node(Some(error)),
+        })
+    }
+
+    /// Whether the answer is of this log and of all that the session has seen; notes in the session what it showed.
+    ///
+    /// What was known of the node said that it would be. This is asked again of what the node itself says, so that
+    /// nothing that was restored, left or mistaken passes for fresh.
+    fn judge<T>(
+        &self,
+        answer: &Answer<T>,
+        floor: Floor,
+        topology: &Topology,
+        session: &Session,
+    ) -> Result<bool, Error<D::Error>> {
+        let counter =
+            if answer.leg.is_primary { &self.counters.reads_by_primary } else { &self.counters.reads_by_replica };
+        let Some(position) = answer.mark.position else {
+            count(counter);
+            return Ok(true);
+        };
+        let now_known = self.topology();
+        let history = now_known.history().or(topology.history());
+        if history.is_some_and(|history| matches!(history.standing(position), Standing::Lost { .. })) {
+            return Ok(false);
+        }
+        if let Floor::At(seen) = floor {
+            let is_older = position.lsn < seen.lsn;
+            if is_older && answer.leg.is_primary && position.epoch == seen.epoch {
+                return Err(Error::FromTheFuture { session: seen, primary: position });
+            }
+            if is_older {
+                return Ok(false);
+            }
+        }
+        if let Some(cluster) = topology.cluster() {
+            self.saw(session, cluster, position)?;
+        }
+        count(counter);
+        Ok(true)
+    }
+
+    fn saw(&self, session: &Session, cluster: ClusterId, position: Position) -> Result<(), Error<D::Error>> {
+        Ok(session.saw(cluster, self.shard, position)?)
+    }
+
+    fn best_latency_us(&self, topology: &Topology, but: usize) -> u64 {
+        let others = topology.members.iter().enumerate().filter(|(index, _)| *index != but);
+        others.map(|(_, member)| member.vitals.latency_us()).filter(|latency| *latency > 0).min().unwrap_or(0)
+    }
+}

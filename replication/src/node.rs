@@ -1,0 +1,64 @@
+//! A server of the cluster, as its host names it.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// Names a node, for as long as the cluster lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeId(pub u16);
+
+impl fmt::Display for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "n{}", self.0)
+    }
+}
+
+/// A server of the cluster: cheap to clone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    id: NodeId,
+    address: Arc<str>,
+    zone: Option<Arc<str>>,
+}
+
+impl Node {
+    /// A node at this address, whose form is the driver's: a connection string, a path, a socket address.
+    pub fn new(id: NodeId, address: impl Into<Arc<str>>) -> Self {
+        Self { id, address: address.into(), zone: None }
+    }
+
+    /// Says where it stands. Reads go to nodes of their own zone first, as long as that costs no more than
+    /// [`Config::zone_cost`](crate::Config::zone_cost) of latency.
+    #[must_use]
+    pub fn with_zone(mut self, zone: impl Into<Arc<str>>) -> Self {
+        self.zone = Some(zone.into());
+        self
+    }
+
+    /// Its name.
+    #[must_use]
+    pub const fn id(&self) -> NodeId {
+        self.id
+    }
+
+    /// Where the driver finds it.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Where it stands.
+    #[must_use]
+    pub fn zone(&self) -> Option<&str> {
+        self.zone.as_deref()
+    }
+}
+
+/// What a node is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Takes writes.
+    Primary,
+    /// Follows a primary's log.
+    Replica,
+}

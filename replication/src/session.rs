@@ -1,0 +1,351 @@
+//! What one user has written and seen, so that no later read of theirs is older.
+//!
+//! A session is a lower bound on the state that its reads may be served from. It only ever rises: that a replica has
+//! caught up once says nothing of the next one, so nothing is cleared when a read was fresh enough.
+//!
+//! Marks of several epochs are kept side by side until they have met a [`History`]: the greater of two positions would
+//! else hide that the smaller one was lost.
+
+use parking_lot::Mutex;
+use thiserror::Error;
+
+use crate::{ClusterId, Epoch, History, Lsn, Position, ShardId, Standing};
+
+/// Marks that a session holds: a shard takes one, and one more for each promotion that it has not met yet. A session
+/// that saw more shards reads the others from their primary.
+pub const MAX_MARKS: usize = 64;
+
+/// What one user has written and seen, over all shards of one cluster.
+///
+/// Shared by reference: requests of one user may run at once. It travels between processes as a
+/// [token](crate::Tokens).
+///
+/// Guarantees read-your-writes and monotonic reads. It is no snapshot over nodes: two sessions may see two independent
+/// writes in different order, since replicas show writes in log order and a primary need not.
+///
+/// # Examples
+/// ```
+/// use tenfold_replication::{ClusterId, Epoch, Lsn, Position, Session, ShardId};
+///
+/// let (here, there) = (Session::new(), Session::new());
+/// here.wrote(ClusterId(7), ShardId(0), Position::new(Epoch(1), Lsn(10)))?;
+/// there.saw(ClusterId(7), ShardId(0), Position::new(Epoch(1), Lsn(12)))?;
+/// here.merge(&there)?;
+/// assert_eq!(here.position(ShardId(0)), Some(Position::new(Epoch(1), Lsn(12))));
+/// # Ok::<(), tenfold_replication::ForeignCluster>(())
+/// ```
+#[derive(Debug, Default)]
+pub struct Session {
+    state: Mutex<State>,
+}
+
+/// # Invariants
+/// - I1: marks are sorted by shard and epoch, each pair once; at most [`MAX_MARKS`].
+/// - I2: `wrote <= seen` in each.
+/// - I3: there are marks only if there is a cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct State {
+    pub(crate) cluster: Option<ClusterId>,
+    pub(crate) marks: Vec<Mark>,
+    /// Shards without a mark may have been written or seen.
+    pub(crate) overflowed: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Mark {
+    pub(crate) shard: ShardId,
+    pub(crate) epoch: Epoch,
+    /// The last own write; 0 if there is none.
+    pub(crate) wrote: Lsn,
+    pub(crate) seen: Lsn,
+}
+
+/// Positions of two clusters in one session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("the session is of cluster {session}, not of {cluster}")]
+#[non_exhaustive]
+pub struct ForeignCluster {
+    /// Whose positions the session holds.
+    pub session: ClusterId,
+    /// Where it was used.
+    pub cluster: ClusterId,
+}
+
+/// What a failover has lost of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("{} {position} is lost: the log went on from {kept}", if *.own_write { "the write at" } else { "the state seen at" })]
+#[non_exhaustive]
+pub struct Lost {
+    /// Whether the session wrote it; it saw it in any case.
+    pub own_write: bool,
+    /// Where it was.
+    pub position: Position,
+    /// The last place before it that lives on.
+    pub kept: Position,
+}
+
+/// What a shard must hold to serve a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Floor {
+    /// Nothing.
+    None,
+    /// This much.
+    At(Position),
+    /// More than the session can say: only the primary is sure to hold it.
+    Primary,
+}
+
+impl Session {
+    /// A session that has seen nothing: its first read may be of any age.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The cluster whose positions it holds.
+    pub fn cluster(&self) -> Option<ClusterId> {
+        self.state.lock().cluster
+    }
+
+    /// The latest place of this shard that was written or seen.
+    pub fn position(&self, shard: ShardId) -> Option<Position> {
+        self.state.lock().of(shard).last().map(|mark| Position::new(mark.epoch, mark.seen))
+    }
+
+    /// What a node of this shard must hold to serve it.
+    pub fn floor(&self, shard: ShardId) -> Floor {
+        self.state.lock().floor(shard)
+    }
+
+    /// Notes a write that was acknowledged at this position.
+    ///
+    /// # Errors
+    /// [`ForeignCluster`], if the session is of another cluster; nothing is noted.
+    pub fn wrote(&self, cluster: ClusterId, shard: ShardId, position: Position) -> Result<(), ForeignCluster> {
+        let mark = Mark { shard, epoch: position.epoch, wrote: position.lsn, seen: position.lsn };
+        self.state.lock().add_of(cluster, mark)
+    }
+
+    /// Notes that a state up to this position was seen.
+    ///
+    /// # Errors
+    /// [`ForeignCluster`], if the session is of another cluster; nothing is noted.
+    pub fn saw(&self, cluster: ClusterId, shard: ShardId, position: Position) -> Result<(), ForeignCluster> {
+        let mark = Mark { shard, epoch: position.epoch, wrote: Lsn(0), seen: position.lsn };
+        self.state.lock().add_of(cluster, mark)
+    }
+
+    /// Takes over what another session has written and seen.
+    ///
+    /// # Errors
+    /// [`ForeignCluster`], if they are of different clusters; nothing is taken.
+    pub fn merge(&self, other: &Self) -> Result<(), ForeignCluster> {
+        // One lock at a time: two sessions may be merged into each other at once.
+        let other = other.state();
+        let Some(cluster) = other.cluster else { return Ok(()) };
+        let mut state = self.state.lock();
+        state.belong(cluster)?;
+        other.marks.iter().for_each(|mark| state.add(*mark));
+        state.overflowed |= other.overflowed;
+        Ok(())
+    }
+
+    /// Compares with the log of a shard: gives what is left to hold, or what is lost, once for each loss.
+    ///
+    /// # Errors
+    /// [`Lost`], if something written or seen is not in this history. The session then goes on from what is left.
+    pub fn settle(&self, shard: ShardId, history: &History) -> Result<Floor, Lost> {
+        self.state.lock().settle(shard, history)
+    }
+
+    pub(crate) fn state(&self) -> State {
+        self.state.lock().clone()
+    }
+}
+
+impl Clone for Session {
+    fn clone(&self) -> Self {
+        self.state().into()
+    }
+}
+
+impl From<State> for Session {
+    fn from(state: State) -> Self {
+        Self { state: Mutex::new(state) }
+    }
+}
+
+impl State {
+    /// Ties the session to a cluster, if it is not yet.
+    pub(crate) fn belong(&mut self, cluster: ClusterId) -> Result<(), ForeignCluster> {
+        match self.cluster {
+            Some(session) if session != cluster => Err(ForeignCluster { session, cluster }),
+            _ => {
+                self.cluster = Some(cluster);
+                Ok(())
+            }
+        }
+    }
+
+    fn add_of(&mut self, cluster: ClusterId, mark: Mark) -> Result<(), ForeignCluster> {
+        self.belong(cluster)?;
+        self.add(mark);
+        Ok(())
+    }
+
+    /// The greater of this mark and the one of its epoch.
+    pub(crate) fn add(&mut self, mark: Mark) {
+        match self.marks.binary_search_by_key(&(mark.shard, mark.epoch), |mark| (mark.shard, mark.epoch)) {
+            Ok(index) => {
+                let held = &mut self.marks[index];
+                held.wrote = held.wrote.max(mark.wrote);
+                held.seen = held.seen.max(mark.seen);
+            }
+            Err(index) if self.marks.len() < MAX_MARKS => self.marks.insert(index, mark),
+            Err(index) => self.squeeze(index, mark),
+        }
+    }
+
+    /// Makes room for a mark that belongs at `index`: an older epoch of the same shard goes; without one, the shard is
+    /// read from its primary from now on.
+    fn squeeze(&mut self, index: usize, mark: Mark) {
+        match index.checked_sub(1).filter(|before| self.marks[*before].shard == mark.shard) {
+            Some(before) => self.marks[before] = mark,
+            None => self.overflowed = true,
+        }
+    }
+
+    fn of(&self, shard: ShardId) -> &[Mark] {
+        let begin = self.marks.partition_point(|mark| mark.shard < shard);
+        let count = self.marks[begin..].partition_point(|mark| mark.shard == shard);
+        &self.marks[begin..begin + count]
+    }
+
+    fn floor(&self, shard: ShardId) -> Floor {
+        match self.of(shard).last() {
+            Some(mark) => Floor::At(Position::new(mark.epoch, mark.seen)),
+            None if self.overflowed => Floor::Primary,
+            None => Floor::None,
+        }
+    }
+
+    fn settle(&mut self, shard: ShardId, history: &History) -> Result<Floor, Lost> {
+        if self.of(shard).iter().all(|mark| mark.epoch == history.current()) {
+            return Ok(self.floor(shard));
+        }
+        let begin = self.marks.partition_point(|mark| mark.shard < shard);
+        while let Some(mark) = self.marks.get(begin).copied().filter(|mark| mark.shard == shard) {
+            match history.standing(Position::new(mark.epoch, mark.seen)) {
+                // Its log is part of what the later marks stand for.
+                Standing::Kept if self.of(shard).len() > 1 => drop(self.marks.remove(begin)),
+                Standing::Kept | Standing::Unknown => break,
+                Standing::Lost { kept } => {
+                    self.marks.remove(begin);
+                    let kept_lsn = if kept.epoch == mark.epoch { kept.lsn } else { Lsn(0) };
+                    let own_write = mark.wrote > kept_lsn;
+                    let lsn = if own_write { mark.wrote } else { mark.seen };
+                    if kept > Position::default() {
+                        self.add(Mark { shard, epoch: kept.epoch, wrote: mark.wrote.min(kept_lsn), seen: kept.lsn });
+                    }
+                    return Err(Lost { own_write, position: Position::new(mark.epoch, lsn), kept });
+                }
+            }
+        }
+        Ok(self.floor(shard))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Rng;
+
+    const CLUSTER: ClusterId = ClusterId(7);
+    const SHARD: ShardId = ShardId(0);
+
+    fn at(epoch: u64, lsn: u64) -> Position {
+        Position::new(Epoch(epoch), Lsn(lsn))
+    }
+
+    #[test]
+    fn a_lost_write_is_told_once_and_never_hidden() {
+        let session = Session::new();
+        session.wrote(CLUSTER, SHARD, at(1, 120)).unwrap();
+        // A read in the next epoch, before anybody looked.
+        session.saw(CLUSTER, SHARD, at(2, 110)).unwrap();
+        let history = History::new(Epoch(1)).promoted(Epoch(2), Lsn(100)).unwrap();
+        let lost = session.settle(SHARD, &history).unwrap_err();
+        assert!(lost.own_write);
+        assert_eq!((lost.position, lost.kept), (at(1, 120), at(1, 100)));
+        assert_eq!(session.settle(SHARD, &history), Ok(Floor::At(at(2, 110))));
+    }
+
+    #[test]
+    fn what_was_only_seen_is_told_apart() {
+        let session = Session::new();
+        session.wrote(CLUSTER, SHARD, at(1, 90)).unwrap();
+        session.saw(CLUSTER, SHARD, at(1, 120)).unwrap();
+        let history = History::new(Epoch(1)).promoted(Epoch(2), Lsn(100)).unwrap();
+        let lost = session.settle(SHARD, &history).unwrap_err();
+        assert!(!lost.own_write);
+        assert_eq!(session.settle(SHARD, &history), Ok(Floor::At(at(1, 100))));
+    }
+
+    #[test]
+    fn an_epoch_that_nobody_knows_stays_the_floor() {
+        let session = Session::new();
+        session.wrote(CLUSTER, SHARD, at(3, 5)).unwrap();
+        assert_eq!(session.settle(SHARD, &History::new(Epoch(2))), Ok(Floor::At(at(3, 5))));
+    }
+
+    #[test]
+    fn more_shards_than_marks_are_read_from_primaries() {
+        let session = Session::new();
+        for shard in 0..=MAX_MARKS as u16 {
+            session.saw(CLUSTER, ShardId(shard), at(1, 1)).unwrap();
+        }
+        assert_eq!(session.floor(ShardId(0)), Floor::At(at(1, 1)));
+        assert_eq!(session.floor(ShardId(MAX_MARKS as u16)), Floor::Primary);
+        assert_eq!(session.state().marks.len(), MAX_MARKS);
+    }
+
+    #[test]
+    fn refuses_positions_of_another_cluster() {
+        let (mine, theirs) = (Session::new(), Session::new());
+        mine.saw(CLUSTER, SHARD, at(1, 1)).unwrap();
+        theirs.saw(ClusterId(8), SHARD, at(1, 9)).unwrap();
+        assert!(mine.merge(&theirs).is_err() && mine.wrote(ClusterId(8), SHARD, at(1, 9)).is_err());
+        assert_eq!(mine.floor(SHARD), Floor::At(at(1, 1)));
+        mine.merge(&Session::new()).unwrap();
+    }
+
+    /// Merging is a maximum: in any order, and again, it gives the same.
+    #[test]
+    fn merging_is_commutative_associative_and_idempotent() {
+        let mut rng = Rng::new(1);
+        let mut random = || {
+            let session = Session::new();
+            for _ in 0..rng.below(6) {
+                let position = at(rng.below(3), rng.below(50));
+                let shard = ShardId(rng.below(3) as u16);
+                let _ = if rng.below(2) == 0 {
+                    session.wrote(CLUSTER, shard, position)
+                } else {
+                    session.saw(CLUSTER, shard, position)
+                };
+            }
+            session
+        };
+        let merged = |left: &Session, right: &Session| {
+            let all = left.clone();
+            all.merge(right).unwrap();
+            all
+        };
+        for _ in 0..500 {
+            let (a, b, c) = (random(), random(), random());
+            assert_eq!(merged(&a, &b).state(), merged(&b, &a).state());
+            assert_eq!(merged(&merged(&a, &b), &c).state(), merged(&a, &merged(&b, &c)).state());
+            assert_eq!(merged(&a, &a).state(), a.state());
+        }
+    }
+}
