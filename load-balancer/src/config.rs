@@ -26,7 +26,7 @@ pub struct Config {
     /// Which addresses backends may have. Default: any. `PrivateOnly` refuses a public one with
     /// [`ChangeError::NotPrivate`](crate::ChangeError::NotPrivate), whatever discovery says.
     pub addresses: AddressPolicy,
-    /// How many backends there may be. Default: 65,536.
+    /// How many backends there may be, from 1. Default: 65,536.
     pub max_backends: usize,
     /// How many requests may be in flight at one backend, from 1. Beyond it the backend is passed over, and when all are
     /// full picks fail with [`PickError::AllFull`](crate::PickError::AllFull). Counts are read before they are raised, so
@@ -87,8 +87,11 @@ pub enum ConfigError {
         percent: u8,
     },
     /// Room for no backend, or for no request at one.
-    #[error("`max_backends` or `max_in_flight` is 0")]
-    NoRoom,
+    #[error("`{field}` is 0, which leaves room for nothing")]
+    NoRoom {
+        /// The setting.
+        field: &'static str,
+    },
     /// A setting of the policy outside its range.
     #[error("`{field}` is {value}, not from {min} to {max}")]
     OutOfRange {
@@ -115,8 +118,9 @@ impl Config {
         if let Some((field, percent)) = percents.into_iter().find(|(_, percent)| *percent > 100) {
             return Err(ConfigError::PercentAbove100 { field, percent });
         }
-        if self.max_backends == 0 || self.max_in_flight == Some(0) {
-            return Err(ConfigError::NoRoom);
+        let rooms = [("max_backends", self.max_backends == 0), ("max_in_flight", self.max_in_flight == Some(0))];
+        if let Some((field, _)) = rooms.into_iter().find(|(_, is_none)| *is_none) {
+            return Err(ConfigError::NoRoom { field });
         }
         self.policy.check()?;
         self.outlier.check()?;

@@ -93,6 +93,9 @@ pub enum ChangeError {
     /// Two backends of different names at one address: each would get half of what the other is thought to take.
     #[error("another backend has the address {0}")]
     DuplicateAddress(SocketAddr),
+    /// Port 0, to which nothing can be sent.
+    #[error("a backend cannot have port 0: {0}")]
+    NoPort(SocketAddr),
     /// An address that [`Config::addresses`] refuses.
     #[error(transparent)]
     NotPrivate(#[from] NotPrivate),
@@ -209,7 +212,7 @@ impl<T> Control<T> {
     }
 
     fn check_insert(&self, id: BackendId, address: SocketAddr, is_new: bool) -> Result<(), ChangeError> {
-        self.config.addresses.check(address)?;
+        self.check_address(address)?;
         if self.by_address.get(&address).is_some_and(|other| *other != id) {
             return Err(ChangeError::DuplicateAddress(address));
         }
@@ -217,6 +220,13 @@ impl<T> Control<T> {
             return Err(ChangeError::TooMany { max: self.config.max_backends });
         }
         Ok(())
+    }
+
+    fn check_address(&self, address: SocketAddr) -> Result<(), ChangeError> {
+        if address.port() == 0 {
+            return Err(ChangeError::NoPort(address));
+        }
+        Ok(self.config.addresses.check(address)?)
     }
 
     /// Whether there are others that a newcomer joins, as opposed to the first list of backends.
@@ -302,7 +312,7 @@ impl<T> Control<T> {
         let mut ids = HashMap::with_capacity(backends.len());
         let mut addresses = HashMap::with_capacity(backends.len());
         for backend in backends {
-            self.config.addresses.check(backend.address())?;
+            self.check_address(backend.address())?;
             if ids.insert(backend.id(), ()).is_some() {
                 return Err(ChangeError::DuplicateId(backend.id()));
             }

@@ -26,6 +26,7 @@ use std::time::{Duration, Instant};
 use crate::RequestConfigError;
 use crate::exchange::nanos;
 use crate::quantile::LatencyQuantile;
+use crate::request_config::DAY;
 use crate::retry::MAX_TRIES;
 
 /// When a second copy of a request is sent. Only for idempotent requests, to another backend, and paid from the
@@ -39,11 +40,12 @@ pub struct HedgeConfig {
     pub quantile_permille: u16,
     /// What the quantile is multiplied with, in per cent. Default 100, from 10 to 10,000.
     pub multiplier_percent: u32,
-    /// The shortest delay. Default 1 ms. Shorter hedges what would have been answered anyway by the time that the timer
+    /// The shortest delay. Default 1 ms, from 1 us to a day. Shorter hedges what would have been answered anyway by the time that the timer
     /// has fired.
     #[cfg_attr(feature = "serde", serde(with = "crate::duration"))]
     pub min_delay: Duration,
-    /// The longest delay, also the one before anything is known of the pool. Default 500 ms. Longer leaves a hang to
+    /// The longest delay, also the one before anything is known of the pool. Default 500 ms, from `min_delay`
+    /// to a day. Longer leaves a hang to
     /// the time-out of the try.
     #[cfg_attr(feature = "serde", serde(with = "crate::duration"))]
     pub max_delay: Duration,
@@ -66,14 +68,12 @@ impl Default for HedgeConfig {
 
 impl HedgeConfig {
     pub(crate) fn check(&self) -> Result<(), RequestConfigError> {
-        let checks = [
-            ("hedge.quantile_permille", (500..1_000).contains(&self.quantile_permille)),
-            ("hedge.multiplier_percent", (10..=10_000).contains(&self.multiplier_percent)),
-            ("hedge.min_delay", self.min_delay > Duration::ZERO),
-            ("hedge.max_delay", self.max_delay >= self.min_delay),
-            ("hedge.max_hedges", usize::from(self.max_hedges) < MAX_TRIES),
-        ];
-        RequestConfigError::first_of(&checks)
+        let (within, lasts) = (RequestConfigError::unless_within, RequestConfigError::unless_lasts);
+        within("hedge.quantile_permille", self.quantile_permille.into(), 500..=999)?;
+        within("hedge.multiplier_percent", self.multiplier_percent, 10..=10_000)?;
+        lasts("hedge.min_delay", self.min_delay, Duration::from_micros(1)..=DAY)?;
+        lasts("hedge.max_delay", self.max_delay, self.min_delay..=DAY)?;
+        within("hedge.max_hedges", self.max_hedges.into(), 0..=MAX_TRIES as u32 - 1)
     }
 }
 

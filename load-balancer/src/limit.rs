@@ -39,12 +39,12 @@ mod tests;
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
 pub struct LimitConfig {
-    /// The limit before anything is learnt. Default 500. It grows by a fifth of its square root each 100 ms at best, and
+    /// The limit before anything is learnt. Default 500, from `min` to `max`. It grows by a fifth of its square root each 100 ms at best, and
     /// shrinks by a tenth: rather too high than too low.
     pub initial: u32,
-    /// The lowest limit. Default 4, at least 1. It bounds the harm of a latency that rose for another reason than load.
+    /// The lowest limit. Default 4, from 1 to `max`. It bounds the harm of a latency that rose for another reason than load.
     pub min: u32,
-    /// The highest limit. Default 10,000, at most 1,000,000.
+    /// The highest limit. Default 10,000, from 1 to 1,000,000.
     pub max: u32,
     /// The latency that is still taken for one without a queue, in per cent of the base. Default 200, from 100 to 1,000.
     /// Higher bears latencies that vary, and lets a longer queue stand.
@@ -59,13 +59,11 @@ impl Default for LimitConfig {
 
 impl LimitConfig {
     pub(crate) fn check(&self) -> Result<(), RequestConfigError> {
-        let checks = [
-            ("limit.min", self.min >= 1),
-            ("limit.max", (self.min..=1_000_000).contains(&self.max)),
-            ("limit.initial", (self.min..=self.max).contains(&self.initial)),
-            ("limit.tolerance_percent", (100..=1_000).contains(&self.tolerance_percent)),
-        ];
-        RequestConfigError::first_of(&checks)
+        let within = RequestConfigError::unless_within;
+        within("limit.max", self.max, 1..=1_000_000)?;
+        within("limit.min", self.min, 1..=self.max)?;
+        within("limit.initial", self.initial, self.min..=self.max)?;
+        within("limit.tolerance_percent", self.tolerance_percent, 100..=1_000)
     }
 }
 

@@ -1,5 +1,6 @@
 //! How requests are kept alive: the settings, and what all requests of one pool share.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -27,16 +28,16 @@ pub struct RequestConfig {
     /// How often a request is sent at most, hedges included. Default 3, from 1 to 8; 1 switches retries and hedges off.
     /// More survives more backends that fail at once; how much load it adds is the budget's matter.
     pub max_tries: u8,
-    /// How long one try may take before another takes its place. Default 1 s. Applies only where another may: the request
+    /// How long one try may take before another takes its place. Default 1 s, from 1 us to a day. Applies only where another may: the request
     /// is idempotent, has tries left and a credit for one; otherwise the try goes on to the deadline. Shorter leaves a
     /// backend that hangs sooner, and does work twice that was only slow.
     #[cfg_attr(feature = "serde", serde(with = "crate::duration"))]
     pub try_timeout: Duration,
-    /// How long all tries together may take, until the answer begins. Default 15 s. A caller that knows its own deadline
+    /// How long all tries together may take, until the answer begins. Default 15 s, from 1 us to a day. A caller that knows its own deadline
     /// gives it with the request; the earlier one counts.
     #[cfg_attr(feature = "serde", serde(with = "crate::duration"))]
     pub deadline: Duration,
-    /// The time that must be left for a try to be made. Default 1 ms. Should be what a quick answer takes: a try that
+    /// The time that must be left for a try to be made. Default 1 ms, at most a day. Should be what a quick answer takes: a try that
     /// cannot be answered in time is load for nothing.
     #[cfg_attr(feature = "serde", serde(with = "crate::duration"))]
     pub min_try_time: Duration,
@@ -67,26 +68,58 @@ impl Default for RequestConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RequestConfigError {
-    /// A setting outside its range; which one that is, is said at the setting.
-    #[error("`{0}` is out of its range")]
-    OutOfRange(&'static str),
+    /// A number outside its range.
+    #[error("`{field}` is {value}, not from {min} to {max}")]
+    OutOfRange {
+        /// The setting.
+        field: &'static str,
+        /// What it was.
+        value: u32,
+        /// The smallest that can be.
+        min: u32,
+        /// The largest that can be.
+        max: u32,
+    },
+    /// A time outside its range.
+    #[error("`{field}` is {value:?}, not from {min:?} to {max:?}")]
+    DurationOutOfRange {
+        /// The setting.
+        field: &'static str,
+        /// What it was.
+        value: Duration,
+        /// The shortest that can be.
+        min: Duration,
+        /// The longest that can be.
+        max: Duration,
+    },
 }
 
 impl RequestConfigError {
-    /// The first setting that is not within its range.
-    pub(crate) fn first_of(checks: &[(&'static str, bool)]) -> Result<(), Self> {
-        let wrong = checks.iter().find(|(_, is_right)| !is_right);
-        wrong.map_or(Ok(()), |(name, _)| Err(Self::OutOfRange(name)))
+    pub(crate) fn unless_within(field: &'static str, value: u32, range: RangeInclusive<u32>) -> Result<(), Self> {
+        let (min, max) = range.clone().into_inner();
+        if range.contains(&value) { Ok(()) } else { Err(Self::OutOfRange { field, value, min, max }) }
+    }
+
+    pub(crate) fn unless_lasts(
+        field: &'static str,
+        value: Duration,
+        range: RangeInclusive<Duration>,
+    ) -> Result<(), Self> {
+        let (min, max) = range.clone().into_inner();
+        if range.contains(&value) { Ok(()) } else { Err(Self::DurationOutOfRange { field, value, min, max }) }
     }
 }
 
+/// No wait is longer than this.
+pub(crate) const DAY: Duration = Duration::from_secs(24 * 3600);
+
 impl RequestConfig {
     fn check(&self) -> Result<(), RequestConfigError> {
-        RequestConfigError::first_of(&[
-            ("max_tries", (1..=MAX_TRIES).contains(&self.max_tries.into())),
-            ("try_timeout", self.try_timeout > Duration::ZERO),
-            ("deadline", self.deadline > Duration::ZERO),
-        ])?;
+        let microsecond = Duration::from_micros(1);
+        RequestConfigError::unless_within("max_tries", self.max_tries.into(), 1..=MAX_TRIES as u32)?;
+        RequestConfigError::unless_lasts("try_timeout", self.try_timeout, microsecond..=DAY)?;
+        RequestConfigError::unless_lasts("deadline", self.deadline, microsecond..=DAY)?;
+        RequestConfigError::unless_lasts("min_try_time", self.min_try_time, Duration::ZERO..=DAY)?;
         self.hedge.as_ref().map_or(Ok(()), HedgeConfig::check)?;
         self.budget.check()?;
         self.limit.as_ref().map_or(Ok(()), LimitConfig::check)
@@ -251,26 +284,46 @@ mod tests {
         let default = RequestConfig::default;
         let hedge = |hedge: HedgeConfig| RequestConfig { hedge: Some(hedge), ..default() };
         let second = Duration::from_secs(1);
-        for (config, field) in [
-            (RequestConfig { max_tries: 0, ..default() }, "max_tries"),
-            (RequestConfig { max_tries: 9, ..default() }, "max_tries"),
-            (RequestConfig { try_timeout: Duration::ZERO, ..default() }, "try_timeout"),
-            (RequestConfig { deadline: Duration::ZERO, ..default() }, "deadline"),
-            (hedge(HedgeConfig { quantile_permille: 499, ..Default::default() }), "hedge.quantile_permille"),
-            (hedge(HedgeConfig { quantile_permille: 1_000, ..Default::default() }), "hedge.quantile_permille"),
-            (hedge(HedgeConfig { multiplier_percent: 9, ..Default::default() }), "hedge.multiplier_percent"),
-            (hedge(HedgeConfig { min_delay: Duration::ZERO, ..Default::default() }), "hedge.min_delay"),
-            (hedge(HedgeConfig { min_delay: second, ..Default::default() }), "hedge.max_delay"),
-            (hedge(HedgeConfig { max_hedges: 8, ..Default::default() }), "hedge.max_hedges"),
+        for (config, text) in [
+            (RequestConfig { max_tries: 0, ..default() }, "`max_tries` is 0, not from 1 to 8"),
+            (RequestConfig { max_tries: 9, ..default() }, "`max_tries` is 9, not from 1 to 8"),
+            (
+                RequestConfig { try_timeout: Duration::ZERO, ..default() },
+                "`try_timeout` is 0ns, not from 1µs to 86400s",
+            ),
+            (RequestConfig { deadline: 86_401 * second, ..default() }, "`deadline` is 86401s, not from 1µs to 86400s"),
+            (
+                hedge(HedgeConfig { quantile_permille: 499, ..Default::default() }),
+                "`hedge.quantile_permille` is 499, not from 500 to 999",
+            ),
+            (
+                hedge(HedgeConfig { quantile_permille: 1_000, ..Default::default() }),
+                "`hedge.quantile_permille` is 1000, not from 500 to 999",
+            ),
+            (
+                hedge(HedgeConfig { multiplier_percent: 9, ..Default::default() }),
+                "`hedge.multiplier_percent` is 9, not from 10 to 10000",
+            ),
+            (
+                hedge(HedgeConfig { min_delay: Duration::ZERO, ..Default::default() }),
+                "`hedge.min_delay` is 0ns, not from 1µs to 86400s",
+            ),
+            (
+                hedge(HedgeConfig { min_delay: second, ..Default::default() }),
+                "`hedge.max_delay` is 500ms, not from 1s to 86400s",
+            ),
+            (hedge(HedgeConfig { max_hedges: 8, ..Default::default() }), "`hedge.max_hedges` is 8, not from 0 to 7"),
             (
                 RequestConfig { budget: BudgetConfig { percent: 1_001, ..Default::default() }, ..default() },
-                "budget.percent",
+                "`budget.percent` is 1001, not from 0 to 1000",
             ),
-            (RequestConfig { limit: Some(LimitConfig { min: 0, ..Default::default() }), ..default() }, "limit.min"),
+            (
+                RequestConfig { limit: Some(LimitConfig { min: 0, ..Default::default() }), ..default() },
+                "`limit.min` is 0, not from 1 to 10000",
+            ),
         ] {
             let refused = RequestPolicy::new(config, crate::clock::now()).unwrap_err();
-            assert_eq!(refused, RequestConfigError::OutOfRange(field));
-            assert_eq!(refused.to_string(), format!("`{field}` is out of its range"));
+            assert_eq!(refused.to_string(), text);
         }
         assert!(RequestPolicy::new(default(), crate::clock::now()).is_ok());
     }

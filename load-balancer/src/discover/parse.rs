@@ -83,7 +83,10 @@ fn parse_line(line: &str) -> Result<Option<Backend>, ParseBackendsErrorKind> {
     let mut words = content.split_ascii_whitespace();
     let Some(address) = words.next() else { return Ok(None) };
     let mut fields = Fields::default();
-    let address = address.parse().map_err(|_| ParseBackendsErrorKind::Address)?;
+    let address: SocketAddr = address.parse().map_err(|_| ParseBackendsErrorKind::Address)?;
+    if address.port() == 0 {
+        return Err(ParseBackendsErrorKind::Port);
+    }
     for word in words {
         fields.read(word)?;
     }
@@ -194,6 +197,9 @@ pub enum ParseBackendsErrorKind {
     /// It does not begin with an IP address and a port.
     #[error("not an address and a port")]
     Address,
+    /// The port is 0, to which nothing can be sent.
+    #[error("port 0 is nobody's")]
+    Port,
     /// The weight is not a number from 1 to 4,294,967,295.
     #[error("the weight is not a number from 1 to 4294967295")]
     Weight,

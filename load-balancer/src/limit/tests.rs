@@ -190,14 +190,14 @@ fn who_steps_aside_leaves_room_and_comes_back_in_any_case() {
 #[test]
 fn settings_out_of_range_are_refused() {
     let default = LimitConfig::default;
-    for (config, field) in [
-        (LimitConfig { min: 0, ..default() }, "limit.min"),
-        (LimitConfig { max: 3, ..default() }, "limit.max"),
-        (LimitConfig { max: 1_000_001, ..default() }, "limit.max"),
-        (LimitConfig { initial: 3, ..default() }, "limit.initial"),
-        (LimitConfig { tolerance_percent: 99, ..default() }, "limit.tolerance_percent"),
+    for (config, field, value, min, max) in [
+        (LimitConfig { min: 0, ..default() }, "limit.min", 0, 1, 10_000),
+        (LimitConfig { max: 3, ..default() }, "limit.min", 4, 1, 3),
+        (LimitConfig { max: 1_000_001, ..default() }, "limit.max", 1_000_001, 1, 1_000_000),
+        (LimitConfig { initial: 3, ..default() }, "limit.initial", 3, 4, 10_000),
+        (LimitConfig { tolerance_percent: 99, ..default() }, "limit.tolerance_percent", 99, 100, 1_000),
     ] {
         let refused = ConcurrencyLimit::new(config, crate::clock::now()).unwrap_err();
-        assert_eq!(refused, RequestConfigError::OutOfRange(field));
+        assert_eq!(refused, RequestConfigError::OutOfRange { field, value, min, max });
     }
 }

@@ -55,12 +55,9 @@ impl Default for BudgetConfig {
 impl BudgetConfig {
     pub(crate) fn check(&self) -> Result<(), RequestConfigError> {
         let seconds = Duration::from_secs(1)..=Duration::from_secs(60);
-        let checks = [
-            ("budget.percent", self.percent <= 1_000),
-            ("budget.min_per_second", self.min_per_second <= 1_000_000),
-            ("budget.time_to_live", seconds.contains(&self.time_to_live)),
-        ];
-        RequestConfigError::first_of(&checks)
+        RequestConfigError::unless_within("budget.percent", self.percent, 0..=1_000)?;
+        RequestConfigError::unless_within("budget.min_per_second", self.min_per_second, 0..=1_000_000)?;
+        RequestConfigError::unless_lasts("budget.time_to_live", self.time_to_live, seconds)
     }
 }
 

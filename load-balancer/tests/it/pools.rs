@@ -138,8 +138,14 @@ fn settings_out_of_range_are_refused() {
     let above = Config { panic_threshold_percent: 101, ..Config::default() };
     let refusal = ConfigError::PercentAbove100 { field: "panic_threshold_percent", percent: 101 };
     assert_eq!(build(above), Err(refusal));
-    assert_eq!(build(Config { max_backends: 0, ..Config::default() }), Err(ConfigError::NoRoom));
-    assert_eq!(build(Config { max_in_flight: Some(0), ..Config::default() }), Err(ConfigError::NoRoom));
+    for (config, field) in [
+        (Config { max_backends: 0, ..Config::default() }, "max_backends"),
+        (Config { max_in_flight: Some(0), ..Config::default() }, "max_in_flight"),
+    ] {
+        let refusal = build(config).unwrap_err();
+        assert_eq!(refusal, ConfigError::NoRoom { field });
+        assert_eq!(refusal.to_string(), format!("`{field}` is 0, which leaves room for nothing"));
+    }
 }
 
 #[test]
@@ -193,4 +199,17 @@ fn public_addresses_are_refused_where_asked() {
     assert!(matches!(balancer.replace(vec![backend(1), public]), Err(ChangeError::NotPrivate(_))));
     assert_eq!(balancer.backends().len(), 0, "nothing was changed");
     assert_eq!(balancer.insert(Backend::new("10.1.2.3:80".parse().unwrap())), Ok(true));
+}
+
+/// Nothing can be sent to port 0, which mostly stands for a port that nobody filled in.
+#[test]
+fn port_0_is_refused() {
+    let balancer = balancer(Policy::RoundRobin, 2);
+    let nowhere = Backend::new("10.0.0.1:0".parse().unwrap());
+    let refusal = ChangeError::NoPort(nowhere.address());
+    assert_eq!(refusal.to_string(), "a backend cannot have port 0: 10.0.0.1:0");
+    assert_eq!(balancer.insert(nowhere.clone()), Err(refusal));
+    assert_eq!(balancer.replace(vec![backend(1), nowhere.clone()]), Err(refusal));
+    assert_eq!(balancer.apply(Change::Insert(nowhere)), Err(refusal));
+    assert_eq!(balancer.backends().len(), 2, "nothing was changed");
 }

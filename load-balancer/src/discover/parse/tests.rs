@@ -40,6 +40,8 @@ fn names_the_line_and_what_is_wrong() {
         ("10.0.0.1:65536", Address),
         ("fd00::1:80", Address),
         ("weight=1 10.0.0.1:80", Address),
+        ("10.0.0.1:0", Port),
+        ("[::1]:00 weight=2", Port),
         ("10.0.0.1:80 weight=0", Weight),
         ("10.0.0.1:80 weight=4294967296", Weight),
         ("10.0.0.1:80 weight=99999999999999999999999", Weight),

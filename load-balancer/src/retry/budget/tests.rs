@@ -155,6 +155,11 @@ fn settings_out_of_range_are_refused() {
         (BudgetConfig { time_to_live: Duration::MAX, ..default() }, "budget.time_to_live"),
     ] {
         let refused = RetryBudget::new(&config, crate::clock::now()).unwrap_err();
-        assert_eq!(refused, RequestConfigError::OutOfRange(field));
+        let named = match refused {
+            RequestConfigError::OutOfRange { field, .. } | RequestConfigError::DurationOutOfRange { field, .. } => {
+                field
+            }
+        };
+        assert_eq!(named, field);
     }
 }
