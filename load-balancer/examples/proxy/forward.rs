@@ -63,6 +63,8 @@ struct Asked {
 /// # Cancel safety
 /// Dropping it gives the request up: its connection to a backend is closed, its pick counts as cancelled.
 pub(crate) async fn forward(client: Rc<Client>, request: Request<Incoming>) -> Response<Body> {
+    #[cfg(debug_assertions)]
+    crate::witness::panic_if_asked(request.uri().path());
     let started = client.watch.begin();
     let active = Active(Rc::clone(&client.watch));
     let (parts, body) = request.into_parts();

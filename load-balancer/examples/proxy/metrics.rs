@@ -1,6 +1,7 @@
 //! What one thread counts, and how the counts of all are told (Prometheus text format 0.0.4).
 
-use std::fmt::Write;
+use std::fmt::Write as _;
+use std::io::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -60,7 +61,9 @@ impl Metrics {
     /// A task of a client's panicked, and ended with whatever it served.
     pub(crate) fn panicked(&self) {
         add(&self.panics, 1);
-        eprintln!("proxy: a client's task has panicked, and its connection or request is lost");
+        // Where nobody reads that any more, `eprintln` would panic once more, which ends the process.
+        let line = "proxy: a client's task has panicked, and its connection or request is lost\n";
+        let _ = std::io::stderr().write_all(line.as_bytes());
     }
 
     /// A client connected.

@@ -9,6 +9,14 @@ pub(crate) async fn witnessed(task: impl Future<Output = ()>, panicked: impl Fn(
     task.await;
 }
 
+/// Panics for the path that this variable names: so the tests of the whole proxy see what a panic does to it. Builds without
+/// debug assertions have no such place.
+#[cfg(debug_assertions)]
+pub(crate) fn panic_if_asked(path: &str) {
+    let asked = std::env::var_os("TENFOLD_PROXY_PANIC");
+    assert!(asked.is_none_or(|asked| asked != path), "as {path} was to");
+}
+
 struct Witness<F: Fn()>(F);
 
 impl<F: Fn()> Drop for Witness<F> {

@@ -168,6 +168,44 @@ fn a_post_is_no_trial_of_a_backend_that_was_out() {
     eventually("it is tried", || client.get("/").status == 200 && bad.received().len() > before);
 }
 
+/// Nobody is told how a trial would have ended that lost to its hedge. It had all the time of an answer and did not pass: the
+/// backend is tried again half a second later, and not with the next request, which would lose as much time.
+#[test]
+fn a_trial_that_loses_to_its_hedge_is_not_passed() {
+    let hangs = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&hangs);
+    let bad = Fake::new(move |conn: &mut Conn| {
+        while conn.request().is_some() {
+            if flag.load(Ordering::Relaxed) {
+                return conn.wait_for_end();
+            }
+            conn.send(b"HTTP/1.1 500 No\r\ncontent-length: 0\r\n\r\n");
+        }
+    });
+    let good = Fake::named("good");
+    let proxy = Proxy::start(&[bad.address, good.address], &["--threads", "1"]);
+    let is_ejected = || proxy.ask("GET", "/backends").text().contains("\"ejected\"");
+    eventually("it is ejected", || get(proxy.address, "/").status == 200 && is_ejected());
+    hangs.store(true, Ordering::Relaxed);
+    let before = bad.received().len();
+    let mut client = proxy.client();
+    // Not often: too little is to be known of the pool for that request to be found late, which would decide the trial.
+    eventually("it is tried", || {
+        client = proxy.client();
+        client.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n");
+        std::thread::sleep(Duration::from_millis(200));
+        bad.received().len() > before
+    });
+    assert_eq!(client.answer().text(), "good", "its hedge");
+    let since = Instant::now();
+    // A second trial now would hang for half a second, too.
+    while since.elapsed() < Duration::from_millis(100) {
+        assert_eq!(get(proxy.address, "/").text(), "good");
+        assert_eq!(bad.received().len(), before + 1, "it is out");
+    }
+    eventually("it is tried again", || get(proxy.address, "/").status == 200 && bad.received().len() > before + 1);
+}
+
 #[test]
 fn half_a_short_answer_is_asked_for_again() {
     let bad = Fake::new(|conn: &mut Conn| {

@@ -9,6 +9,7 @@ mod clock;
 #[allow(dead_code, unused_imports, reason = "the proxy uses all of it")]
 #[path = "../../examples/proxy/link/mod.rs"]
 mod link;
+#[allow(dead_code, reason = "the proxy uses all of it")]
 #[path = "../../examples/proxy/witness.rs"]
 mod witness;
 

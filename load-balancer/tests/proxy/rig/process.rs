@@ -51,6 +51,13 @@ impl Proxy {
         Self::run(limited(max_files), backends, arguments)
     }
 
+    /// The same, with a variable of the environment.
+    pub(crate) fn start_with_variable(variable: (&str, &str), backends: &[SocketAddr], arguments: &[&str]) -> Self {
+        let mut command = Command::new(executable());
+        command.env(variable.0, variable.1);
+        Self::run(command, backends, arguments)
+    }
+
     fn run(mut command: Command, backends: &[SocketAddr], arguments: &[&str]) -> Self {
         let backends: Vec<_> = backends.iter().flat_map(|address| ["--backend".into(), address.to_string()]).collect();
         command.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--threads", "2"]);
