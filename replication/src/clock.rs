@@ -42,3 +42,9 @@ pub(crate) fn deadline(after: std::time::Duration) -> tokio::time::Instant {
 pub(crate) fn left(deadline: tokio::time::Instant) -> std::time::Duration {
     deadline.saturating_duration_since(tokio::time::Instant::now())
 }
+
+/// Some moment, for tests that go on from it.
+#[cfg(test)]
+pub(crate) fn some_moment() -> Instant {
+    Instant::now()
+}

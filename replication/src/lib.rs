@@ -44,9 +44,15 @@
 //!   said by the [`Mode`].
 //! - **Waits are bounded**, and so are pools and queues; what is refused had no effect.
 //!
+//! # Failover
+//!
+//! [`Cluster::supervise`] names a new primary when the old one is lost, and makes it a replica when it returns;
+//! [`Cluster::switchover`] changes it on purpose, while writes wait. Any number of processes may supervise: ballots
+//! settle who leads. What a node has promised keeps an old primary from ever acknowledging a write again.
+//!
 //! # Time and tasks
 //!
-//! The crate starts no task and no thread: the host runs [`Cluster::drive`]. What decides ([`route()`]) is told the time;
+//! The crate starts no task and no thread: the host runs [`Cluster::drive`] and [`Cluster::supervise`]. What decides ([`route()`]) is told the time;
 //! [`Clock`] and seed can be given. Without the feature `tokio` the parts that decide are there, and what waits is not.
 
 #![forbid(unsafe_code)]
@@ -62,12 +68,14 @@ mod cluster;
 mod config;
 pub mod driver;
 mod error;
+mod failover;
 #[cfg(feature = "tokio")]
 mod gate;
 #[cfg(feature = "tokio")]
 mod hedge;
 mod intent;
 mod mode;
+mod monitor;
 mod node;
 #[cfg(feature = "tokio")]
 mod pool;
@@ -79,6 +87,8 @@ mod session;
 pub mod sim;
 #[cfg(feature = "tokio")]
 mod stats;
+#[cfg(feature = "tokio")]
+mod tasks;
 mod token;
 mod topology;
 mod vitals;
@@ -92,10 +102,12 @@ pub use clock::TokioClock;
 pub use cluster::{Builder, Cluster};
 pub use config::{Config, ConfigError, HedgeConfig, MAX_NODES, PoolConfig};
 pub use error::Error;
+pub use failover::{FailoverConfig, FailoverError, Promoted};
 #[cfg(feature = "tokio")]
 pub use gate::HeldWrites;
 pub use intent::ReadOptions;
 pub use mode::Mode;
+pub use monitor::{DetectConfig, Monitor, ObserverId, Report, Verdict, Witness};
 pub use node::{Node, NodeId, Role};
 pub use position::{ClusterId, Epoch, History, HistoryError, Lsn, Position, ShardId, Standing, Switch};
 pub use rng::Rng;

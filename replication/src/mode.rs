@@ -13,8 +13,8 @@ use std::time::Duration;
 ///
 /// Whatever is lost is told to the sessions that wrote or saw it ([`Error::Lost`](crate::Error::Lost)), and counted.
 ///
-/// In a quorum, the promoted node is the most advanced of so many replicas that one of them has confirmed each write:
-/// of `n - k + 1`, where `n` replicas may confirm. If fewer can be reached, nobody is promoted.
+/// In a quorum, the promoted node is the most advanced of so many that one of them has each acknowledged write: of
+/// `n - k` nodes out of `n`, since the primary and k replicas have it. If fewer can be reached, nobody is promoted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
     /// At once.
@@ -42,7 +42,7 @@ impl Mode {
         }
     }
 
-    /// Of `replicas` that may confirm writes, how many must be fenced before one may be promoted.
+    /// How many nodes must be fenced before one may be promoted, where `replicas` may confirm writes.
     ///
     /// `None` if the mode asks for more confirmations than there are replicas: no write is acknowledged at all then.
     #[must_use]

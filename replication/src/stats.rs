@@ -72,6 +72,16 @@ counters! {
     stale_primaries,
     /// Times that a second primary of the same epoch was seen.
     second_primaries,
+    /// Failovers and planned changes that this process has led.
+    failovers,
+    /// Of those, such that came to nothing.
+    failovers_failed,
+    /// Verdicts that a replica kept back, which still got the primary's log.
+    vetoes,
+    /// Former primaries and strayed replicas that were made replicas again.
+    rejoins,
+    /// What they had that the cluster had not, in units of the log.
+    discarded,
     /// Answers of nodes of another cluster.
     foreign_nodes,
 }

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::driver::{Ballot, Observation};
+use crate::monitor::Witness;
 use crate::vitals::Vitals;
 use crate::{ClusterId, Epoch, History, Lsn, Node, NodeId, Position, Role, Standing};
 
@@ -31,6 +32,8 @@ pub struct Topology {
     pub(crate) cluster: Option<ClusterId>,
     pub(crate) history: Option<History>,
     pub(crate) primary: Option<usize>,
+    /// Who was the primary of this epoch when that was known last.
+    pub(crate) reigning: Option<usize>,
     pub(crate) members: Vec<Member>,
     /// How far the primary's log was, at least, when it was asked.
     samples: VecDeque<(Instant, Lsn)>,
@@ -92,7 +95,15 @@ impl Topology {
             complete_until: None,
         };
         let members = nodes.iter().map(member).collect();
-        Self { version: 0, cluster: None, history: None, primary: None, members, samples: VecDeque::new() }
+        Self {
+            version: 0,
+            cluster: None,
+            history: None,
+            primary: None,
+            reigning: None,
+            members,
+            samples: VecDeque::new(),
+        }
     }
 
     /// Counts up with each snapshot.
@@ -123,6 +134,26 @@ impl Topology {
     #[must_use]
     pub fn primary(&self) -> Option<&Member> {
         self.primary.map(|index| &self.members[index])
+    }
+
+    /// What replicas say that can be reached.
+    pub(crate) fn witnesses(&self) -> Vec<Witness> {
+        let reigning = self.reigning.map(|index| self.members[index].node.id());
+        let others = self.members.iter().enumerate().filter(|(index, _)| Some(*index) != self.reigning);
+        let seen = others.filter(|(_, member)| member.is_reachable()).filter_map(|(_, member)| member.seen.as_ref());
+        let hears = |seen: &Seen| seen.upstream.is_some() && (reigning.is_none() || seen.upstream == reigning);
+        seen.map(|seen| Witness { asked_at: seen.asked_at, hears_primary: hears(seen) }).collect()
+    }
+
+    /// The highest ballot that any node has promised.
+    pub(crate) fn highest_promise(&self) -> Option<Ballot> {
+        self.members.iter().filter_map(Member::promised).max()
+    }
+
+    /// The index of a node.
+    #[must_use]
+    pub fn index_of(&self, node: NodeId) -> Option<usize> {
+        self.members.iter().position(|member| member.node.id() == node)
     }
 
     /// All nodes, in the order in which they were given.
@@ -202,6 +233,7 @@ impl Topology {
     /// Whose log it is from now on. Bounds begin anew: a node that parted from the log had more than it will have.
     fn enter(&mut self, history: History) {
         self.primary = None;
+        self.reigning = None;
         self.samples.clear();
         for member in &mut self.members {
             member.bound = Arc::default();
@@ -225,6 +257,9 @@ impl Topology {
             Some(other) if other == index && !(is_primary && observation.writable) => self.primary = None,
             None if is_primary && observation.writable => self.primary = Some(index),
             _ => {}
+        }
+        if is_primary && self.primary.is_none_or(|primary| primary == index) {
+            self.reigning = Some(index);
         }
         let is_stale = observation.role == Role::Primary && observation.writable && !is_primary;
         if is_stale { Observed::StalePrimary } else { Observed::Fine }
@@ -366,7 +401,7 @@ mod tests {
 
     #[test]
     fn dates_a_replica_by_the_primarys_log() {
-        let (mut topology, start, history) = (topology(), Instant::now(), History::new(Epoch(1)));
+        let (mut topology, start, history) = (topology(), crate::clock::some_moment(), History::new(Epoch(1)));
         for (ms, lsn) in [(0, 10), (50, 20), (100, 30)] {
             topology.observe(0, &observation(Role::Primary, &history, lsn), after(start, ms));
         }
@@ -382,7 +417,7 @@ mod tests {
 
     #[test]
     fn an_old_primary_that_returns_is_none_and_serves_nothing() {
-        let (mut topology, start, first) = (topology(), Instant::now(), History::new(Epoch(1)));
+        let (mut topology, start, first) = (topology(), crate::clock::some_moment(), History::new(Epoch(1)));
         topology.observe(0, &observation(Role::Primary, &first, 30), start);
         assert_eq!(topology.primary().map(|member| member.node.id()), Some(NodeId(0)));
         let second = first.clone().promoted(Epoch(2), Lsn(25)).unwrap();
@@ -399,7 +434,7 @@ mod tests {
 
     #[test]
     fn a_replica_that_stayed_behind_the_switch_is_kept() {
-        let (mut topology, start, first) = (topology(), Instant::now(), History::new(Epoch(1)));
+        let (mut topology, start, first) = (topology(), crate::clock::some_moment(), History::new(Epoch(1)));
         topology.observe(2, &observation(Role::Replica, &first, 20), start);
         let second = first.promoted(Epoch(2), Lsn(25)).unwrap();
         topology.observe(1, &observation(Role::Primary, &second, 26), after(start, 1));
@@ -408,7 +443,7 @@ mod tests {
 
     #[test]
     fn the_primary_is_gone_after_two_failures_and_back_with_an_answer() {
-        let (mut topology, start, history) = (topology(), Instant::now(), History::new(Epoch(1)));
+        let (mut topology, start, history) = (topology(), crate::clock::some_moment(), History::new(Epoch(1)));
         topology.observe(0, &observation(Role::Primary, &history, 1), start);
         topology.fail(0);
         assert_eq!(topology.primary, Some(0));
@@ -423,7 +458,7 @@ mod tests {
 
     #[test]
     fn of_two_primaries_of_one_epoch_the_first_stays() {
-        let (mut topology, start, history) = (topology(), Instant::now(), History::new(Epoch(2)));
+        let (mut topology, start, history) = (topology(), crate::clock::some_moment(), History::new(Epoch(2)));
         topology.observe(0, &observation(Role::Primary, &history, 1), start);
         assert_eq!(topology.observe(1, &observation(Role::Primary, &history, 9), start), Observed::SecondPrimary);
         assert_eq!(topology.primary, Some(0));
@@ -431,7 +466,7 @@ mod tests {
 
     #[test]
     fn another_clusters_node_and_a_late_answer_change_nothing() {
-        let (mut topology, start, history) = (topology(), Instant::now(), History::new(Epoch(1)));
+        let (mut topology, start, history) = (topology(), crate::clock::some_moment(), History::new(Epoch(1)));
         topology.observe(0, &observation(Role::Primary, &history, 5), after(start, 5));
         let foreign = Observation { cluster: ClusterId(2), ..observation(Role::Replica, &history, 9) };
         assert_eq!(topology.observe(1, &foreign, start), Observed::Foreign);

@@ -153,7 +153,7 @@ mod tests {
 
     #[test]
     fn failures_in_a_row_eject_for_longer_each_time() {
-        let (vitals, config, start) = (Vitals::default(), EjectConfig::default(), Instant::now());
+        let (vitals, config, start) = (Vitals::default(), EjectConfig::default(), crate::clock::some_moment());
         vitals.fail(&config, start);
         vitals.fail(&config, start);
         vitals.succeed(Duration::from_millis(1), 0, &config, start);
@@ -170,7 +170,7 @@ mod tests {
 
     #[test]
     fn a_node_far_slower_than_the_best_is_ejected() {
-        let (vitals, config, start) = (Vitals::default(), EjectConfig::default(), Instant::now());
+        let (vitals, config, start) = (Vitals::default(), EjectConfig::default(), crate::clock::some_moment());
         vitals.succeed(Duration::from_millis(19), 100, &config, start);
         assert!(!vitals.is_ejected(start), "below the floor nobody is slow");
         for _ in 0..20 {

@@ -11,6 +11,7 @@ use crate::config::{Config, ConfigError, MAX_NODES};
 use crate::driver::{Access, Driver};
 use crate::gate::Gate;
 use crate::hedge::Hedger;
+use crate::monitor::{DetectConfig, Monitor};
 use crate::pool::Pool;
 use crate::rng::seed_from_os;
 use crate::stats::Counters;
@@ -28,6 +29,7 @@ pub struct Builder<D: Driver> {
     config: Config,
     clock: Arc<dyn Clock>,
     seed: Option<u64>,
+    coordinator: Option<u64>,
 }
 
 impl<D: Driver> Builder<D> {
@@ -41,6 +43,7 @@ impl<D: Driver> Builder<D> {
             config: Config::default(),
             clock: Arc::new(TokioClock),
             seed: None,
+            coordinator: None,
         }
     }
 
@@ -93,6 +96,12 @@ impl<D: Driver> Builder<D> {
         self
     }
 
+    /// What tells this process from others that may lead a failover: no two may have the same. Default: a random number.
+    pub fn coordinator(mut self, id: u64) -> Self {
+        self.coordinator = Some(id);
+        self
+    }
+
     /// The cluster. Nothing is connected yet.
     ///
     /// # Errors
@@ -124,6 +133,8 @@ impl<D: Driver> Builder<D> {
             counters: Counters::default(),
             gate: Arc::new(Gate::default()),
             waiting_writes: AtomicU32::new(0),
+            monitor: Mutex::new(Monitor::new(DetectConfig::default())),
+            coordinator: self.coordinator.unwrap_or_else(seed_from_os),
         };
         Ok(Cluster { shared: Arc::new(shared) })
     }

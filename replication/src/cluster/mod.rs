@@ -19,6 +19,7 @@ use crate::error::Error;
 use crate::gate::{Gate, HeldWrites};
 use crate::hedge::Hedger;
 use crate::intent::ReadOptions;
+use crate::monitor::Monitor;
 use crate::pool::Pool;
 use crate::rng::Rng;
 use crate::route::{Need, Route, Tried, route};
@@ -30,6 +31,7 @@ use crate::{Epoch, Floor, Mode, ShardId};
 mod builder;
 mod read;
 mod run;
+mod supervise;
 mod watch_nodes;
 mod write;
 
@@ -61,6 +63,9 @@ pub(crate) struct Shared<D: Driver> {
     hedger: Option<Hedger>,
     pub(crate) gate: Arc<Gate>,
     waiting_writes: AtomicU32,
+    pub(crate) monitor: Mutex<Monitor>,
+    /// Tells it from other coordinators.
+    coordinator: u64,
 }
 
 /// The connections to one node.
@@ -282,6 +287,7 @@ impl<D: Driver> Shared<D> {
                 pools.write.enter(epoch);
             });
             count(&self.counters.promotions);
+            self.monitor.lock().reset();
         }
         self.topology.store(Arc::new(master.clone()));
         self.version.send_replace(master.version());

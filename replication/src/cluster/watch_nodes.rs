@@ -1,22 +1,22 @@
 //! Looks at the nodes, over and over.
 
-use std::future::Future;
-use std::pin::Pin;
-use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{Cluster, Shared};
 use crate::clock::{deadline, left};
-use crate::driver::Driver;
+use crate::driver::{Class, Driver, Observation};
 use crate::error::Error;
+use crate::monitor::{ObserverId, Report};
+use crate::tasks::Tasks;
 
 /// However much it is asked for, a node is not asked more often.
 const MIN_INTERVAL: Duration = Duration::from_millis(5);
 
+/// So many failures of the primary in a row make the others be asked at once.
+const HASTY_FAILURES: u32 = 4;
+
 /// How often pools are filled up.
 const WARM_UP_INTERVAL: Duration = Duration::from_millis(500);
-
-type Task<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
 impl<D: Driver> Cluster<D> {
     /// Watches the nodes and keeps connections open, for ever. The host spawns it, and stops it by dropping it.
@@ -27,12 +27,12 @@ impl<D: Driver> Cluster<D> {
     /// Nothing is lost: what is known stays, and gets old.
     pub async fn drive(self) {
         let shared = &*self.shared;
-        let mut tasks: Vec<Task<'_>> = Vec::new();
+        let mut tasks = Tasks::new();
         for index in 0..shared.pools.len() {
-            tasks.push(Box::pin(shared.watch(index)));
+            tasks.push(shared.watch(index));
         }
-        tasks.push(Box::pin(shared.warm_up()));
-        all(tasks).await;
+        tasks.push(shared.warm_up());
+        tasks.all().await;
     }
 
     /// Asks each node once, at the same time.
@@ -41,7 +41,11 @@ impl<D: Driver> Cluster<D> {
     /// What was answered until then is known.
     pub async fn observe(&self) {
         let shared = &*self.shared;
-        all((0..shared.pools.len()).map(|index| Box::pin(shared.look(index)) as Task<'_>).collect()).await;
+        let mut tasks = Tasks::new();
+        for index in 0..shared.pools.len() {
+            tasks.push(shared.look(index));
+        }
+        tasks.all().await;
     }
 
     /// Waits until there is a primary, and every node has answered or had the time to.
@@ -78,13 +82,33 @@ impl<D: Driver> Shared<D> {
         let node = self.topology().members[index].node.clone();
         let asked_at = self.now();
         let answer = tokio::time::timeout(self.config.observe_timeout, self.driver.observe(&node)).await;
-        match answer {
+        let report = match answer {
             Ok(Ok(observation)) => {
-                let observed = self.update(|topology| topology.observe(index, &observation, asked_at));
-                self.note(observed);
+                self.learn(index, &observation, asked_at);
+                if observation.writable { Report::Answered } else { Report::Fenced }
             }
-            Ok(Err(_)) | Err(_) => self.update(|topology| topology.fail(index)),
+            Ok(Err(error)) => {
+                self.update(|topology| topology.fail(index));
+                if self.driver.classify(&error) == Class::NotSent { Report::Refused } else { Report::Silent }
+            }
+            Err(_) => {
+                self.update(|topology| topology.fail(index));
+                Report::Silent
+            }
+        };
+        let topology = self.topology();
+        if topology.reigning == Some(index) {
+            self.monitor.lock().report(ObserverId::default(), report, self.now());
+            // Others may know more of it; but a node that stays away is no reason to ask them all the time.
+            if report != Report::Answered && topology.members[index].failures <= HASTY_FAILURES {
+                self.refresh.notify_waiters();
+            }
         }
+    }
+
+    pub(super) fn learn(&self, index: usize, observation: &Observation, asked_at: Instant) {
+        let observed = self.update(|topology| topology.observe(index, observation, asked_at));
+        self.note(observed);
     }
 
     async fn warm_up(&self) {
@@ -101,13 +125,4 @@ impl<D: Driver> Shared<D> {
             tokio::time::sleep(WARM_UP_INTERVAL).await;
         }
     }
-}
-
-/// Until all are done. They are few, so each is polled when any may go on.
-async fn all(mut tasks: Vec<Task<'_>>) {
-    std::future::poll_fn(|cx| {
-        tasks.retain_mut(|task| task.as_mut().poll(cx).is_pending());
-        if tasks.is_empty() { Poll::Ready(()) } else { Poll::Pending }
-    })
-    .await;
 }

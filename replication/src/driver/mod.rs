@@ -101,8 +101,8 @@ pub trait Driver: Send + Sync + 'static {
 
     /// Makes the node promise to acknowledge nothing more under a lower ballot, and gives what it holds then.
     ///
-    /// A primary refuses writes from now on and ends transactions that are under way. A replica stops receiving; what it
-    /// has received it replays.
+    /// A primary refuses writes from now on and ends transactions that are under way, and goes on handing out its log. A
+    /// replica stops receiving; what it has received it replays.
     ///
     /// Fails with [`Class::Superseded`] if the node has promised a higher ballot.
     fn fence(&self, node: &Node, ballot: Ballot) -> impl Future<Output = Result<Observation, Self::Error>> + Send;
@@ -118,7 +118,7 @@ pub trait Driver: Send + Sync + 'static {
         promotion: &Promotion,
     ) -> impl Future<Output = Result<Observation, Self::Error>> + Send;
 
-    /// Makes a replica receive the log of this primary.
+    /// Makes a replica receive the log of this primary. One that does so already goes on.
     ///
     /// Fails with [`Class::Superseded`] if the node has promised a higher ballot.
     fn follow(
@@ -206,7 +206,8 @@ pub struct Observation {
     /// Whether a primary takes writes; not while it is fenced.
     pub writable: bool,
     /// The primary whose log a replica gets now, as it has heard from it lately; `None` if it gets none, or does not know
-    /// from whom.
+    /// from whom. How long "lately" is, is how much longer a crash may go unnoticed than by the connection alone; while a
+    /// supervisor finds no primary here, it tells the node to follow again.
     pub upstream: Option<NodeId>,
     /// The highest ballot that it has promised.
     pub promised: Option<Ballot>,

@@ -1,5 +1,6 @@
 //! The cluster through its public face, on simulated nodes.
 
+mod failovers;
 mod faults;
 mod reads;
 mod sessions;

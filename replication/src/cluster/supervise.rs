@@ -1,0 +1,309 @@
+//! Leads failovers, and brings back who has left: the calls that [`Failover`] asks for, and repairs.
+
+use std::time::{Duration, Instant};
+
+use super::{Cluster, Shared};
+use crate::driver::{Ballot, Class, Driver, Observation, Promotion};
+use crate::failover::{Answer, Call, Failover, FailoverConfig, FailoverError, Promoted, Refusal};
+use crate::monitor::{DetectConfig, Monitor, ObserverId, Report, Verdict};
+use crate::stats::count;
+use crate::tasks::Tasks;
+use crate::topology::{Member, Topology};
+use crate::{Epoch, Lsn, Node, NodeId, Role};
+
+/// How often a target is asked that is to catch up.
+const CATCH_UP_INTERVAL: Duration = Duration::from_millis(2);
+
+/// How long a node may take to follow or rejoin.
+const REPAIR_TIMEOUT: Duration = Duration::from_secs(60);
+
+impl<D: Driver> Cluster<D> {
+    /// Watches over the primary, for ever: names another when it is lost, and brings strayed nodes back.
+    ///
+    /// Any number of processes may do this for one cluster. Needs [`Cluster::drive`] beside.
+    ///
+    /// # Cancel safety
+    /// A failover that was begun is finished by another supervisor, or by the next run of this one.
+    pub async fn supervise(self, detect: DetectConfig, failover: FailoverConfig) {
+        let shared = &*self.shared;
+        *shared.monitor.lock() = Monitor::new(detect.clone());
+        let mut watch = Watch { leaderless_since: None, outbid_since: None };
+        let mut tried_at: Vec<Option<Instant>> = vec![None; shared.pools.len()];
+        let mut repairs: Tasks<'_, usize> = Tasks::new();
+        let mut busy = vec![false; shared.pools.len()];
+        loop {
+            let topology = shared.topology();
+            if let Some(mission) = watch.mission(shared, &topology, &detect) {
+                if shared.lead(mission, &failover).await.is_err() {
+                    // Two coordinators that hinder each other part here.
+                    let spread = shared.rng().below(1_000) as u32;
+                    tokio::time::sleep(failover.retry + failover.retry * spread / 1_000).await;
+                }
+                continue;
+            }
+            for index in topology.strayed() {
+                let now = shared.now();
+                let is_due =
+                    tried_at[index].is_none_or(|at| now.saturating_duration_since(at) >= failover.repair_interval);
+                if is_due && !busy[index] {
+                    (tried_at[index], busy[index]) = (Some(now), true);
+                    repairs.push(shared.repair(index));
+                }
+            }
+            let deadline = crate::clock::deadline(shared.config.observe_interval);
+            tokio::select! {
+                biased;
+                index = repairs.next() => busy[index] = false,
+                _ = shared.changed(&topology, deadline) => {}
+            }
+        }
+    }
+
+    /// Makes another node the primary, on purpose: no write of this process fails, those that come meanwhile wait.
+    ///
+    /// Processes beside this one hold their writes back by [`Cluster::hold_writes`]; writes that they have under way when
+    /// the primary is fenced are cut off. If the node does not catch up in time, the old primary goes on.
+    ///
+    /// # Errors
+    /// [`FailoverError`].
+    ///
+    /// # Cancel safety
+    /// Dropping it may leave no primary, until a supervisor names one.
+    pub async fn switchover(&self, to: NodeId, config: &FailoverConfig) -> Result<Promoted, FailoverError> {
+        let shared = &*self.shared;
+        let target = shared.topology().index_of(to).ok_or(FailoverError::NoSuchNode)?;
+        let held = self.hold_writes(config.drain_timeout).await.map_err(|_| FailoverError::Busy)?;
+        let outcome = shared.lead(Mission::Planned { target }, config).await;
+        drop(held);
+        let topology = shared.topology();
+        if topology.primary.is_some() {
+            for index in topology.strayed() {
+                shared.repair(index).await;
+            }
+        }
+        outcome
+    }
+
+    /// Names a new primary now, whatever is known of the old one.
+    ///
+    /// # Errors
+    /// [`FailoverError`].
+    ///
+    /// # Cancel safety
+    /// Dropping it may leave no primary, until a supervisor names one.
+    pub async fn failover(&self, config: &FailoverConfig) -> Result<Promoted, FailoverError> {
+        self.shared.lead(Mission::Crash, config).await
+    }
+
+    /// Takes in what another process saw of the primary, for [`DetectConfig::quorum`].
+    pub fn report(&self, observer: ObserverId, report: Report) {
+        self.shared.monitor.lock().report(observer, report, self.shared.now());
+    }
+
+    /// What is held of the primary now.
+    #[must_use]
+    pub fn verdict(&self) -> Verdict {
+        self.shared.verdict(&self.topology())
+    }
+}
+
+/// What a failover is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mission {
+    /// The primary is lost.
+    Crash,
+    /// The primary is to be this one, which may be the one that it is.
+    Planned { target: usize },
+}
+
+/// Since when something is wrong that may pass by itself.
+struct Watch {
+    leaderless_since: Option<Instant>,
+    outbid_since: Option<Instant>,
+}
+
+impl Watch {
+    fn mission<D: Driver>(
+        &mut self,
+        shared: &Shared<D>,
+        topology: &Topology,
+        detect: &DetectConfig,
+    ) -> Option<Mission> {
+        let now = shared.now();
+        let is_over = |since: &mut Option<Instant>, is_so: bool| {
+            *since = since.filter(|_| is_so).or(is_so.then_some(now));
+            since.is_some_and(|since| now.saturating_duration_since(since) >= detect.leaderless)
+        };
+        // Nobody knows of a primary, and no replica gets anybody's log.
+        let is_unheard = topology.witnesses().iter().all(|witness| !witness.hears_primary);
+        let is_leaderless = topology.history.is_some() && topology.reigning.is_none() && is_unheard;
+        if is_over(&mut self.leaderless_since, is_leaderless) {
+            self.leaderless_since = None;
+            return Some(Mission::Crash);
+        }
+        match shared.verdict(topology) {
+            Verdict::Dead { .. } => return Some(Mission::Crash),
+            Verdict::Vetoed => count(&shared.counters.vetoes),
+            Verdict::Alive => {}
+        }
+        // A coordinator fenced some node and came to nothing: under the primary's ballot it cannot come back.
+        let promised = topology.primary().map(Member::promised);
+        let is_outbid = promised.is_some_and(|promised| topology.highest_promise() > promised);
+        if is_over(&mut self.outbid_since, is_outbid) {
+            self.outbid_since = None;
+            return topology.primary.map(|target| Mission::Planned { target });
+        }
+        None
+    }
+}
+
+impl Topology {
+    /// Nodes that answer, and are not replicas of the primary.
+    fn strayed(&self) -> Vec<usize> {
+        let Some(primary) = self.primary() else { return Vec::new() };
+        let is_strayed = |member: &Member| {
+            let follows = member.upstream() == Some(primary.node.id());
+            member.is_reachable() && (member.role() == Some(Role::Primary) || !member.is_kept() || !follows)
+        };
+        let others = self.members.iter().enumerate().filter(|(index, _)| Some(*index) != self.primary);
+        others.filter(|(_, member)| is_strayed(member)).map(|(index, _)| index).collect()
+    }
+}
+
+impl<D: Driver> Shared<D> {
+    fn verdict(&self, topology: &Topology) -> Verdict {
+        self.monitor.lock().verdict(&topology.witnesses(), self.now())
+    }
+
+    async fn lead(&self, mission: Mission, config: &FailoverConfig) -> Result<Promoted, FailoverError> {
+        let topology = self.topology();
+        let outcome = match self.plan(mission, config, &topology) {
+            Ok((ballot, plan)) => self.carry_out(ballot, plan).await,
+            Err(error) => Err(error),
+        };
+        count(if outcome.is_ok() { &self.counters.failovers } else { &self.counters.failovers_failed });
+        self.refresh.notify_waiters();
+        outcome
+    }
+
+    fn plan(
+        &self,
+        mission: Mission,
+        config: &FailoverConfig,
+        topology: &Topology,
+    ) -> Result<(Ballot, Failover), FailoverError> {
+        let promised = topology.highest_promise().map(|ballot| ballot.epoch);
+        let highest = topology.epoch().max(promised).unwrap_or(Epoch(0));
+        let ballot = Ballot { epoch: highest.next(), coordinator: self.coordinator };
+        let nodes: Vec<_> = topology.members.iter().map(|member| member.node.id()).collect();
+        let (config, now) = (config.clone(), self.now());
+        let plan = match mission {
+            Mission::Crash => {
+                let lsn = topology.reigning.and_then(|index| topology.members[index].received()).unwrap_or(Lsn(0));
+                Failover::crash(config, ballot, self.mode, nodes, topology.reigning, lsn, now)
+            }
+            Mission::Planned { target } => {
+                let primary = topology.primary.ok_or(FailoverError::NoSuchNode)?;
+                Failover::planned(config, ballot, self.mode, nodes, (primary, target), now)
+            }
+        };
+        Ok((ballot, plan))
+    }
+
+    async fn carry_out(&self, ballot: Ballot, mut plan: Failover) -> Result<Promoted, FailoverError> {
+        let mut tasks = Tasks::new();
+        loop {
+            for call in plan.calls() {
+                tasks.push(self.call(call, ballot));
+            }
+            if let Some(outcome) = plan.outcome() {
+                return outcome;
+            }
+            let rest = plan.wake_at().saturating_duration_since(self.now());
+            tokio::select! {
+                biased;
+                answer = tasks.next() => plan.answer(answer, self.now()),
+                () = tokio::time::sleep(rest) => plan.tick(self.now()),
+            }
+        }
+    }
+
+    async fn call(&self, call: Call, ballot: Ballot) -> Answer {
+        match call {
+            Call::Fence(index) => {
+                let node = self.node(index);
+                let asked_at = self.now();
+                let fenced = self.driver.fence(&node, ballot).await;
+                Answer::Fenced(index, self.learned(index, fenced, asked_at))
+            }
+            Call::Observe(index) => {
+                let node = self.node(index);
+                tokio::time::sleep(CATCH_UP_INTERVAL).await;
+                Answer::Observed(index, self.driver.observe(&node).await.ok())
+            }
+            Call::Promote(index, promotion) => Answer::Promoted(self.promote(index, &promotion).await),
+        }
+    }
+
+    async fn promote(&self, index: usize, promotion: &Promotion) -> Result<Observation, Refusal> {
+        let node = self.node(index);
+        let promoted = self.driver.promote(&node, promotion).await;
+        // Asked now: what it says is of after the promotion.
+        let asked_at = self.now();
+        self.learned(index, promoted, asked_at)
+    }
+
+    fn learned(
+        &self,
+        index: usize,
+        result: Result<Observation, D::Error>,
+        asked_at: Instant,
+    ) -> Result<Observation, Refusal> {
+        match result {
+            Ok(observation) => {
+                self.learn(index, &observation, asked_at);
+                Ok(observation)
+            }
+            Err(error) if self.driver.classify(&error) == Class::Superseded => Err(Refusal::Superseded),
+            Err(_) => Err(Refusal::Failed),
+        }
+    }
+
+    /// Makes a strayed node a replica of the primary, under the ballot that made that one primary: so no promise to
+    /// another coordinator is undone.
+    async fn repair(&self, index: usize) -> usize {
+        let repaired = tokio::time::timeout(REPAIR_TIMEOUT, self.try_repair(index));
+        if repaired.await == Ok(true) {
+            self.refresh.notify_waiters();
+        }
+        index
+    }
+
+    async fn try_repair(&self, index: usize) -> bool {
+        let topology = self.topology();
+        let Some(primary) = topology.primary() else { return false };
+        let first = Ballot { epoch: topology.epoch().unwrap_or_default(), coordinator: 0 };
+        let ballot = primary.promised().unwrap_or(first);
+        let member = &topology.members[index];
+        let (node, primary) = (&member.node, &primary.node);
+        let may_follow = member.role() == Some(Role::Replica) && member.is_kept();
+        if may_follow {
+            return self.driver.follow(node, primary, ballot).await.is_ok();
+        }
+        // It takes no write from now on, whatever becomes of the rest.
+        if self.driver.fence(node, ballot).await.is_err() {
+            return false;
+        }
+        let Ok(rejoined) = self.driver.rejoin(node, primary, ballot).await else { return false };
+        count(&self.counters.rejoins);
+        if let Some((from, to)) = rejoined.discarded {
+            let length = to.0.saturating_sub(from.0);
+            self.counters.discarded.fetch_add(length, std::sync::atomic::Ordering::Relaxed);
+        }
+        true
+    }
+
+    fn node(&self, index: usize) -> Node {
+        self.topology().members[index].node.clone()
+    }
+}

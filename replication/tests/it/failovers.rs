@@ -1,0 +1,208 @@
+//! Another primary, after a loss or on purpose.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tenfold_replication::sim::{Endpoint, SimConfig};
+use tenfold_replication::{
+    Cluster, Config, DetectConfig, Error, FailoverConfig, FailoverError, Mode, NodeId, Session, Verdict,
+};
+
+use super::{Rig, ms, rig, three};
+
+async fn supervised(mode: Mode) -> Rig {
+    let rig = rig(SimConfig { mode, ..SimConfig::default() }, Config::default()).await;
+    tokio::spawn(rig.cluster.clone().supervise(DetectConfig::default(), FailoverConfig::default()));
+    rig
+}
+
+/// Appends numbers until the time is over; gives those that were acknowledged, failed writes, and the longest gap.
+async fn write_for(rig: &Rig, time: Duration) -> (Vec<u64>, Vec<Error<tenfold_replication::sim::SimError>>, Duration) {
+    let (session, began) = (Session::new(), tokio::time::Instant::now());
+    let (mut acknowledged, mut failed, mut gap) = (vec![], vec![], Duration::ZERO);
+    let mut last = began;
+    for number in 1.. {
+        if began.elapsed() > time {
+            break;
+        }
+        match rig.cluster.write(&session, |mut c| async move { c.append(1, number).await }).await {
+            Ok(()) => {
+                gap = gap.max(last.elapsed());
+                last = tokio::time::Instant::now();
+                acknowledged.push(number);
+            }
+            Err(error) => failed.push(error),
+        }
+        tokio::time::sleep(ms(2)).await;
+    }
+    (acknowledged, failed, gap)
+}
+
+async fn list(rig: &Rig) -> Vec<u64> {
+    let primary = tenfold_replication::ReadOptions::new().from_primary();
+    rig.cluster.read_with(&Session::new(), &primary, |mut c| async move { c.list(1).await }).await.unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_killed_primary_is_replaced_and_rejoins_by_itself() {
+    let rig = supervised(Mode::Asynchronous).await;
+    let sim = rig.sim.clone();
+    tokio::spawn(async move {
+        tokio::time::sleep(ms(300)).await;
+        sim.crash(NodeId(0));
+        tokio::time::sleep(ms(500)).await;
+        sim.restart(NodeId(0));
+    });
+    let (acknowledged, failed, gap) = write_for(&rig, ms(2_500)).await;
+    assert!(gap <= ms(250), "{gap:?}");
+    let lost = failed.iter().filter(|error| matches!(error, Error::Lost(_))).count() as u64;
+    let list = list(&rig).await;
+    let missing = acknowledged.iter().filter(|number| !list.contains(number)).count();
+    assert!(missing == 0 || lost == 1, "{missing} missing, {lost} told");
+    tokio::time::sleep(ms(500)).await;
+    let stats = rig.cluster.stats();
+    assert_eq!((stats.failovers, stats.rejoins), (1, 1), "{stats:?}");
+    assert!(stats.nodes.iter().all(|node| node.is_kept && node.is_reachable));
+    assert_eq!(rig.sim.contents(NodeId(0)), rig.sim.contents(NodeId(1)));
+    assert_eq!(rig.sim.contents(NodeId(0)), rig.sim.contents(NodeId(2)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hung_primary_is_replaced_and_takes_no_write_when_it_wakes() {
+    let rig = supervised(Mode::Asynchronous).await;
+    let sim = rig.sim.clone();
+    tokio::spawn(async move {
+        tokio::time::sleep(ms(300)).await;
+        sim.pause(NodeId(0));
+        tokio::time::sleep(ms(4_000)).await;
+        sim.resume(NodeId(0));
+    });
+    let (acknowledged, failed, gap) = write_for(&rig, ms(6_000)).await;
+    assert!(gap <= ms(1_700), "{gap:?}");
+    assert!(failed.len() <= 2, "{failed:?}");
+    let list = list(&rig).await;
+    let missing = acknowledged.iter().filter(|number| !list.contains(number)).count();
+    assert!(missing == 0 || failed.iter().any(|error| matches!(error, Error::Lost(_))), "{missing}");
+    assert_eq!(rig.sim.contents(NodeId(0)), rig.sim.contents(NodeId(1)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_quorum_loses_nothing_that_was_acknowledged() {
+    let rig = supervised(Mode::quorum(1)).await;
+    let sim = rig.sim.clone();
+    tokio::spawn(async move {
+        for round in 0..6 {
+            tokio::time::sleep(ms(700)).await;
+            let node = NodeId(round % 3);
+            sim.crash(node);
+            tokio::time::sleep(ms(900)).await;
+            sim.restart(node);
+        }
+    });
+    let (acknowledged, failed, _) = write_for(&rig, ms(11_000)).await;
+    assert!(failed.iter().all(|error| matches!(error, Error::Ambiguous(_))), "{failed:?}");
+    let list = list(&rig).await;
+    assert!(acknowledged.iter().all(|number| list.contains(number)));
+    assert!(acknowledged.len() > 500 && rig.cluster.stats().failovers > 0, "{:?}", rig.cluster.stats());
+}
+
+/// The primary serves its replicas, and this process cannot reach it: that is no reason to replace it.
+#[tokio::test(start_paused = true)]
+async fn a_replica_that_hears_the_primary_has_a_veto() {
+    let rig = supervised(Mode::Asynchronous).await;
+    rig.sim.cut(rig.driver.endpoint(), Endpoint::Node(NodeId(0)));
+    tokio::time::sleep(ms(4_000)).await;
+    assert_eq!(rig.cluster.verdict(), Verdict::Vetoed);
+    let stats = rig.cluster.stats();
+    assert!(stats.vetoes > 0 && stats.failovers == 0, "{stats:?}");
+    // Cut off from its replicas as well, it is replaced, and rejoins when it is back.
+    rig.sim.isolate(NodeId(0), true);
+    tokio::time::sleep(ms(1_000)).await;
+    assert_eq!(rig.cluster.stats().failovers, 1);
+    rig.sim.heal();
+    tokio::time::sleep(ms(1_500)).await;
+    let topology = rig.cluster.topology();
+    assert_eq!(topology.members()[0].upstream(), topology.primary().map(|member| member.node().id()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_planned_change_fails_no_write() {
+    let rig = Arc::new(three().await);
+    let done = Arc::new(AtomicU64::new(0));
+    let writers = (0..8).map(|writer| {
+        let (rig, done) = (Arc::clone(&rig), Arc::clone(&done));
+        tokio::spawn(async move {
+            let session = Session::new();
+            for number in 0..200 {
+                let number = writer * 1_000 + number;
+                rig.cluster.write(&session, |mut c| async move { c.append(1, number).await }).await.unwrap();
+                done.fetch_add(1, Ordering::Relaxed);
+                tokio::time::sleep(ms(1)).await;
+            }
+        })
+    });
+    let writers: Vec<_> = writers.collect();
+    for node in [1, 2, 0, 1] {
+        tokio::time::sleep(ms(40)).await;
+        let began = tokio::time::Instant::now();
+        let promoted = rig.cluster.switchover(NodeId(node), &FailoverConfig::default()).await.unwrap();
+        assert_eq!((promoted.node, promoted.known_lost), (NodeId(node), 0));
+        assert!(began.elapsed() <= ms(200), "{:?}", began.elapsed());
+    }
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    assert_eq!(done.load(Ordering::Relaxed), 1_600);
+    assert_eq!(list(&rig).await.len(), 1_600);
+    assert_eq!(rig.cluster.stats().writes_failed + rig.cluster.stats().writes_ambiguous, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_planned_change_to_a_node_far_behind_is_given_up() {
+    let rig = three().await;
+    for node in [0, 2] {
+        rig.sim.cut(Endpoint::Node(NodeId(node)), Endpoint::Node(NodeId(1)));
+    }
+    rig.cluster.write(&Session::new(), |mut c| async move { c.append(1, 1).await }).await.unwrap();
+    let config = FailoverConfig { drain_timeout: ms(200), ..FailoverConfig::default() };
+    let result = rig.cluster.switchover(NodeId(1), &config).await;
+    assert_eq!(result, Err(FailoverError::NotCaughtUp));
+    rig.cluster.write(&Session::new(), |mut c| async move { c.append(1, 2).await }).await.unwrap();
+    assert_eq!(rig.sim.contents(NodeId(0)), [(1, vec![1, 2])]);
+    assert_eq!(rig.cluster.switchover(NodeId(9), &config).await, Err(FailoverError::NoSuchNode));
+}
+
+/// Many processes may supervise: one leads, the others step back.
+#[tokio::test(start_paused = true)]
+async fn several_supervisors_name_one_primary() {
+    let rig = supervised(Mode::quorum(1)).await;
+    for id in 1..4 {
+        let builder = Cluster::builder(rig.sim.driver()).nodes(rig.sim.nodes()).mode(Mode::quorum(1)).seed(id);
+        let other = builder.coordinator(id).build().unwrap();
+        tokio::spawn(other.clone().drive());
+        tokio::spawn(other.supervise(DetectConfig::default(), FailoverConfig::default()));
+    }
+    tokio::time::sleep(ms(100)).await;
+    for node in [0, 1, 2, 0] {
+        rig.sim.crash(NodeId(node));
+        tokio::time::sleep(ms(2_000)).await;
+        let session = Session::new();
+        rig.cluster.write(&session, |mut c| async move { c.append(1, node.into()).await }).await.unwrap();
+        rig.sim.restart(NodeId(node));
+        tokio::time::sleep(ms(2_000)).await;
+    }
+    let list = list(&rig).await;
+    assert_eq!(list, [0, 1, 2, 0]);
+    assert!((0..3).all(|node| rig.sim.contents(NodeId(node)) == [(1, list.clone())]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn too_few_nodes_promote_nobody() {
+    let rig = rig(SimConfig { mode: Mode::quorum(1), ..SimConfig::default() }, Config::default()).await;
+    rig.sim.crash(NodeId(0));
+    rig.sim.crash(NodeId(1));
+    let config = FailoverConfig { fence_timeout: ms(300), ..FailoverConfig::default() };
+    let result = rig.cluster.failover(&config).await;
+    assert_eq!(result, Err(FailoverError::TooFew { fenced: 1, needed: 2 }));
+}
