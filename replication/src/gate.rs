@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use tokio::sync::Notify;
+use crate::signal::Signal;
 
 /// Writes that may run, and how many do.
 #[derive(Debug, Default)]
 pub(crate) struct Gate {
     is_closed: AtomicBool,
     inside: AtomicU32,
-    changed: Notify,
+    changed: Signal,
 }
 
 /// A write under way.
@@ -40,29 +40,19 @@ impl Gate {
 
     /// Until it is open.
     pub(crate) async fn opened(&self) {
-        self.until(|| !self.is_closed()).await;
+        self.changed.until(|| !self.is_closed()).await;
     }
 
     /// Until nobody is inside.
     pub(crate) async fn emptied(&self) {
-        self.until(|| self.inside.load(Ordering::SeqCst) == 0).await;
-    }
-
-    async fn until(&self, is_so: impl Fn() -> bool) {
-        loop {
-            let changed = self.changed.notified();
-            if is_so() {
-                return;
-            }
-            changed.await;
-        }
+        self.changed.until(|| self.inside.load(Ordering::SeqCst) == 0).await;
     }
 }
 
 impl Drop for Inside<'_> {
     fn drop(&mut self) {
         if self.0.inside.fetch_sub(1, Ordering::SeqCst) == 1 {
-            self.0.changed.notify_waiters();
+            self.0.changed.raise();
         }
     }
 }
@@ -70,6 +60,6 @@ impl Drop for Inside<'_> {
 impl Drop for HeldWrites {
     fn drop(&mut self) {
         self.0.is_closed.store(false, Ordering::SeqCst);
-        self.0.changed.notify_waiters();
+        self.0.changed.raise();
     }
 }

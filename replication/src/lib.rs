@@ -83,6 +83,8 @@ mod position;
 mod rng;
 mod route;
 mod session;
+#[cfg(feature = "tokio")]
+mod signal;
 #[cfg(feature = "sim")]
 pub mod sim;
 #[cfg(feature = "tokio")]

@@ -199,6 +199,7 @@ impl Topology {
             member.bound.raise(observation.replayed);
         } else {
             member.bound = Arc::default();
+            member.complete_until = None;
         }
         let is_primary = observation.role == Role::Primary && is_kept && self.epoch() == Some(epoch);
         let verdict = self.place(index, is_primary, observation);
@@ -241,6 +242,8 @@ impl Topology {
             seen.is_kept = history.standing(Position::new(seen.epoch, seen.received)) == Standing::Kept;
             if seen.is_kept {
                 member.bound.raise(seen.replayed);
+            } else {
+                member.complete_until = None;
             }
         }
         self.history = Some(history);

@@ -3,7 +3,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 
 use super::{Cluster, Pools, Shared};
 use crate::clock::{Clock, TokioClock};
@@ -14,9 +14,10 @@ use crate::hedge::Hedger;
 use crate::monitor::{DetectConfig, Monitor};
 use crate::pool::Pool;
 use crate::rng::seed_from_os;
+use crate::signal::Signal;
 use crate::stats::Counters;
 use crate::topology::Topology;
-use crate::{Epoch, Mode, Node, ShardId};
+use crate::{Mode, Node, ShardId};
 
 /// Makes a [`Cluster`].
 #[must_use]
@@ -96,7 +97,8 @@ impl<D: Driver> Builder<D> {
         self
     }
 
-    /// What tells this process from others that may lead a failover: no two may have the same. Default: a random number.
+    /// What tells this process from others that may lead a failover: no two may have the same lowest 16 bits. Default: a
+    /// random number.
     pub fn coordinator(mut self, id: u64) -> Self {
         self.coordinator = Some(id);
         self
@@ -127,8 +129,8 @@ impl<D: Driver> Builder<D> {
             seed: AtomicU64::new(self.seed.unwrap_or_else(seed_from_os)),
             topology: ArcSwap::from_pointee(topology.clone()),
             master: Mutex::new(topology),
-            version: watch::Sender::new(0),
-            epoch: watch::Sender::new(Epoch::default()),
+            changed: Signal::default(),
+            epoch_changed: Signal::default(),
             refresh: Notify::new(),
             counters: Counters::default(),
             gate: Arc::new(Gate::default()),

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio::time::Instant as Deadline;
 
 use crate::checkout::Checkout;
@@ -24,6 +24,7 @@ use crate::pool::Pool;
 use crate::rng::Rng;
 use crate::route::{Need, Route, Tried, route};
 use crate::session::Session;
+use crate::signal::Signal;
 use crate::stats::{Counters, NodeStats, Stats, count};
 use crate::topology::{Observed, Topology};
 use crate::{Epoch, Floor, Mode, ShardId};
@@ -55,8 +56,9 @@ pub(crate) struct Shared<D: Driver> {
     pub(crate) pools: Vec<Pools<D>>,
     master: Mutex<Topology>,
     topology: ArcSwap<Topology>,
-    version: watch::Sender<u64>,
-    epoch: watch::Sender<Epoch>,
+    /// Another snapshot, and another epoch.
+    changed: Signal,
+    epoch_changed: Signal,
     /// Asks for a look at the nodes before it is due.
     pub(crate) refresh: Notify,
     pub(crate) counters: Counters,
@@ -290,10 +292,10 @@ impl<D: Driver> Shared<D> {
             self.monitor.lock().reset();
         }
         self.topology.store(Arc::new(master.clone()));
-        self.version.send_replace(master.version());
+        self.changed.raise();
         // Last: who is cut off by it looks at the topology next.
-        if let Some(epoch) = epoch.filter(|_| epoch != before.1) {
-            self.epoch.send_replace(epoch);
+        if epoch != before.1 {
+            self.epoch_changed.raise();
         }
         result
     }
@@ -309,17 +311,13 @@ impl<D: Driver> Shared<D> {
 
     /// Until something is known that was not known to this snapshot, or the time is over.
     pub(crate) async fn changed(&self, since: &Topology, deadline: Deadline) -> bool {
-        let mut version = self.version.subscribe();
-        let seen = since.version();
-        let changed = version.wait_for(|version| *version > seen);
+        let changed = self.changed.until(|| self.topology.load().version() > since.version());
         tokio::time::timeout_at(deadline, changed).await.is_ok()
     }
 
     /// Until the primary is one of a later epoch than this.
     pub(crate) async fn epoch_left(&self, epoch: Epoch) {
-        let mut current = self.epoch.subscribe();
-        // The sender lives as long as `self`.
-        let _ = current.wait_for(|current| *current > epoch).await;
+        self.epoch_changed.until(|| self.topology.load().epoch() > Some(epoch)).await;
     }
 }
 

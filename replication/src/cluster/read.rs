@@ -41,6 +41,16 @@ enum Miss<E> {
     Behind,
 }
 
+/// What an answer is worth.
+enum Judgement {
+    /// It is of this log, and has all that the session has seen.
+    Fresh,
+    /// It is not.
+    Stale,
+    /// It is of an epoch that is not known here yet: whether that one went on from what the session has seen is open.
+    Open,
+}
+
 /// What a node answered.
 struct Answer<T> {
     leg: Leg,
@@ -86,11 +96,18 @@ impl<D: Driver> Shared<D> {
             let Some(leg) = self.leg(&topology, need, &mut reading, &mut last_error).await? else { continue };
             match self.race(leg, &topology, need, &mut reading, f).await {
                 Ok(answer) => match self.judge(&answer, floor, &topology, session)? {
-                    true => return Ok(answer.value),
-                    false => {
+                    Judgement::Fresh => return Ok(answer.value),
+                    Judgement::Stale => {
                         count(&self.counters.stale_answers);
                         reading.tried.add(answer.leg.index);
                         self.refresh.notify_waiters();
+                    }
+                    Judgement::Open => {
+                        self.refresh.notify_waiters();
+                        if !self.changed(&topology, reading.deadline).await {
+                            return Err(Error::Timeout);
+                        }
+                        continue;
                     }
                 },
                 Err((_, Miss::Final(error))) => return Err(error),
@@ -136,7 +153,15 @@ impl<D: Driver> Shared<D> {
         let refusal = match self.route(topology, need, reading.tried, self.now()) {
             Route::Replica(index) => return Ok(Some(Leg { index, is_primary: false, wait: None })),
             Route::Wait(index, lsn) => return Ok(Some(Leg { index, is_primary: false, wait: Some(lsn) })),
-            Route::Primary(index) => return Ok(Some(Leg { index, is_primary: true, wait: None })),
+            Route::Primary(index) => {
+                // What replicas show may still be unconfirmed there, and not to be seen.
+                let bound = topology.members[index].replayed();
+                let wait = match need.floor {
+                    Floor::At(seen) if need.may_wait && seen.lsn > bound => Some(seen.lsn),
+                    _ => None,
+                };
+                return Ok(Some(Leg { index, is_primary: true, wait }));
+            }
             Route::Refuse(refusal) => refusal,
         };
         let is_final = refusal == Refusal::TooStale && self.config.when_behind == WhenBehind::Refuse;
@@ -282,7 +307,7 @@ impl<D: Driver> Shared<D> {
         })
     }
 
-    /// Whether the answer is of this log and of all that the session has seen; notes in the session what it showed.
+    /// What the answer is worth; notes in the session what it showed.
     ///
     /// What was known of the node said that it would be. This is asked again of what the node itself says, so that
     /// nothing that was restored, left or mistaken passes for fresh.
@@ -292,32 +317,36 @@ impl<D: Driver> Shared<D> {
         floor: Floor,
         topology: &Topology,
         session: &Session,
-    ) -> Result<bool, Error<D::Error>> {
+    ) -> Result<Judgement, Error<D::Error>> {
         let counter =
             if answer.leg.is_primary { &self.counters.reads_by_primary } else { &self.counters.reads_by_replica };
         let Some(position) = answer.mark.position else {
             count(counter);
-            return Ok(true);
+            return Ok(Judgement::Fresh);
         };
         let now_known = self.topology();
         let history = now_known.history().or(topology.history());
-        if history.is_some_and(|history| matches!(history.standing(position), Standing::Lost { .. })) {
-            return Ok(false);
+        let standing = history.map_or(Standing::Unknown, |history| history.standing(position));
+        if let Standing::Lost { .. } = standing {
+            return Ok(Judgement::Stale);
         }
         if let Floor::At(seen) = floor {
+            if standing == Standing::Unknown && seen.epoch < position.epoch {
+                return Ok(Judgement::Open);
+            }
             let is_older = position.lsn < seen.lsn;
             if is_older && answer.leg.is_primary && position.epoch == seen.epoch {
                 return Err(Error::FromTheFuture { session: seen, primary: position });
             }
             if is_older {
-                return Ok(false);
+                return Ok(Judgement::Stale);
             }
         }
         if let Some(cluster) = topology.cluster() {
             self.saw(session, cluster, position)?;
         }
         count(counter);
-        Ok(true)
+        Ok(Judgement::Fresh)
     }
 
     fn saw(&self, session: &Session, cluster: ClusterId, position: Position) -> Result<(), Error<D::Error>> {

@@ -157,6 +157,14 @@ impl Watch {
     }
 }
 
+/// The next epoch of this coordinator: no other takes the same one, even if neither knows of the other. So nodes that two
+/// of them promote at once, where no quorum prevents it, reign in different epochs.
+fn epoch_after(highest: Epoch, coordinator: u64) -> Epoch {
+    const COORDINATOR_BITS: u32 = 16;
+    let round = (highest.0 >> COORDINATOR_BITS) + 1;
+    Epoch(round << COORDINATOR_BITS | coordinator & ((1 << COORDINATOR_BITS) - 1))
+}
+
 impl Topology {
     /// Nodes that answer, and are not replicas of the primary.
     fn strayed(&self) -> Vec<usize> {
@@ -194,7 +202,7 @@ impl<D: Driver> Shared<D> {
     ) -> Result<(Ballot, Failover), FailoverError> {
         let promised = topology.highest_promise().map(|ballot| ballot.epoch);
         let highest = topology.epoch().max(promised).unwrap_or(Epoch(0));
-        let ballot = Ballot { epoch: highest.next(), coordinator: self.coordinator };
+        let ballot = Ballot { epoch: epoch_after(highest, self.coordinator), coordinator: self.coordinator };
         let nodes: Vec<_> = topology.members.iter().map(|member| member.node.id()).collect();
         let (config, now) = (config.clone(), self.now());
         let plan = match mission {

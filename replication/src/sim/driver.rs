@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use super::Sim;
 use super::network::Endpoint;
 use super::node::SimNode;
 use super::world::{Refused, SILENCE, World};
+use super::{Flaw, Sim};
 use crate::driver::{Access, Ballot, Class, Connected, Driver, Mark, Observation, Promotion, Rejoined};
-use crate::{Lsn, Mode, Node, NodeId};
+use crate::{Epoch, Lsn, Mode, Node, NodeId, Position};
 
 /// How often somebody looks who waits for something to happen.
 const POLL: Duration = Duration::from_millis(1);
@@ -32,6 +32,7 @@ pub struct SimConnection {
     access: Access,
     transaction: Option<Transaction>,
     mark: Mark,
+    logged_at: Option<Position>,
     is_broken: bool,
 }
 
@@ -169,6 +170,7 @@ impl Driver for SimDriver {
             access,
             transaction: None,
             mark: Mark::default(),
+            logged_at: None,
             is_broken: false,
         };
         Ok(Connected { connection, cluster, role, epoch })
@@ -198,7 +200,16 @@ impl Driver for SimDriver {
     }
 
     fn take_mark(&self, connection: &mut SimConnection) -> Mark {
-        std::mem::take(&mut connection.mark)
+        let mut mark = std::mem::take(&mut connection.mark);
+        let flaw = self.sim.world.lock().flaw;
+        if let Some(position) = &mut mark.position {
+            match flaw {
+                Some(Flaw::MarksEarly) => position.lsn.0 = position.lsn.0.saturating_sub(1),
+                Some(Flaw::EpochForgotten) => position.epoch = Epoch(1),
+                _ => {}
+            }
+        }
+        mark
     }
 
     async fn wait(&self, connection: &mut SimConnection, lsn: Lsn, timeout: Duration) -> Result<Lsn, SimError> {
@@ -213,7 +224,9 @@ impl Driver for SimDriver {
     }
 
     fn classify(&self, error: &SimError) -> Class {
+        let flaw = self.sim.world.lock().flaw;
         match error {
+            SimError::ConnectionLost if flaw == Some(Flaw::RepeatsAnything) => Class::NotSent,
             SimError::ConnectionRefused => Class::NotSent,
             SimError::ConnectionLost | SimError::NoPrimaryThere => Class::Gone,
             SimError::ReadOnly => Class::ReadOnly,
@@ -228,7 +241,13 @@ impl Driver for SimDriver {
     }
 
     async fn fence(&self, node: &Node, ballot: Ballot) -> Result<Observation, SimError> {
-        let fence = |world: &mut World, node: usize| world.fence(node, ballot).map(|()| observation(world, node));
+        let fence = |world: &mut World, node: usize| {
+            let mut seen = world.fence(node, ballot).map(|()| observation(world, node))?;
+            if world.flaw == Some(Flaw::ReportsBackwards) {
+                seen.received = Lsn(1_000_000 - seen.received.0);
+            }
+            Ok::<_, Refused>(seen)
+        };
         Ok(self.ask(node, fence).await??)
     }
 
@@ -252,6 +271,12 @@ impl SimConnection {
     #[must_use]
     pub fn node(&self) -> NodeId {
         NodeId(self.node as u16)
+    }
+
+    /// Where its last write was logged.
+    #[must_use]
+    pub fn logged_at(&self) -> Option<Position> {
+        self.logged_at
     }
 
     /// Appends a number to a list.
@@ -336,7 +361,8 @@ impl SimConnection {
             tokio::time::sleep(POLL).await;
         }
         way.back(&self.sim).await;
-        self.mark.position = self.mark.position.max(Some(crate::Position::new(epoch, Lsn(lsn as u64))));
+        self.logged_at = Some(Position::new(epoch, Lsn(lsn as u64)));
+        self.mark.position = self.mark.position.max(self.logged_at);
         Ok(())
     }
 

@@ -16,11 +16,13 @@ use crate::clock::{Clock, TokioClock};
 use crate::{Mode, Node, NodeId};
 
 mod driver;
+mod history;
 mod network;
 mod node;
 mod world;
 
 pub use driver::{SimConnection, SimDriver, SimError};
+pub use history::{History, SessionId, Summary, Violation};
 pub use network::Endpoint;
 use world::World;
 
@@ -39,6 +41,26 @@ pub struct SimConfig {
     pub loss_per_mille: u32,
     /// Everything random comes from it.
     pub seed: u64,
+    /// What the nodes and their driver get wrong. Default nothing.
+    pub flaw: Option<Flaw>,
+}
+
+/// A mistake of a driver or a database: to see what becomes of it, and that a check finds it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Flaw {
+    /// A fenced node promises, and goes on as before.
+    FenceForgotten,
+    /// Writes are acknowledged before the replicas that must have them do.
+    AcknowledgesEarly,
+    /// Marks are of before the statement.
+    MarksEarly,
+    /// Marks are always of the first epoch.
+    EpochForgotten,
+    /// A broken connection is taken for a write that was not sent.
+    RepeatsAnything,
+    /// Fenced nodes say that the shorter log is the longer.
+    ReportsBackwards,
 }
 
 impl Default for SimConfig {
@@ -50,6 +72,7 @@ impl Default for SimConfig {
             client_delay: (Duration::ZERO, Duration::ZERO),
             loss_per_mille: 0,
             seed: 1,
+            flaw: None,
         }
     }
 }

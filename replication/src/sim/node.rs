@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use super::world::Message;
+use super::{Flaw, SimConfig};
 use crate::driver::{Ballot, Observation};
 use crate::{ClusterId, Epoch, History, Lsn, Mode, NodeId, Position, Role};
 
@@ -37,6 +38,7 @@ pub(super) struct SimNode {
     pub(super) promised: Option<Ballot>,
     pub(super) installed: Option<Ballot>,
     pub(super) mode: Mode,
+    flaw: Option<Flaw>,
     pub(super) confirming: Vec<NodeId>,
     /// As primary: how far each replica has confirmed.
     pub(super) confirmed: BTreeMap<NodeId, usize>,
@@ -47,7 +49,7 @@ pub(super) struct SimNode {
 }
 
 impl SimNode {
-    pub(super) fn new(id: NodeId, count: u16, mode: Mode) -> Self {
+    pub(super) fn new(id: NodeId, config: &SimConfig) -> Self {
         let is_primary = id == NodeId(0);
         Self {
             id,
@@ -63,8 +65,9 @@ impl SimNode {
             replay_delay: Duration::ZERO,
             promised: None,
             installed: None,
-            mode,
-            confirming: (1..count).map(NodeId).collect(),
+            mode: config.mode,
+            flaw: config.flaw,
+            confirming: (1..config.nodes).map(NodeId).collect(),
             confirmed: BTreeMap::new(),
             following: (!is_primary).then_some(NodeId(0)),
             heard_at: None,
@@ -86,7 +89,8 @@ impl SimNode {
     }
 
     pub(super) fn is_writable(&self) -> bool {
-        self.role == Role::Primary && self.promised == self.installed
+        let is_fenced = self.promised != self.installed && self.flaw != Some(Flaw::FenceForgotten);
+        self.role == Role::Primary && !is_fenced
     }
 
     pub(super) fn list(&self, key: u64) -> Vec<u64> {
@@ -124,6 +128,7 @@ impl SimNode {
     /// Whether a write at this place may be acknowledged.
     pub(super) fn is_confirmed(&self, lsn: usize) -> bool {
         match self.mode {
+            _ if self.flaw == Some(Flaw::AcknowledgesEarly) => true,
             Mode::Asynchronous => true,
             Mode::SemiSynchronous { .. } => self.confirmations(lsn) >= 1,
             Mode::Quorum { replicas } => self.confirmations(lsn) >= usize::from(replicas.get()),

@@ -4,9 +4,9 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::{Duration, Instant};
 
-use super::SimConfig;
 use super::network::{Endpoint, Network};
 use super::node::{Record, SimNode};
+use super::{Flaw, SimConfig};
 use crate::driver::{Ballot, Promotion, Rejoined};
 use crate::{ClusterId, History, Lsn, NodeId, Position, Rng, Role, Standing};
 
@@ -27,6 +27,7 @@ pub(super) struct World {
     pub(super) rng: Rng,
     pub(super) network: Network,
     pub(super) nodes: Vec<SimNode>,
+    pub(super) flaw: Option<Flaw>,
     clients: u16,
     events: BinaryHeap<Reverse<Timed>>,
     scheduled: u64,
@@ -84,7 +85,7 @@ pub(super) enum Refused {
 
 impl World {
     pub(super) fn new(config: SimConfig, start: Instant) -> Self {
-        let nodes: Vec<_> = (0..config.nodes).map(|id| SimNode::new(NodeId(id), config.nodes, config.mode)).collect();
+        let nodes: Vec<_> = (0..config.nodes).map(|id| SimNode::new(NodeId(id), &config)).collect();
         let mut world = Self {
             start,
             now: Duration::ZERO,
@@ -92,6 +93,7 @@ impl World {
             rng: Rng::new(config.seed),
             network: Network::new(config.delay, config.client_delay, config.loss_per_mille),
             nodes,
+            flaw: config.flaw,
             clients: 0,
             events: BinaryHeap::new(),
             scheduled: 0,
@@ -177,7 +179,7 @@ impl World {
         if this.role != Role::Primary || this.history.standing(position) != Standing::Kept || has > this.log.len() {
             return;
         }
-        if this.promised == this.installed {
+        if this.is_writable() {
             let reached = this.confirmed.entry(replica).or_default();
             *reached = (*reached).max(has);
         }
@@ -301,7 +303,11 @@ impl World {
     }
 
     pub(super) fn fence(&mut self, node: usize, ballot: Ballot) -> Result<(), Refused> {
+        let is_forgotten = self.flaw == Some(Flaw::FenceForgotten);
         let this = self.promise(node, ballot)?;
+        if is_forgotten {
+            return Ok(());
+        }
         this.following = None;
         this.heard_at = None;
         if this.installed == Some(ballot) {
