@@ -8,6 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use tenfold_rig::{Node, Rng, RoleResult, Station};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::database::{Batch, Database, DatabaseError, Statement, Value};
@@ -21,8 +22,10 @@ const RACES: u64 = 50;
 const TELLERS: u64 = 4;
 /// Transfers of one teller in one round are numbered below this.
 const TRANSFERS_A_ROUND: u64 = 10_000;
-/// A round lasts at least this long before the kill, and a random time of as much again.
-const ROUND: Duration = Duration::from_millis(6);
+/// A round lasts at least this long after its first transfer before the kill, and a random time of as much again.
+const ROUND: Duration = Duration::from_millis(3);
+/// A database that makes no transfer in this time is killed all the same.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What a series of kills did to the money.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -51,10 +54,12 @@ pub async fn crash(node: &Node, kills: u32, seed: u64) -> RoleResult<CrashReport
     let mut acknowledged = Vec::new();
     for round in 0..u64::from(kills) {
         let mut tellers = JoinSet::new();
+        let (made, mut first_made) = watch::channel(false);
         for teller in 0..TELLERS {
             let first = (round * TELLERS + teller) * TRANSFERS_A_ROUND + 1;
-            tellers.spawn(transfer_until_it_breaks(node.addr(), first, rng.next_u64()));
+            tellers.spawn(transfer_until_it_breaks(node.addr(), first, rng.next_u64(), made.clone()));
         }
+        let _ = tokio::time::timeout(PATIENCE, first_made.wait_for(|made| *made)).await;
         tenfold_rig::sleep(ROUND + ROUND.mul_f64(rng.next_f64())).await;
         node.kill()?;
         let mut torn = false;
@@ -77,7 +82,7 @@ struct Done {
     cut_off: bool,
 }
 
-async fn transfer_until_it_breaks(bank: SocketAddr, first: u64, seed: u64) -> Done {
+async fn transfer_until_it_breaks(bank: SocketAddr, first: u64, seed: u64, made: watch::Sender<bool>) -> Done {
     // A client of its own: connections to a killed process must not be met again in the next round.
     let database = RemoteDatabase::new(bank);
     let mut rng = Rng::new(seed);
@@ -88,7 +93,10 @@ async fn transfer_until_it_breaks(bank: SocketAddr, first: u64, seed: u64) -> Do
         let transfer =
             Transfer { id, debit: AccountId(debit + 1), credit: AccountId(credit + 1), amount: 1 + rng.below(100) };
         match database.run(move_money(transfer)).await {
-            Ok(_) => acknowledged.push(id),
+            Ok(_) => {
+                acknowledged.push(id);
+                made.send_replace(true);
+            }
             // Too little money left: refused, and the books say so too.
             Err(DatabaseError::Check) => {}
             Err(_) => return Done { acknowledged, cut_off: true },

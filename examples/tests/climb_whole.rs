@@ -28,8 +28,9 @@ fn a_quick_climb_reports_every_rung_and_row_and_cleans_up() {
     assert!(matches!(output.status.code(), Some(0 | 1)), "{stdout}\n{stderr}");
     assert!(running_with(&mark).is_empty(), "processes are left");
 
-    let text = fs::read_to_string(&json).unwrap_or_else(|error| panic!("{error}: {stdout}\n{stderr}"));
-    let report: Value = serde_json::from_str(&text).unwrap();
+    let read = fs::read_to_string(&json).map_err(|error| error.to_string());
+    let report = read.and_then(|text| serde_json::from_str(&text).map_err(|error| error.to_string()));
+    let report: Value = report.unwrap_or_else(|error| panic!("{error}: {stdout}\n{stderr}"));
     let rungs = report["rungs"].as_array().unwrap();
     let names: Vec<_> = rungs.iter().map(|rung| rung["rung"].as_str().unwrap()).collect();
     assert_eq!(names, ["01", "02", "03", "04", "06", "10"]);
