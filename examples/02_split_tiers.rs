@@ -20,7 +20,7 @@ use tenfold_rig::{Claim, RungReport, TierView};
 use tenfold_rig::{Cost, NodeSpec, Role, RoleResult, Roles, Service, Station, Tier};
 
 /// The rung, as the climb runs it.
-pub(crate) const RUNG: Rung = Rung { number: 2, title: "web | db", roles, climb, play };
+pub(crate) const RUNG: Rung = Rung { number: 2, title: "web | db", is_light: true, roles, climb, play };
 
 #[allow(dead_code, reason = "the climb includes this file as a module and has a main of its own")]
 fn main() -> std::process::ExitCode {

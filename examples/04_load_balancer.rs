@@ -21,7 +21,7 @@ use tenfold_load_balancer::{AddressPolicy, HashConfig, Policy};
 use tenfold_rig::{Claim, Cost, Network, NodeSpec, Role, RoleResult, Roles, RungReport, Tier, TierView};
 
 /// The rung, as the climb runs it.
-pub(crate) const RUNG: Rung = Rung { number: 4, title: "load balancer", roles, climb, play };
+pub(crate) const RUNG: Rung = Rung { number: 4, title: "load balancer", is_light: false, roles, climb, play };
 
 #[allow(dead_code, reason = "the climb includes this file as a module and has a main of its own")]
 fn main() -> std::process::ExitCode {
@@ -134,9 +134,9 @@ async fn spread(climb: &Climb) -> RoleResult<Vec<Claim>> {
         start(Plan::new(climb, Setup::default().unmodelled().with(in_turn)), None),
         start(Plan::new(climb, Setup::default().unmodelled().with(by_key)), None),
     )?;
-    let time = Duration::from_secs(climb.pick(13, 5));
+    let time = Duration::from_secs(climb.pick(18, 5));
     let (in_turn, by_key) = tokio::try_join!(
-        fleet::spread(climb, &in_turn, climb.pick(2_350.0, 700.0), time),
+        fleet::spread(climb, &in_turn, climb.pick(1_700.0, 700.0), time),
         fleet::spread(climb, &by_key, 200.0, time),
     )?;
     Ok(fleet::spread_claims(&in_turn, &by_key))

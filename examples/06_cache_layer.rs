@@ -23,7 +23,7 @@ const WARM_READS: usize = 30_000;
 const CACHE_ENTRIES: u64 = 1_500;
 
 /// The rung, as the climb runs it.
-pub(crate) const RUNG: Rung = Rung { number: 6, title: "cache layer", roles, climb, play };
+pub(crate) const RUNG: Rung = Rung { number: 6, title: "cache layer", is_light: false, roles, climb, play };
 
 #[allow(dead_code, reason = "the climb includes this file as a module and has a main of its own")]
 fn main() -> std::process::ExitCode {
@@ -130,21 +130,22 @@ fn climb(climb: Arc<Climb>) -> RungFuture<RungReport> {
     Box::pin(async move {
         let mut report = RungReport::new("06", RUNG.title);
         report.summary = "Three web servers ask a ring of three cache servers first, the database last.".to_owned();
-        let names = |tier: &str| (1..=3).map(|number| format!("{tier}-{number}")).collect::<Vec<_>>();
-        report.tiers = vec![
-            TierView::new("web", names("web")),
-            TierView::new("cache", names("cache")),
-            TierView::new("database", ["db"]),
-        ];
+        let three = |tier: &str| TierView::new(tier, (1..=3).map(|number| format!("{tier}-{number}")));
+        report.tiers = vec![three("web"), three("cache"), TierView::new("database", ["db"])];
         report.nodes = 7;
-        trials::memory_and_policies(&climb, "06-hoard", &mut report).await?;
-        let (with, without) = tokio::try_join!(
-            size(&climb, "06 cache layer", layer()),
-            size(&climb, "06 without the cache", layer().without_cache()),
+        // What is counted runs first and together, then what is timed.
+        let (with, without, ()) = tokio::try_join!(
+            share(&climb, layer()),
+            share(&climb, layer().without_cache()),
+            trials::memory_and_policies(&climb, "06-hoard", &mut report),
         )?;
-        with.0.fill(&mut report);
-        report.curves.push(without.0.curve.clone());
-        report.claims.extend(trials::share_claims(&with.1, &without.1));
+        report.claims.extend(trials::share_claims(&with, &without));
+        let (with, without) = tokio::try_join!(
+            size(&climb, "06 cache layer", layer(), &with),
+            size(&climb, "06 without the cache", layer().without_cache(), &without),
+        )?;
+        with.fill(&mut report);
+        report.curves.push(without.curve.clone());
         let go = |setup| start(&climb, climb.seed, setup, None);
         let (strategies, freshness) = tokio::try_join!(trials::strategies(&climb, go), trials::freshness(&climb, go))?;
         strategies.add_to(&mut report);
@@ -158,12 +159,15 @@ fn climb(climb: Arc<Climb>) -> RungFuture<RungReport> {
     })
 }
 
-/// A capacity, and where the reads were answered before it was looked for.
-async fn size(climb: &Climb, label: &str, setup: Setup) -> RoleResult<(Measured, Share)> {
+/// Where the reads of a light load are answered.
+async fn share(climb: &Climb, setup: Setup) -> RoleResult<Share> {
     let site = start(climb, climb.seed, setup, None).await?;
     let mut stream = warm(climb, &site, climb.seed).await?;
-    let share =
-        trials::share(&site, move || keys::read(stream()), 150.0, Duration::from_secs(climb.pick(4, 3))).await?;
+    trials::share(&site, move || keys::read(stream()), 150.0, Duration::from_secs(climb.pick(4, 3))).await
+}
+
+/// The capacity, expected from where a light load was answered.
+async fn size(climb: &Climb, label: &str, setup: Setup, share: &Share) -> RoleResult<Measured> {
     let web = model(&climb.cost, climb.cost.service(Tier::Web)).copies(3);
     let cache = model(&climb.cost, climb.cost.service(Tier::Cache)).copies(3);
     let database = model(&climb.cost, climb.cost.service(Tier::Database));
@@ -180,7 +184,7 @@ async fn size(climb: &Climb, label: &str, setup: Setup) -> RoleResult<(Measured,
     });
     let measured = measured.await?;
     let model = model(measured.hit_ratio)?;
-    Ok((measured.compared_with(climb, &model), share))
+    Ok(measured.compared_with(climb, &model))
 }
 
 /// Puts into the caches what the first reads of a stream would have left there, and returns the rest of the stream.

@@ -13,7 +13,7 @@ use app::jobs::broker::{self, BrokerConfig};
 use app::jobs::front::{self, Front};
 use app::jobs::queue::{Address, Jobs};
 use app::jobs::site::{Mix, Setup, Site, THUMBNAILS, UPLOADS, jobs};
-use app::jobs::trials;
+use app::jobs::trials::{self, Crashed};
 use app::jobs::work::{Hands, Places};
 use app::jobs::worker::{self, WorkerConfig};
 use app::jobs::world::{self, WorldConfig};
@@ -28,7 +28,7 @@ const SHORT_LEASE_MS: u64 = 1_000;
 const BOUND: u64 = 150;
 
 /// The rung, as the climb runs it.
-pub(crate) const RUNG: Rung = Rung { number: 10, title: "message queue", roles, climb, play };
+pub(crate) const RUNG: Rung = Rung { number: 10, title: "message queue", is_light: false, roles, climb, play };
 
 #[allow(dead_code, reason = "the climb includes this file as a module and has a main of its own")]
 fn main() -> std::process::ExitCode {
@@ -110,8 +110,11 @@ fn climb(climb: Arc<Climb>) -> RungFuture<RungReport> {
         report.tiers = vec![one("web", "web"), one("broker", "broker"), TierView::new("workers", workers)];
         report.nodes = 6;
         report.fault = format!("kill -9 the broker, {} times", climb.pick(8, 3));
-        decoupled(&climb, &mut report).await?;
-        crashes(&climb, &mut report).await?;
+        let ((), (durable, forgetful)) = tokio::try_join!(decoupled(&climb, &mut report), crashes(&climb))?;
+        let ratio = |crashed: &Crashed| crashed.lost() as f64 / crashed.accepted().max(1) as f64;
+        (report.failed_ratio, report.control_failed_ratio) = (Some(ratio(&durable)), Some(ratio(&forgetful)));
+        report.claims.extend(trials::crash_claims(&durable, &forgetful));
+        report.claims.extend(trials::use_case_claims(&durable));
         let dir = tenfold_rig::TempDir::new()?;
         let time = Duration::from_millis(climb.pick(500, 200));
         let path = dir.path().to_owned();
@@ -155,19 +158,14 @@ async fn decoupled(climb: &Climb, report: &mut RungReport) -> RoleResult {
     Ok(())
 }
 
-/// r41 and r46.
-async fn crashes(climb: &Climb, report: &mut RungReport) -> RoleResult {
+/// r41 and r46: a durable broker and a forgetful one under the same kills.
+async fn crashes(climb: &Climb) -> RoleResult<(Crashed, Crashed)> {
     let crash = async |is_durable| {
         // One worker is too few, so that jobs wait in the queue when it dies.
         let setup = Setup { workers: 1, lease_ms: SHORT_LEASE_MS, is_durable, ..Setup::default() };
         trials::crash(climb, &start(climb, climb.seed, setup, None).await?, climb.pick(8, 3)).await
     };
-    let (durable, forgetful) = tokio::try_join!(crash(true), crash(false))?;
-    let ratio = |crashed: &trials::Crashed| crashed.lost() as f64 / crashed.accepted().max(1) as f64;
-    (report.failed_ratio, report.control_failed_ratio) = (Some(ratio(&durable)), Some(ratio(&forgetful)));
-    report.claims.extend(trials::crash_claims(&durable, &forgetful));
-    report.claims.extend(trials::use_case_claims(&durable));
-    Ok(())
+    tokio::try_join!(crash(true), crash(false))
 }
 
 /// How many jobs a second the web server takes.

@@ -76,10 +76,10 @@ pub struct Sizing<'a> {
     pub label: &'a str,
     /// The queueing model of the system.
     pub model: Network,
-    /// Load time of each of the repeats, of which there are three; 4 s at least.
+    /// Load time of each of the repeats, of which there are three, or two in a quick run; 4 s at least.
     pub budget: Duration,
-    /// Whether the repeats run side by side: for small systems. Large ones would compete for this machine; a quick run
-    /// measures them twice.
+    /// Whether all repeats run side by side: for small systems. Large ones would compete for this machine: of them
+    /// no more than two run at a time.
     pub side_by_side: bool,
 }
 
@@ -109,10 +109,10 @@ where
         None => rough_limit(climb, &start).await?,
     };
     let mut plan = CapacityPlan::new(label, expected);
-    // Without modelled time the copies would share what is measured: the machine.
+    plan.repeats = climb.pick(plan.repeats, 2);
     if !side_by_side || climb.cost.is_real() {
-        (plan.at_once, plan.copies) = (1, 1);
-        plan.repeats = climb.pick(plan.repeats, 2);
+        // Without modelled time the copies would share what is measured: the machine.
+        (plan.at_once, plan.copies) = (if climb.cost.is_real() { 1 } else { 2 }, 1);
     }
     (plan.budget, plan.promise, plan.seed) = (budget, climb.promise(), climb.seed);
     let stacks = Mutex::new(Vec::new());

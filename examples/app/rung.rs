@@ -54,6 +54,8 @@ pub struct Rung {
     pub number: u8,
     /// What it adds.
     pub title: &'static str,
+    /// It leaves most of the machine idle: light rungs that follow each other climb side by side.
+    pub is_light: bool,
     /// The roles that its binary must know.
     pub roles: fn() -> Roles,
     /// Runs its experiments.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use app::keys::Keys;
 use app::rung::{Climb, Rung};
+use futures_util::future::try_join_all;
 use tenfold_rig::{
     Claim, Cost, MAX_MACHINE_SHARE, Machine, MachineUse, Neighbours, Progress, ROWS, Report, RoleResult, RungReport,
     Story, Table, UserModel, Value, Verdict, check_quiet, now, read_verdicts, render_ledger,
@@ -89,16 +90,20 @@ async fn climb(args: &Args, rungs: &[Rung]) -> RoleResult<ExitCode> {
     let machine = Machine::begin()?;
     let mut report = new_report(args, &climb);
     report.noisy = quiet.noisy;
-    for rung in rungs {
-        story.say(&format!("\nrung {:02}: {}", rung.number, rung.title));
-        let mut done = (rung.climb)(Arc::clone(&climb)).await?;
-        if climb.cost.is_real() {
-            set_aside(&mut done);
-        }
-        report.push(done);
-        let done = report.rungs.last().expect("a rung was pushed just now");
-        for claim in &done.claims {
-            story.say(&line(claim));
+    // Without modelled time each rung wants the machine for itself.
+    for group in rungs.chunk_by(|one, next| one.is_light && next.is_light && !climb.cost.is_real()) {
+        let titles: Vec<_> = group.iter().map(|rung| format!("rung {:02}: {}", rung.number, rung.title)).collect();
+        story.say(&format!("\n{}", titles.join("\n")));
+        let done = try_join_all(group.iter().map(|rung| (rung.climb)(Arc::clone(&climb)))).await?;
+        for (mut done, title) in done.into_iter().zip(titles) {
+            if group.len() > 1 {
+                story.say(&title);
+            }
+            if climb.cost.is_real() {
+                set_aside(&mut done);
+            }
+            done.claims.iter().for_each(|claim| story.say(&line(claim)));
+            report.push(done);
         }
     }
     let used = machine.finish()?;

@@ -346,13 +346,13 @@ fn r23_the_table_has_a_row_a_strategy_and_a_measured_cell_a_column() {
     let profile = Profile {
         hit_ratio: 0.9,
         queries: 70,
-        expiry_p95_ms: 30.0,
+        spike_ms: 30.0,
         cold_p99_ms: 50.0,
         warm_p99_ms: 2.0,
         stale_ms: 990.0,
         wasted: 0,
     };
-    let ahead = Profile { expiry_p95_ms: 3.0, stale_ms: 610.0, wasted: 50, ..profile };
+    let ahead = Profile { spike_ms: 3.0, stale_ms: 610.0, wasted: 50, ..profile };
     let (table, claims) =
         strategy_table(&[("cache-aside", profile), ("read-through", profile), ("refresh-ahead", ahead)]);
     assert_eq!((table.rows.len(), table.columns.len()), (3, 7));

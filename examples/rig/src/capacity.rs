@@ -38,7 +38,7 @@ use crate::load::{Client, Exchange, Failure, Request};
 use crate::progress::Progress;
 use crate::rng::Rng;
 
-/// Copies are added until a repeat sees about so many requests a second.
+/// Copies are added while a repeat sees no more requests a second than this.
 const REQUESTS_OF_A_REPEAT: f64 = 700.0;
 const MAX_COPIES: usize = 4;
 
@@ -70,7 +70,7 @@ pub struct CapacityPlan {
     /// Repeats under way at the same time; all of them. Use 1 where they would compete, as with no modelled time.
     pub at_once: usize,
     /// Copies of the system in each repeat that are measured side by side and pooled. More calm the figure of a small
-    /// system, and cost processes. The default is 1 to 4, so that a repeat sees about 700 requests a second.
+    /// system, and cost processes. The default is 1 to 4, so many that a repeat sees at most 700 requests a second.
     pub copies: usize,
     /// Load time of each repeat; 12 s. Less widens the spread. A wrong expectation may double it.
     pub budget: Duration,
@@ -89,7 +89,7 @@ impl CapacityPlan {
             expected_rate,
             repeats,
             at_once: repeats,
-            copies: ((REQUESTS_OF_A_REPEAT / expected_rate).round() as usize).clamp(1, MAX_COPIES),
+            copies: ((REQUESTS_OF_A_REPEAT / expected_rate).floor() as usize).clamp(1, MAX_COPIES),
             budget: Duration::from_secs(12),
             promise: Promise::default(),
             seed: 1,

@@ -37,7 +37,7 @@ const BOX: Service = Service { slots: 4, mean_us: 20_000 };
 async fn finds_what_theory_says_of_one_node() {
     // M/M/4 at 20 ms keeps p99 at 150 ms up to 164.4 requests a second (Erlang C).
     for (expected, seed) in [(164.4, 1), (164.4, 2), (150.0, 3), (180.0, 4)] {
-        let plan = CapacityPlan { seed, ..CapacityPlan::new("box", expected) };
+        let plan = CapacityPlan { seed, copies: 4, ..CapacityPlan::new("box", expected) };
         let capacity = measure(&plan, BOX).await;
         let ratio = capacity.rate / 164.4;
         assert!((0.85..1.10).contains(&ratio), "expected {expected}, seed {seed}: {capacity:?}");

@@ -72,26 +72,17 @@ impl Mmc {
     }
 
     /// Probability that line and service together take at most `seconds`; 0 in overload.
-    ///
-    /// The wait is 0 with probability 1 − C and else exponential with the spare rate cμ − λ; service is exponential with
-    /// rate μ; the two are independent.
     pub fn within_s(&self, rate: f64, seconds: f64) -> f64 {
-        if self.utilisation(rate) >= 1.0 || seconds < 0.0 {
-            return 0.0;
-        }
-        if self.service_s <= 0.0 {
-            return 1.0;
+        self.sojourn(rate).map_or(0.0, |sojourn| sojourn.within_s(seconds))
+    }
+
+    /// The time in line and in service at `rate`. `None` in overload.
+    pub(super) fn sojourn(&self, rate: f64) -> Option<Sojourn> {
+        if self.utilisation(rate) >= 1.0 {
+            return None;
         }
         let (serve, spare) = (1.0 / self.service_s, self.spare(rate));
-        let waits = self.wait_probability(rate);
-        let only_served = (-serve * seconds).exp();
-        // Survival of the sum of two exponentials; for equal rates its limit, which the quotient cannot give.
-        let waited = if ((spare - serve) / serve).abs() < 1e-6 {
-            (1.0 + serve * seconds) * only_served
-        } else {
-            (spare * only_served - serve * (-spare * seconds).exp()) / (spare - serve)
-        };
-        (1.0 - (1.0 - waits) * only_served - waits * waited).clamp(0.0, 1.0)
+        Some(Sojourn { serve, spare, waits: self.wait_probability(rate) })
     }
 
     /// Mean service time in seconds.
@@ -102,5 +93,39 @@ impl Mmc {
     /// Rate at which the line of one copy drains: cμ − λ.
     fn spare(&self, rate: f64) -> f64 {
         (self.saturation() - rate) / f64::from(self.copies)
+    }
+}
+
+/// Time in line and in service at one rate.
+///
+/// The wait is 0 with probability 1 − C and else exponential with the spare rate cμ − λ; service is exponential with
+/// rate μ; the two are independent.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sojourn {
+    /// μ; infinite for a station that takes no time.
+    serve: f64,
+    spare: f64,
+    /// C.
+    waits: f64,
+}
+
+impl Sojourn {
+    /// Probability that it is at most `seconds`.
+    pub(super) fn within_s(&self, seconds: f64) -> f64 {
+        let Self { serve, spare, waits } = *self;
+        if seconds < 0.0 {
+            return 0.0;
+        }
+        if !serve.is_finite() {
+            return 1.0;
+        }
+        let only_served = (-serve * seconds).exp();
+        // Survival of the sum of two exponentials; for equal rates its limit, which the quotient cannot give.
+        let waited = if ((spare - serve) / serve).abs() < 1e-6 {
+            (1.0 + serve * seconds) * only_served
+        } else {
+            (spare * only_served - serve * (-spare * seconds).exp()) / (spare - serve)
+        };
+        (1.0 - (1.0 - waits) * only_served - waits * waited).clamp(0.0, 1.0)
     }
 }
