@@ -341,7 +341,6 @@ fn every_mistake_is_found() {
         (Wrong::Node(Flaw::AcknowledgesEarly), 68),
         (Wrong::Node(Flaw::MarksEarly), 0),
         (Wrong::Node(Flaw::EpochForgotten), 0),
-        (Wrong::Node(Flaw::RepeatsAnything), 143),
         (Wrong::Node(Flaw::ReportsBackwards), 2),
         (Wrong::TokenIgnored, 1),
     ] {
