@@ -44,6 +44,9 @@ use std::time::Duration;
 
 use crate::{ClusterId, Epoch, History, Lsn, Mode, Node, NodeId, Position, Role};
 
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
+
 /// Connects a [`Cluster`](crate::Cluster) to one kind of database.
 ///
 /// Calls are dropped when they take longer than the cluster allows: one that was dropped leaves nothing running that

@@ -1,0 +1,220 @@
+//! The primary's transactions: what they change goes to the log, and is synced there, before they are committed.
+//!
+//! ```text
+//!   begin immediate
+//!   the caller's statements                        triggers note keys
+//!   read what they changed, note the place         in the same transaction
+//!   ┌ lock of the node's promise: is it still a primary?
+//!   │ append to the log, sync                      a crash before this: nothing happened
+//!   │ commit                                       a crash before this: opening the node applies the record
+//!   └
+//!   wait for replicas, as the mode asks
+//! ```
+//!
+//! So the log is never behind the database, and ahead of it by one transaction at most, which nobody was told of. Replicas
+//! read the log up to where the primary's database is. If the commit itself fails, as for a deferred foreign key,
+//! the record is cut off again.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use rusqlite::Connection;
+
+use super::SqliteError;
+use super::capture::{self, Capture};
+use super::changes;
+use super::control::Control;
+use super::node::{Access, FileNode};
+use super::record::{Kind, Record, Tail};
+use super::state::State;
+use crate::{Mode, Position};
+
+/// How often replicas' confirmations are looked at.
+const POLL: Duration = Duration::from_millis(1);
+
+/// A connection that writes.
+#[derive(Debug)]
+pub(super) struct Writer {
+    pub(super) db: Connection,
+    node: Arc<FileNode>,
+    capture: Option<Capture>,
+    /// Commits that do not come from here are rolled back: the log would not have them.
+    may_commit: Arc<AtomicBool>,
+}
+
+impl Writer {
+    pub(super) fn open(node: &Arc<FileNode>) -> Result<Self, SqliteError> {
+        let mut db = node.connect(Access::Write)?;
+        let may_commit = Arc::new(AtomicBool::new(true));
+        let allowed = Arc::clone(&may_commit);
+        db.commit_hook(Some(move || !allowed.load(Ordering::Relaxed)))?;
+        Ok(Self { db, node: Arc::clone(node), capture: None, may_commit })
+    }
+
+    /// Begins a transaction that has the database to itself.
+    pub(super) fn begin(&mut self) -> Result<(), SqliteError> {
+        if !self.node.control.read()?.is_writable() {
+            return Err(SqliteError::ReadOnly);
+        }
+        self.may_commit.store(true, Ordering::Relaxed);
+        self.begin_immediate()?;
+        // A process that died between the log and the database has left a record.
+        if self.node.log_end()? != State::read(&self.db)?.tail {
+            self.roll_back()?;
+            self.node.recover()?;
+            self.begin_immediate()?;
+        }
+        if let Err(error) = self.prepare() {
+            self.roll_back()?;
+            return Err(error);
+        }
+        self.may_commit.store(false, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn begin_immediate(&self) -> Result<(), SqliteError> {
+        self.db.execute_batch("begin immediate").map_err(|error| {
+            let error = SqliteError::from(error);
+            if error.is_busy() { SqliteError::Busy } else { error }
+        })
+    }
+
+    /// Makes the triggers fit the schema, which another process may have changed.
+    fn prepare(&mut self) -> Result<(), SqliteError> {
+        let is_current = match &self.capture {
+            Some(capture) => capture.is_current(&self.db)?,
+            None => false,
+        };
+        if !is_current {
+            self.capture = None;
+            self.capture = Some(Capture::install(&self.db)?);
+        }
+        Ok(())
+    }
+
+    /// Undoes it, and what its statements may have done to the transaction.
+    pub(super) fn roll_back(&mut self) -> Result<(), SqliteError> {
+        if !self.db.is_autocommit() {
+            self.db.execute_batch("rollback")?;
+        }
+        // Triggers may have been made in the transaction that was undone.
+        self.capture = None;
+        Ok(())
+    }
+
+    /// Commits: `None` if nothing was changed. After an error, the transaction is undone.
+    pub(super) fn commit(&mut self) -> Result<Option<Position>, SqliteError> {
+        let result = self.try_commit();
+        if result.is_err() && !matches!(result, Err(SqliteError::Unconfirmed)) {
+            self.roll_back()?;
+        }
+        result
+    }
+
+    fn try_commit(&mut self) -> Result<Option<Position>, SqliteError> {
+        if self.db.is_autocommit() {
+            return Err(SqliteError::TransactionEnded);
+        }
+        let capture = self.capture.as_ref().ok_or(SqliteError::TransactionEnded)?;
+        if !capture.is_current(&self.db)? {
+            return Err(SqliteError::SchemaChange);
+        }
+        let changes = capture.take(&self.db, self.node.config.max_transaction_bytes)?;
+        if changes.is_empty() {
+            self.may_commit.store(true, Ordering::Relaxed);
+            self.db.execute_batch("commit")?;
+            return Ok(None);
+        }
+        self.log_and_commit(Kind::Changes, changes::encode(&changes)).map(Some)
+    }
+
+    /// Changes the schema in a transaction of its own, by statements that replicas run as well.
+    pub(super) fn migrate(&mut self, sql: &str) -> Result<Position, SqliteError> {
+        // As replicas do: a dropped table takes nothing along.
+        self.db.execute_batch("pragma foreign_keys = off")?;
+        let result = self.begin().and_then(|()| {
+            let result = self.migrate_in_transaction(sql);
+            self.capture = None;
+            if result.is_err() && !matches!(result, Err(SqliteError::Unconfirmed)) {
+                self.roll_back()?;
+            }
+            result
+        });
+        self.db.execute_batch("pragma foreign_keys = on")?;
+        result
+    }
+
+    fn migrate_in_transaction(&mut self, sql: &str) -> Result<Position, SqliteError> {
+        capture::uninstall(&self.db)?;
+        let before = self.db.total_changes();
+        self.db.execute_batch(sql)?;
+        if self.db.is_autocommit() {
+            return Err(SqliteError::TransactionEnded);
+        }
+        super::schema::tables(&self.db)?;
+        if self.db.total_changes() != before {
+            return Err(SqliteError::RowsInMigration);
+        }
+        self.log_and_commit(Kind::Schema, sql.as_bytes().to_vec())
+    }
+
+    fn log_and_commit(&mut self, kind: Kind, payload: Vec<u8>) -> Result<Position, SqliteError> {
+        let max = self.node.config.max_transaction_bytes;
+        if payload.len() > max.saturating_mul(2) {
+            return Err(SqliteError::TooLarge { bytes: payload.len(), max });
+        }
+        let state = State::read(&self.db)?;
+        let node = Arc::clone(&self.node);
+        let (tail, control) = node.control.locked(|control| {
+            if !control.is_writable() {
+                return Err(SqliteError::ReadOnly);
+            }
+            let record = Record::after(state.tail, control.history.current(), kind, payload);
+            State { tail: record.at, ..state }.write(&self.db)?;
+            node.log.lock().append(std::slice::from_ref(&record))?;
+            self.may_commit.store(true, Ordering::Relaxed);
+            if let Err(error) = self.db.execute_batch("commit") {
+                return Err(match node.log.lock().cut(state.tail.lsn) {
+                    Ok(()) => error.into(),
+                    Err(_) => SqliteError::CommitUnknown(error),
+                });
+            }
+            Ok((record.at, control.clone()))
+        })?;
+        node.appended.send_replace(tail.lsn);
+        node.applied.send_replace(tail.lsn);
+        self.confirm(tail, &control)?;
+        self.forget(tail);
+        Ok(Position::new(tail.epoch, tail.lsn))
+    }
+
+    /// Waits until so many replicas have it as the mode asks for.
+    fn confirm(&self, tail: Tail, control: &Control) -> Result<(), SqliteError> {
+        let node = &self.node;
+        let (needed, timeout, is_optional) = match control.mode {
+            Mode::Asynchronous => return Ok(()),
+            Mode::SemiSynchronous { timeout } => (1, timeout, true),
+            Mode::Quorum { replicas } => (usize::from(replicas.get()), node.config.confirm_timeout, false),
+        };
+        let deadline = crate::clock::deadline(timeout);
+        while node.confirmed.count(&control.replicas, tail.lsn)? < needed {
+            if !node.control.read()?.is_writable() {
+                return Err(SqliteError::Unconfirmed);
+            }
+            if crate::clock::left(deadline).is_zero() {
+                return if is_optional { Ok(()) } else { Err(SqliteError::Unconfirmed) };
+            }
+            std::thread::sleep(POLL);
+        }
+        // Another primary may have been named before the last confirmation came.
+        if node.control.read()?.is_writable() { Ok(()) } else { Err(SqliteError::Unconfirmed) }
+    }
+
+    /// Now and then. The write is done: what stays too long is no reason for it to fail.
+    fn forget(&self, tail: Tail) {
+        if tail.lsn.0 % 256 == 0 {
+            let _ = self.node.log.lock().forget(tail.lsn, self.node.config.keep_log_bytes);
+        }
+    }
+}

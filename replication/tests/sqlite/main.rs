@@ -1,0 +1,11 @@
+//! The driver of SQLite on real files: the suite of all drivers, crashes, replay, and what is refused.
+
+#[path = "../suite/mod.rs"]
+mod suite;
+
+mod behaviour;
+mod crashes;
+mod damage;
+mod fixture;
+mod refusals;
+mod replay;
