@@ -2,15 +2,17 @@
 //! notifications. The broker may die, nobody may work for a while, ten times as many jobs may come, and no job that was
 //! accepted is lost.
 //!
-//! `cargo run --release --example 10-message-queue`
+//! `cargo run --release --example 10-message-queue`; on a NATS server: `cargo climb-nats 10`
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use app::jobs::broker::{self, BrokerConfig};
+use app::jobs::broker;
+use app::jobs::engine::Engine;
 use app::jobs::front::{self, Front};
+use app::jobs::nats;
 use app::jobs::queue::{Address, Jobs};
 use app::jobs::site::{Mix, Setup, Site, THUMBNAILS, UPLOADS, jobs};
 use app::jobs::trials::{self, Crashed};
@@ -36,7 +38,7 @@ fn main() -> std::process::ExitCode {
 }
 
 fn roles() -> Roles {
-    let ours = Roles::new().add("10-broker", broker::serve).add("10-web", web_server);
+    let ours = Roles::new().add("10-broker", broker::serve).add("10-nats", nats::serve).add("10-web", web_server);
     ours.add("10-worker", worker::serve).add("10-world", world::serve)
 }
 
@@ -75,10 +77,7 @@ async fn start(climb: &Climb, seed: u64, setup: Setup, listen: Option<SocketAddr
     let (uploads, thumbnails, cost) = (folder(UPLOADS)?, folder(THUMBNAILS)?, climb.cost);
     let world = NodeSpec::new("10-world", "world").config(&WorldConfig { secret: SECRET.to_owned() })?;
     let world = stack.tiers.spawn(world).await?;
-    let dir = setup.is_durable.then(|| stack.dir.path().join("queue"));
-    let config = BrokerConfig { dir, lease_ms: setup.lease_ms, max_jobs: setup.max_jobs };
-    let broker = stack.tiers.spawn(NodeSpec::new("10-broker", "broker").config(&config)?).await?;
-    let queue = Address::Broker(broker.addr());
+    let (broker, queue) = climb.engine.start(&stack, &setup).await?;
     let smtp = world.announced("smtp").ok_or("the world announced no mail server")?;
     let (sms, secret) = (world.addr(), SECRET.to_owned());
     let mut places = Places { smtp, sms, secret, browsers: None, uploads, thumbnails };
@@ -93,7 +92,7 @@ async fn start(climb: &Climb, seed: u64, setup: Setup, listen: Option<SocketAddr
         let spec = NodeSpec::new("10-worker", format!("worker-{number}")).config(&config)?;
         workers.push(stack.tiers.spawn(spec).await?);
     }
-    Site::new(stack, broker, web, workers, world).await
+    Site::new(stack, (broker, queue), web, workers, world).await
 }
 
 fn play(climb: Arc<Climb>, listen: SocketAddr) -> RungFuture<Stack> {
@@ -104,7 +103,9 @@ fn play(climb: Arc<Climb>, listen: SocketAddr) -> RungFuture<Stack> {
 fn climb(climb: Arc<Climb>) -> RungFuture<RungReport> {
     Box::pin(async move {
         let mut report = RungReport::new("10", RUNG.title);
-        report.summary = "The web server takes jobs; a durable queue keeps them; workers do them.".to_owned();
+        let engine = climb.engine.to_string();
+        report.summary = format!("The web server takes jobs; a durable queue, {engine}, keeps them; workers do them.");
+        report.engine = Some(engine);
         let workers = (1..=4).map(|number| format!("worker-{number}"));
         let one = |label: &str, name: &str| TierView::new(label, [name.to_owned()]);
         report.tiers = vec![one("web", "web"), one("broker", "broker"), TierView::new("workers", workers)];
@@ -115,16 +116,15 @@ fn climb(climb: Arc<Climb>) -> RungFuture<RungReport> {
         (report.failed_ratio, report.control_failed_ratio) = (Some(ratio(&durable)), Some(ratio(&forgetful)));
         report.claims.extend(trials::crash_claims(&durable, &forgetful));
         report.claims.extend(trials::use_case_claims(&durable));
-        let dir = tenfold_rig::TempDir::new()?;
-        let time = Duration::from_millis(climb.pick(500, 200));
-        let path = dir.path().to_owned();
-        report.tables.push(tokio::task::spawn_blocking(move || trials::policies(&path, time)).await??);
+        if climb.engine == Engine::Tenfold {
+            let dir = tenfold_rig::TempDir::new()?;
+            let (time, path) = (Duration::from_millis(climb.pick(500, 200)), dir.path().to_owned());
+            report.tables.push(tokio::task::spawn_blocking(move || trials::policies(&path, time)).await??);
+        }
         size(&climb).await?.fill(&mut report);
         report.claims.sort_by(|one, other| one.id.cmp(&other.id));
-        report
-            .limits
-            .push("at least once: a job may be done twice, and its key makes the second time harmless".to_owned());
-        report.limits.push("the broker is one process on one disk; `--features nats` is the way beyond it".to_owned());
+        let twice = "at least once: a job may be done twice, and its key makes the second time harmless";
+        report.limits.extend([twice.to_owned(), climb.engine.limit()]);
         Ok(report)
     })
 }
@@ -162,7 +162,7 @@ async fn decoupled(climb: &Climb, report: &mut RungReport) -> RoleResult {
 async fn crashes(climb: &Climb) -> RoleResult<(Crashed, Crashed)> {
     let crash = async |is_durable| {
         // One worker is too few, so that jobs wait in the queue when it dies.
-        let setup = Setup { workers: 1, lease_ms: SHORT_LEASE_MS, is_durable, ..Setup::default() };
+        let setup = Setup { workers: 1, lease_ms: climb.engine.crash_lease_ms(), is_durable, ..Setup::default() };
         trials::crash(climb, &start(climb, climb.seed, setup, None).await?, climb.pick(8, 3)).await
     };
     tokio::try_join!(crash(true), crash(false))

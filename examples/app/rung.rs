@@ -8,6 +8,7 @@ use std::sync::Arc;
 use tenfold_rig::{Client, Cost, NodeSpec, Progress, Promise, RoleResult, Roles, RungReport, Supervisor, TempDir};
 use tokio::sync::Mutex;
 
+use crate::jobs::engine::Engine;
 use crate::keys::Keys;
 
 /// Users in every database of the climb.
@@ -29,6 +30,8 @@ pub struct Climb {
     pub seed: u64,
     /// Which users are asked for.
     pub keys: Keys,
+    /// What the queue runs on.
+    pub engine: Engine,
     /// Where lines go.
     pub progress: Progress,
     /// Held while a capacity is measured without modelled times: then the systems compete for the machine itself.
@@ -73,6 +76,7 @@ impl Rung {
                 quick: std::env::args().any(|word| word == "--quick"),
                 seed: 1,
                 keys: Keys::fitted(),
+                engine: Engine::default(),
                 progress: Progress::new(|line| println!("{line}")),
                 turn: Arc::default(),
             };

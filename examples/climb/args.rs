@@ -1,4 +1,4 @@
-//! The command line, read by hand: eleven options do not pay for a parser's build time.
+//! The command line, read by hand: twelve options do not pay for a parser's build time.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -13,6 +13,7 @@ cargo climb plan --daily-users N              what N daily users ask of the node
   --cost MODE        modelled (default) or real: without modelled service times
   --trace FILE       keys in the order of a trace: little-endian u64 differences, plain or zstd
   --zipf S           keys by Zipf's law with exponent S instead of the fitted web profile
+  --engines nats     rung 10 on this machine's nats-server; only in a build by `cargo climb-nats`
   --seed N           repeat a run's random choices; default 1
   --json PATH        also write the report as JSON to PATH
   --out DIR          where reports go; default target/climb
@@ -56,6 +57,7 @@ pub(crate) struct Args {
     pub(crate) quick: bool,
     pub(crate) real_cost: bool,
     pub(crate) keys: Keys,
+    pub(crate) on_nats: bool,
     pub(crate) seed: u64,
     pub(crate) json: Option<PathBuf>,
     pub(crate) out: PathBuf,
@@ -76,6 +78,8 @@ pub(crate) enum UsageError {
     NoSuchRung(u8, String),
     #[error("--listen goes with one rung, such as `cargo climb 01 --listen 127.0.0.1:8080`")]
     ListenNeedsOneRung,
+    #[error("--engines goes with a climb of rung 10, such as `cargo climb-nats 10`")]
+    EnginesNeedRung10,
     #[error("plan needs --daily-users N")]
     PlanNeedsUsers,
     #[error("--trace and --zipf exclude each other")]
@@ -90,6 +94,7 @@ pub(crate) fn parse(words: impl IntoIterator<Item = String>, rungs: &[u8]) -> Re
         quick: false,
         real_cost: false,
         keys: Keys::Fitted,
+        on_nats: false,
         seed: 1,
         json: None,
         out: PathBuf::from(DEFAULT_OUT),
@@ -104,6 +109,7 @@ pub(crate) fn parse(words: impl IntoIterator<Item = String>, rungs: &[u8]) -> Re
             "--quick" => args.quick = true,
             "--noisy" => args.noisy = true,
             "--cost" => args.real_cost = cost(value("--cost")?)?,
+            "--engines" => args.on_nats = engines(value("--engines")?)?,
             "--seed" => args.seed = number("--seed", value("--seed")?, "a whole number", |_| true)?,
             "--json" => args.json = Some(value("--json")?.into()),
             "--out" => args.out = value("--out")?.into(),
@@ -129,7 +135,18 @@ pub(crate) fn parse(words: impl IntoIterator<Item = String>, rungs: &[u8]) -> Re
     if args.listen.is_some() && !matches!(args.command, Command::Climb { first, last } if first == last) {
         return Err(UsageError::ListenNeedsOneRung);
     }
+    let has_no_queue = matches!(args.command, Command::Climb { first, last } if !(first..=last).contains(&10));
+    if args.on_nats && has_no_queue {
+        return Err(UsageError::EnginesNeedRung10);
+    }
     Ok(args)
+}
+
+fn engines(value: String) -> Result<bool, UsageError> {
+    match value.as_str() {
+        "nats" => Ok(true),
+        _ => Err(UsageError::BadValue { option: "--engines", value, expected: "nats" }),
+    }
 }
 
 fn cost(value: String) -> Result<bool, UsageError> {
@@ -191,7 +208,7 @@ mod tests {
     use super::*;
 
     fn read(line: &str) -> Result<Args, UsageError> {
-        parse(line.split_whitespace().map(str::to_owned), &[1, 2, 3, 6])
+        parse(line.split_whitespace().map(str::to_owned), &[1, 2, 3, 6, 10])
     }
 
     #[test]
@@ -201,6 +218,8 @@ mod tests {
         let args = read("--quick 01..03 --cost real --zipf 0.99 --seed 7 --json r.json").unwrap();
         assert_eq!(args.command, Command::Climb { first: 1, last: 3 });
         assert!(args.quick && args.real_cost && args.seed == 7 && args.keys == Keys::Zipf(0.99));
+        assert!(read("10 --engines nats").unwrap().on_nats && read("06..10 --engines nats").unwrap().on_nats);
+        assert!(read("--engines nats --quick").unwrap().on_nats && !read("10").unwrap().on_nats);
         assert_eq!(read("plan --daily-users 5e6").unwrap().command, Command::Plan { daily_users: 5e6 });
     }
 
@@ -213,6 +232,9 @@ mod tests {
             assert!(read(line).is_err(), "{line}");
         }
         for line in ["01 --listen 0.0.0.0:80", "01 --listen 8080", "--trace f --zipf 1", "plan --daily-users -5"] {
+            assert!(read(line).is_err(), "{line}");
+        }
+        for line in ["10 --engines", "10 --engines redis", "06 --engines nats"] {
             assert!(read(line).is_err(), "{line}");
         }
         assert!(read("04").unwrap_err().to_string().contains("01, 02, 03, 06"));

@@ -7,6 +7,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use app::jobs::engine::Engine;
+use app::jobs::nats::{NatsServer, NoNatsServer};
 use app::keys::Keys;
 use app::rung::{Climb, Rung};
 use futures_util::future::try_join_all;
@@ -37,10 +39,11 @@ pub(crate) async fn start(rungs: &[Rung]) -> RoleResult<ExitCode> {
     let numbers: Vec<u8> = rungs.iter().map(|rung| rung.number).collect();
     let args = match args::parse(std::env::args().skip(1), &numbers) {
         Ok(args) => args,
-        Err(error) => {
-            eprintln!("error: {error}");
-            return Ok(ExitCode::from(WRONG_USAGE));
-        }
+        Err(error) => return Ok(refuse(&error)),
+    };
+    let engine = match engine(&args) {
+        Ok(engine) => engine,
+        Err(error) => return Ok(refuse(&error)),
     };
     match args.command {
         Command::Help => println!("{}", args::HELP),
@@ -48,10 +51,19 @@ pub(crate) async fn start(rungs: &[Rung]) -> RoleResult<ExitCode> {
         Command::Plan { daily_users } => print!("{}", plan::plan(&cost(&args), daily_users)),
         Command::Climb { first, last } => {
             let chosen: Vec<_> = rungs.iter().filter(|rung| (first..=last).contains(&rung.number)).copied().collect();
-            return climb(&args, &chosen).await;
+            return climb(&args, engine, &chosen).await;
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn refuse(error: &dyn std::error::Error) -> ExitCode {
+    eprintln!("error: {error}");
+    ExitCode::from(WRONG_USAGE)
+}
+
+fn engine(args: &Args) -> Result<Engine, NoNatsServer> {
+    if args.on_nats { NatsServer::find().map(Engine::Nats) } else { Ok(Engine::Tenfold) }
 }
 
 fn cost(args: &Args) -> Cost {
@@ -66,7 +78,7 @@ fn keys(args: &Args) -> RoleResult<Keys> {
     })
 }
 
-async fn climb(args: &Args, rungs: &[Rung]) -> RoleResult<ExitCode> {
+async fn climb(args: &Args, engine: Engine, rungs: &[Rung]) -> RoleResult<ExitCode> {
     // What can be wrong with the request is found out before minutes are spent on it.
     let keys = keys(args)?;
     check_writable(&args.out, args.json.as_deref())?;
@@ -78,8 +90,8 @@ async fn climb(args: &Args, rungs: &[Rung]) -> RoleResult<ExitCode> {
     let progress = Progress::new(move |line| {
         ticker.tick(now() - began, line);
     });
-    let climb =
-        Arc::new(Climb { cost: cost(args), quick: args.quick, seed: args.seed, keys, progress, turn: Arc::default() });
+    let (cost, turn) = (cost(args), Arc::default());
+    let climb = Arc::new(Climb { cost, quick: args.quick, seed: args.seed, keys, engine, progress, turn });
     let up = match (args.listen, rungs) {
         (Some(listen), [rung]) => Some((rung.play)(Arc::clone(&climb), listen).await?),
         _ => None,

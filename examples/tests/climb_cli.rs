@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 use tenfold_rig::TempDir;
 
 const CLIMB: &str = env!("CARGO_BIN_EXE_climb");
+/// Names the program of a NATS server.
+const NATS_SERVER: &str = "TENFOLD_NATS_SERVER";
 
 fn climb(out: &Path, words: &[&str]) -> Output {
     Command::new(CLIMB).args(words).arg("--out").arg(out).stdin(Stdio::null()).output().unwrap()
@@ -66,7 +68,9 @@ fn help_says_what_there_is() {
     let output = Command::new(CLIMB).arg("--help").output().unwrap();
     let stdout = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success());
-    for option in ["--quick", "--cost", "--trace", "--zipf", "--json", "--noisy", "--seed", "--out", "--listen"] {
+    for option in
+        ["--quick", "--engines", "--cost", "--trace", "--zipf", "--json", "--noisy", "--seed", "--out", "--listen"]
+    {
         assert!(stdout.contains(option), "{option}");
     }
 }
@@ -98,6 +102,46 @@ fn wrong_usage_is_named() {
     refused(&["--zipf", "-1"], 2, &["--zipf"]);
     refused(&["plan"], 2, &["--daily-users"]);
     refused(&["--listen", "127.0.0.1:0"], 2, &["one rung"]);
+    refused(&["10", "--engines", "redis"], 2, &["redis", "--engines", "nats"]);
+    refused(&["01..06", "--engines", "nats"], 2, &["rung 10"]);
+}
+
+#[test]
+fn a_nats_server_that_cannot_be_had_is_named() {
+    let dir = TempDir::new().unwrap();
+    let mut command = Command::new(CLIMB);
+    command.args(["10", "--engines", "nats", "--out"]).arg(dir.path()).env(NATS_SERVER, "/nonexistent/nats-server");
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    let says = if cfg!(feature = "nats") { "/nonexistent/nats-server" } else { "the feature" };
+    assert!(stderr.contains(says), "{stderr}");
+}
+
+/// What is counted must hold; figures that are times belong to the optimised binary on a quiet machine.
+#[cfg(feature = "nats")]
+#[test]
+fn rung_10_runs_on_a_nats_server_and_says_so() {
+    if std::env::var_os("TENFOLD_WITHOUT_NATS").is_some() {
+        eprintln!("!!!! LEFT OUT: no nats-server here");
+        return;
+    }
+    let dir = TempDir::new().unwrap();
+    let output = climb(dir.path(), &["10", "--engines", "nats", "--quick", "--noisy"]);
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(matches!(output.status.code(), Some(0 | 1)), "{stdout}\n{stderr}");
+    let report: serde_json::Value =
+        serde_json::from_slice(&fs::read(dir.path().join("report.json")).unwrap_or_default()).unwrap_or_default();
+    let rung = &report["rungs"][0];
+    let engine = rung["engine"].as_str().unwrap_or_else(|| panic!("no engine: {stdout}\n{stderr}"));
+    assert!(engine.starts_with("nats-server "), "{engine}");
+    let kept = ["r41", "r46"];
+    let claims =
+        rung["claims"].as_array().unwrap().iter().filter(|claim| kept.contains(&claim["id"].as_str().unwrap()));
+    let verdicts: Vec<_> = claims.map(|claim| &claim["verdict"]).collect();
+    assert!(verdicts.len() == 5 && verdicts.iter().all(|verdict| *verdict == "pass"), "{stdout}");
+    let ledger = climb(dir.path(), &["ledger"]);
+    assert!(String::from_utf8_lossy(&ledger.stdout).contains(&format!("(climbed on {engine})")));
 }
 
 #[test]

@@ -21,7 +21,9 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
-use tenfold_mq::{Backoff, Config, Message, Queue, Receipt, Refusal, SettleError};
+use tenfold_mq::{
+    Backoff, Config, DeadLetter, GroupStats, Message, Queue, Receipt, Received, Refusal, SettleError, Stats,
+};
 use tenfold_rig::{Role, RoleResult};
 
 use super::KEY;
@@ -30,7 +32,8 @@ use super::KEY;
 pub const MAX_ATTEMPTS: u32 = 3;
 const MAX_WAIT: Duration = Duration::from_secs(10);
 const MAX_BATCH: usize = 100;
-const MAX_DEAD: usize = 1_000;
+/// Of the jobs that were given up, so many are told.
+pub(super) const MAX_DEAD: usize = 1_000;
 const BACKOFF: Backoff = Backoff { first: Duration::from_millis(50), max: Duration::from_secs(1) };
 
 /// The broker's process.
@@ -57,6 +60,17 @@ pub struct Handed {
     pub body: String,
 }
 
+impl From<Received> for Handed {
+    fn from(received: Received) -> Self {
+        Self {
+            receipt: received.receipt().to_string(),
+            attempt: received.attempt(),
+            key: key_of(received.message()),
+            body: String::from_utf8_lossy(received.body()).into_owned(),
+        }
+    }
+}
+
 /// A job that was given up.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dead {
@@ -66,6 +80,12 @@ pub struct Dead {
     pub reason: String,
     /// How often it was tried.
     pub attempts: u32,
+}
+
+impl From<DeadLetter> for Dead {
+    fn from(letter: DeadLetter) -> Self {
+        Self { key: key_of(&letter.message), reason: letter.reason.to_string(), attempts: letter.attempts }
+    }
 }
 
 /// What the queue holds.
@@ -79,10 +99,21 @@ pub struct BrokerCounts {
     pub leased: u64,
     /// Given up.
     pub dead: u64,
-    /// Handed out again, since the start.
-    pub redelivered: u64,
     /// Bytes of its log.
     pub disk_bytes: u64,
+}
+
+impl From<&Stats> for BrokerCounts {
+    fn from(stats: &Stats) -> Self {
+        let sum = |count: fn(&GroupStats) -> u64| stats.groups.iter().map(count).sum();
+        Self {
+            ready: sum(|group| group.ready),
+            delayed: sum(|group| group.delayed),
+            leased: sum(|group| group.leased),
+            dead: sum(|group| group.dead),
+            disk_bytes: stats.disk_bytes,
+        }
+    }
 }
 
 impl BrokerCounts {
@@ -137,8 +168,7 @@ struct Keyed {
 }
 
 async fn send(State(queue): State<Arc<Queue>>, Query(Keyed { key }): Query<Keyed>, body: Bytes) -> Response {
-    let message = Message::new(body).with_header(KEY, &key).with_deduplication_id(key);
-    let ticket = match queue.producer().try_submit(message) {
+    let ticket = match queue.producer().try_submit(message(&key, body)) {
         Ok(ticket) => ticket,
         Err(error) => return refused(error.refusal()).into_response(),
     };
@@ -146,6 +176,11 @@ async fn send(State(queue): State<Arc<Queue>>, Query(Keyed { key }): Query<Keyed
         Ok(id) => (StatusCode::CREATED, id.to_string()).into_response(),
         Err(_) => StatusCode::SERVICE_UNAVAILABLE.into_response(),
     }
+}
+
+/// A job under its key, twice the same.
+pub(super) fn message(key: &str, job: Bytes) -> Message {
+    Message::new(job).with_header(KEY, key).with_deduplication_id(key.to_owned())
 }
 
 fn refused(refusal: &Refusal) -> StatusCode {
@@ -167,20 +202,11 @@ async fn receive(State(queue): State<Arc<Queue>>, Query(Wanted { max, wait_ms })
     let received = consumer.receive_batch_async(max.clamp(1, MAX_BATCH));
     match tokio::time::timeout(wait, received).await {
         Ok(Ok(batch)) => {
-            let handed: Vec<Handed> = batch.into_iter().map(|delivery| handed(delivery.into_received())).collect();
+            let handed: Vec<Handed> = batch.into_iter().map(|delivery| delivery.into_received().into()).collect();
             Json(handed).into_response()
         }
         Ok(Err(_)) => StatusCode::SERVICE_UNAVAILABLE.into_response(),
         Err(_) => Json(Vec::<Handed>::new()).into_response(),
-    }
-}
-
-fn handed(received: tenfold_mq::Received) -> Handed {
-    Handed {
-        receipt: received.receipt().to_string(),
-        attempt: received.attempt(),
-        key: key_of(received.message()),
-        body: String::from_utf8_lossy(received.body()).into_owned(),
     }
 }
 
@@ -213,24 +239,9 @@ fn settle(settled: &Settled, how: impl FnOnce(Receipt) -> Result<(), SettleError
 }
 
 async fn stats(State(queue): State<Arc<Queue>>) -> Json<BrokerCounts> {
-    let stats = queue.stats();
-    let sum = |count: fn(&tenfold_mq::GroupStats) -> u64| stats.groups.iter().map(count).sum();
-    Json(BrokerCounts {
-        ready: sum(|group| group.ready),
-        delayed: sum(|group| group.delayed),
-        leased: sum(|group| group.leased),
-        dead: sum(|group| group.dead),
-        redelivered: sum(|group| group.redelivered),
-        disk_bytes: stats.disk_bytes,
-    })
+    Json(BrokerCounts::from(&queue.stats()))
 }
 
 async fn dead(State(queue): State<Arc<Queue>>) -> Json<Vec<Dead>> {
-    let letters = queue.dead_letters(MAX_DEAD).unwrap_or_default();
-    let dead = |letter: tenfold_mq::DeadLetter| Dead {
-        key: key_of(&letter.message),
-        reason: letter.reason.to_string(),
-        attempts: letter.attempts,
-    };
-    Json(letters.into_iter().map(dead).collect())
+    Json(queue.dead_letters(MAX_DEAD).unwrap_or_default().into_iter().map(Dead::from).collect())
 }

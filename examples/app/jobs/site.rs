@@ -9,10 +9,10 @@ use hyper::{Method, StatusCode};
 use serde::{Deserialize, Serialize};
 use tenfold_rig::{Exchange, Failure, Instant, Node, Request, Rng, RoleResult, now, sleep};
 
-use super::broker::BrokerCounts;
 use super::effects::Done;
 use super::job::{Job, JobKey};
 use super::pictures;
+use super::queue::{Address, Jobs};
 use crate::http::{CallError, Http};
 use crate::rung::Stack;
 
@@ -53,23 +53,33 @@ pub struct Site {
     pub stack: Stack,
     /// Has the queue.
     pub broker: Node,
+    /// The way to the queue.
+    pub queue: Jobs,
     /// Takes jobs.
     pub web: Node,
     /// Do jobs.
     pub workers: Vec<Node>,
     /// Takes what they deliver.
     pub world: Node,
+    address: Address,
     http: Http,
 }
 
 impl Site {
-    /// A view of running processes, with pictures uploaded.
+    /// A view of running processes, with pictures uploaded. The broker is the queue's process and its address.
     ///
     /// # Errors
     ///
-    /// The web server does not take them.
-    pub async fn new(stack: Stack, broker: Node, web: Node, workers: Vec<Node>, world: Node) -> RoleResult<Self> {
-        let site = Self { stack, broker, web, workers, world, http: Http::new(TIMEOUT) };
+    /// The queue cannot be reached, or the web server does not take the pictures.
+    pub async fn new(
+        stack: Stack,
+        (broker, address): (Node, Address),
+        web: Node,
+        workers: Vec<Node>,
+        world: Node,
+    ) -> RoleResult<Self> {
+        let queue = Jobs::connect(address.clone()).await?;
+        let site = Self { stack, broker, queue, web, workers, world, address, http: Http::new(TIMEOUT) };
         let file = site.stack.dir.path().join("picture.png");
         for number in 0..PICTURES {
             pictures::write(&file, PICTURE_SIZE, &pictures::sample(number, PICTURE_SIZE))?;
@@ -111,20 +121,40 @@ impl Site {
         self.http.get(self.world.addr(), "/effects").await?.json()
     }
 
-    /// What the queue holds.
+    /// `kill -9` for the queue's process, and the same again in the same place.
     ///
     /// # Errors
     ///
-    /// The broker does not answer.
-    pub async fn counts(&self) -> Result<BrokerCounts, CallError> {
-        self.http.get(self.broker.addr(), "/stats").await?.json()
+    /// It does not die, or does not come back.
+    pub fn restart_broker(&self) -> impl Future<Output = RoleResult> + Send + use<> {
+        let (broker, address) = (self.broker.clone(), self.address.clone());
+        async move {
+            broker.kill()?;
+            broker.restart().await?;
+            // A server that forgot everything is told again that there is a queue.
+            Jobs::connect(address).await?;
+            Ok(())
+        }
+    }
+
+    /// Jobs that came to a worker again, by the living workers' counts.
+    ///
+    /// # Errors
+    ///
+    /// A worker does not answer.
+    pub async fn came_again(&self) -> Result<u64, CallError> {
+        let mut again = 0;
+        for worker in self.workers.iter().filter(|worker| worker.is_alive()) {
+            again += self.http.get(worker.addr(), "/again").await?.json::<u64>()?;
+        }
+        Ok(again)
     }
 
     /// Waits until nothing is left to do, and says how long that took; none if it took longer than `patience`.
     pub async fn drained(&self, patience: Duration) -> Option<Duration> {
         let start = now();
         while now() - start < patience {
-            if self.counts().await.is_ok_and(|counts| counts.waiting() == 0) {
+            if self.queue.counts().await.is_ok_and(|counts| counts.waiting() == 0) {
                 return Some(now() - start);
             }
             sleep(LOOK_EVERY).await;
@@ -136,7 +166,7 @@ impl Site {
     pub async fn watch_depth(&self, depth: &Mutex<Vec<(Duration, u64)>>) -> std::convert::Infallible {
         let start = now();
         loop {
-            if let Ok(counts) = self.counts().await {
+            if let Ok(counts) = self.queue.counts().await {
                 depth.lock().unwrap_or_else(PoisonError::into_inner).push((now() - start, counts.waiting()));
             }
             sleep(LOOK_EVERY * 4).await;

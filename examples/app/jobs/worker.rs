@@ -2,11 +2,15 @@
 //!
 //! It holds as many jobs at a time as it has slots. A job that fails goes back and comes again later, here or elsewhere; one
 //! that fails too often is given up by the queue. A worker that dies says nothing, and its jobs come again when their
-//! leases run out. So a job may be done twice, and its key makes the second time harmless.
+//! leases run out. So a job may be done twice, and its key makes the second time harmless. `GET /again` says how many jobs
+//! came that somebody had had before.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use axum::routing::get;
+use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use tenfold_rig::{Cost, Role, RoleResult, Station, Tier, sleep};
 use tokio::task::JoinSet;
@@ -44,20 +48,22 @@ pub async fn serve(mut role: Role<WorkerConfig>) -> RoleResult {
         jobs: Jobs::connect(queue).await?,
         hands: Hands::new(places),
         station: cost.station(Tier::Worker, seed)?,
+        again: AtomicU64::new(0),
     });
-    let _listener = role.ready()?;
     let mut slots = JoinSet::new();
     for _ in 0..cost.service(Tier::Worker).slots {
         slots.spawn(Arc::clone(&worker).run());
     }
-    role.stop().wait().await;
-    Ok(())
+    let again = get(move || async move { Json(worker.again.load(Ordering::Relaxed)) });
+    let (listener, stop) = (role.ready()?, role.stop());
+    Ok(axum::serve(listener, Router::new().route("/again", again)).with_graceful_shutdown(stop.wait()).await?)
 }
 
 struct Worker {
     jobs: Jobs,
     hands: Hands,
     station: Station,
+    again: AtomicU64,
 }
 
 impl Worker {
@@ -72,6 +78,7 @@ impl Worker {
     }
 
     async fn work(&self, taken: Taken) {
+        self.again.fetch_add(u64::from(taken.is_again()), Ordering::Relaxed);
         let job = serde_json::from_slice::<Job>(taken.body());
         let is_done = match (JobKey::new(taken.key()), job) {
             (Ok(key), Ok(job)) => {

@@ -48,8 +48,10 @@ pub fn render(rows: &[Row], verdicts: &BTreeMap<String, LastVerdict>) -> String 
             Status::Tested => "tested",
         };
         let verdict = verdicts.get(row.id).map_or("-".to_owned(), ToString::to_string);
-        let _ =
-            writeln!(text, "{:<4} {status:<6}  {verdict:<7}  {:<place_width$}  {}", row.id, row.place, row.statement);
+        let engine = verdicts.get(row.id).and_then(|verdict| verdict.engine.as_ref());
+        let engine = engine.map_or_else(String::new, |engine| format!(" (climbed on {engine})"));
+        let (id, place, statement) = (row.id, row.place, row.statement);
+        let _ = writeln!(text, "{id:<4} {status:<6}  {verdict:<7}  {place:<place_width$}  {statement}{engine}");
         for test in row.tests {
             let _ = writeln!(text, "{:<4} {:<6}  {:<7}  {:<place_width$}    {test}", "", "", "", "");
         }

@@ -1,6 +1,7 @@
 //! r41 and r46: the broker is killed again and again under load, and every job that was accepted is done, once.
 
 use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tenfold_rig::{Claim, Faults, Load, LoadPlan, RoleResult};
@@ -13,7 +14,7 @@ use crate::rung::Climb;
 
 const RATE: f64 = 120.0;
 const KILL_EVERY: Duration = Duration::from_millis(450);
-const PATIENCE: Duration = Duration::from_secs(15);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What became of the jobs of one kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,8 +38,12 @@ pub struct Crashed {
     pub kills: u32,
     /// By kind.
     pub kinds: Vec<Kind>,
-    /// Jobs handed out again, by the broker's count since its last start.
-    pub redelivered: u64,
+    /// Jobs that the queue gave up, since their attempts were used up.
+    pub dead: usize,
+    /// Jobs that it still had when patience ended.
+    pub waiting: u64,
+    /// Why restarts failed, if some did.
+    pub restarts_failed: Vec<String>,
 }
 
 impl Crashed {
@@ -49,6 +54,15 @@ impl Crashed {
     /// Accepted jobs that were never done.
     pub fn lost(&self) -> u64 {
         self.sum(|kind| kind.lost as u64)
+    }
+
+    /// Where lost jobs may be, if there is anything to say.
+    fn whereabouts(&self) -> String {
+        let failed: String = self.restarts_failed.iter().map(|error| format!("; a restart failed: {error}")).collect();
+        match (self.dead, self.waiting) {
+            (0, 0) => failed,
+            (dead, waiting) => format!("; {dead} given up, {waiting} still waiting{failed}"),
+        }
     }
 
     /// Accepted jobs.
@@ -67,20 +81,26 @@ pub async fn crash(climb: &Climb, site: &Site, kills: u32) -> RoleResult<Crashed
     for user in 0..USERS {
         browsers.spawn(browse(site.web.addr(), user, seen.clone()));
     }
+    let restarts_failed = Arc::new(Mutex::new(Vec::new()));
     let faults = (1..=kills).fold(Faults::new(), |faults, number| {
-        let broker = site.broker.clone();
+        let (restart, failed) = (site.restart_broker(), Arc::clone(&restarts_failed));
         faults.at(KILL_EVERY * number, "kill -9 the broker", async move {
-            // A broker that does not die or does not come back shows as jobs that are refused or lost.
-            let _ = broker.kill();
-            let _ = broker.restart().await;
+            if let Err(error) = restart.await {
+                failed.lock().unwrap_or_else(PoisonError::into_inner).push(error.to_string());
+            }
         })
     });
     let plan = LoadPlan::new(RATE, KILL_EVERY * (kills + 1)).warm_up(Duration::from_millis(1)).seed(climb.seed);
     let load = Load::new(site.stack.client()?, plan)?;
     load.run_with_faults(jobs(Mix::All, "/jobs", climb.seed), accepted.observer(), faults).await;
     site.drained(PATIENCE).await;
-    let redelivered = site.counts().await?.redelivered;
-    Ok(Crashed { kills, kinds: kinds(site, &accepted, &seen).await?, redelivered })
+    Ok(Crashed {
+        kills,
+        kinds: kinds(site, &accepted, &seen).await?,
+        dead: site.queue.dead().await?.len(),
+        waiting: site.queue.counts().await?.waiting(),
+        restarts_failed: std::mem::take(&mut *restarts_failed.lock().unwrap_or_else(PoisonError::into_inner)),
+    })
 }
 
 async fn kinds(site: &Site, accepted: &Accepted, seen: &Seen) -> RoleResult<Vec<Kind>> {
@@ -110,9 +130,10 @@ pub fn crash_claims(durable: &Crashed, forgetful: &Crashed) -> Vec<Claim> {
             .control(forgetful.lost())
             .unit("jobs")
             .note(format!(
-                "of {} accepted; {held_back} repetitions held back by their keys; control: a queue that keeps nothing \
-                 on disk, killed {} times",
+                "of {} accepted; {held_back} repetitions held back by their keys{}; control: a queue that keeps nothing \
+                 when it dies, killed {} times",
                 durable.accepted(),
+                durable.whereabouts(),
                 forgetful.kills
             )),
     ]

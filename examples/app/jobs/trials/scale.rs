@@ -4,11 +4,10 @@ use std::time::Duration;
 
 use tenfold_rig::{Claim, Node, RoleResult, now, sleep};
 
-use super::super::broker::{Dead, MAX_ATTEMPTS};
+use super::super::broker::MAX_ATTEMPTS;
 use super::super::job::Job;
 use super::super::site::Site;
 use super::super::worker;
-use crate::http::Http;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -79,10 +78,10 @@ pub async fn worker_dies(site: &Site, jobs: u64) -> RoleResult<Redelivered> {
     victim.kill()?;
     let died = now();
     // Those of the other worker as well, which will be done soon.
-    let in_hand = site.counts().await?.leased;
+    let in_hand = site.queue.counts().await?.leased;
     site.drained(PATIENCE).await;
     let done = site.effects().await?.remove("sms").unwrap_or_default().once.len() as u64;
-    let redelivered = site.counts().await?.redelivered;
+    let redelivered = site.came_again().await?;
     Ok(Redelivered { jobs, done, in_hand, redelivered, took_ms: (now() - died).as_millis() as u64 })
 }
 
@@ -110,8 +109,7 @@ pub async fn poison(site: &Site) -> RoleResult<Claim> {
     let (key, job) = sms(1_000_000);
     site.enqueue(&key, &job).await?;
     site.drained(PATIENCE).await.ok_or("a poison job goes round for ever")?;
-    let http = Http::new(Duration::from_secs(5));
-    let dead: Vec<Dead> = http.get(site.broker.addr(), "/dead").await?.json()?;
+    let dead = site.queue.dead().await?;
     let done = site.effects().await?.remove("sms").unwrap_or_default().once;
     let is_given_up = matches!(&dead[..], [one] if one.key == "impossible-1" && one.attempts == MAX_ATTEMPTS);
     let is_passed = done.iter().any(|done| done.as_str() == key);

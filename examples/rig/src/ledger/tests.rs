@@ -79,15 +79,15 @@ fn the_ledger_has_every_row_once_and_in_order() {
 
 #[test]
 fn the_table_shows_what_the_last_climb_said() {
-    let mut verdicts = BTreeMap::new();
-    verdicts.insert("r01".to_owned(), LastVerdict { passed: 2, failed: 0 });
-    verdicts.insert("r02".to_owned(), LastVerdict { passed: 3, failed: 1 });
+    let (mut verdicts, engine) = (BTreeMap::new(), Some("nats-server 2.9.10".to_owned()));
+    verdicts.insert("r01".to_owned(), LastVerdict { passed: 2, ..LastVerdict::default() });
+    verdicts.insert("r02".to_owned(), LastVerdict { passed: 3, failed: 1, engine });
     let text = render(&rows()[..3], &verdicts);
     let expected = "\
 id   status  climb    where  requirement
 r01  tested  pass 2   01     asked
                                r01_one_process
-r02  tested  FAIL     01     asked
+r02  tested  FAIL     01     asked (climbed on nats-server 2.9.10)
                                r02_names
 r03  open    -        01     asked
 2 of 3 tested, 1 failed in the last climb
@@ -101,10 +101,11 @@ fn verdicts_are_read_from_a_report_and_bad_ones_refused() {
     assert_eq!(read_verdicts(&path).unwrap(), BTreeMap::new(), "no report, no verdicts");
     std::fs::write(
         &path,
-        r#"{"rungs":[{"rung":"01","claims":[{"id":"r04","verdict":"pass"},{"id":"r04","verdict":"fail","new":1}]},{}]}"#,
+        r#"{"rungs":[{"rung":"01","engine":"one","claims":[{"id":"r04","verdict":"pass"},{"id":"r04","verdict":"fail","new":1}]},{}]}"#,
     )
     .unwrap();
-    assert_eq!(read_verdicts(&path).unwrap()["r04"], LastVerdict { passed: 1, failed: 1 });
+    let expected = LastVerdict { passed: 1, failed: 1, engine: Some("one".to_owned()) };
+    assert_eq!(read_verdicts(&path).unwrap()["r04"], expected);
     std::fs::write(&path, "{\n\"rungs\": 7}").unwrap();
     let error = read_verdicts(&path).unwrap_err();
     std::fs::remove_file(&path).unwrap();

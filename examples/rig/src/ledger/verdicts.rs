@@ -12,12 +12,14 @@ use thiserror::Error;
 use crate::report::Verdict;
 
 /// Claims of one requirement in the last climb.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LastVerdict {
     /// Claims that held.
     pub passed: u32,
     /// Claims that did not.
     pub failed: u32,
+    /// The program that did the work, where the climb may run on more than one.
+    pub engine: Option<String>,
 }
 
 impl LastVerdict {
@@ -66,6 +68,8 @@ struct Judged {
 #[derive(Deserialize)]
 struct JudgedRung {
     #[serde(default)]
+    engine: Option<String>,
+    #[serde(default)]
     claims: Vec<JudgedClaim>,
 }
 
@@ -89,11 +93,14 @@ pub fn read_verdicts(path: impl AsRef<Path>) -> Result<BTreeMap<String, LastVerd
     let judged: Judged = serde_json::from_str(&text)
         .map_err(|error| VerdictsError::Malformed { path: path.to_path_buf(), line: error.line() })?;
     let mut verdicts: BTreeMap<String, LastVerdict> = BTreeMap::new();
-    for claim in judged.rungs.into_iter().flat_map(|rung| rung.claims) {
-        let verdict = verdicts.entry(claim.id).or_default();
-        match claim.verdict {
-            Verdict::Pass => verdict.passed += 1,
-            Verdict::Fail => verdict.failed += 1,
+    for rung in judged.rungs {
+        for claim in rung.claims {
+            let verdict = verdicts.entry(claim.id).or_default();
+            match claim.verdict {
+                Verdict::Pass => verdict.passed += 1,
+                Verdict::Fail => verdict.failed += 1,
+            }
+            verdict.engine = rung.engine.clone().or_else(|| verdict.engine.take());
         }
     }
     Ok(verdicts)

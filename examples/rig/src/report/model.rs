@@ -118,6 +118,8 @@ pub struct RungReport {
     pub title: String,
     /// What changed and why, in a sentence or two.
     pub summary: String,
+    /// The program that does the work, where the rung runs on more than one.
+    pub engine: Option<String>,
     /// Measured capacity, requests a second: the median of `repeats`.
     pub capacity: f64,
     /// Capacity by queueing theory, where the rung has a model.
