@@ -354,7 +354,7 @@ impl<T> Control<T> {
         let members = self.members.iter().map(slot_of).collect();
         let table = self.table(&places);
         let bound_percent = self.config.policy.load_bound_percent();
-        let limits = Limits { keeps_closed, bound_percent, max_in_flight: self.config.max_in_flight };
+        let limits = Limits { bound_percent, max_in_flight: self.config.max_in_flight };
         Snapshot::new((places, table), members, trials, limits)
     }
 

@@ -71,6 +71,8 @@ impl<T> fmt::Debug for Choice<'_, T> {
 /// # Invariants
 /// - **S1** `table` was built from `places` and chooses one of them.
 /// - **S2** `members` is in the order of the ids, without repetition.
+/// - **S3** Places are opened and closed before a version is made, and by nothing else: `is_plain` is as true as the version
+///   is new.
 pub(crate) struct Snapshot<T> {
     places: Box<[Place<T>]>,
     table: Table,
@@ -88,8 +90,6 @@ pub(crate) struct Snapshot<T> {
 /// What a policy and the settings forbid beside what health does.
 #[derive(Clone, Copy)]
 pub(crate) struct Limits {
-    /// Some places may be closed at any time, because the table keeps them when they are ejected.
-    pub(crate) keeps_closed: bool,
     pub(crate) bound_percent: Option<u32>,
     pub(crate) max_in_flight: Option<u32>,
 }
@@ -121,7 +121,9 @@ impl<T> Snapshot<T> {
         debug_assert!(members.is_sorted_by_key(|slot| slot.endpoint().id()), "S2");
         let total_weight = places.iter().map(|place| u64::from(place.weight)).sum();
         let bound = limits.bound_percent.map(|percent| Bound { percent, total_weight });
-        let is_plain = !places.is_empty() && !limits.keeps_closed && bound.is_none() && limits.max_in_flight.is_none();
+        // A table that is kept when backends are ejected has closed places as long as one is out.
+        let are_open = places.iter().all(|place| place.slot.endpoint().is_open());
+        let is_plain = !places.is_empty() && are_open && bound.is_none() && limits.max_in_flight.is_none();
         let max_in_flight = limits.max_in_flight.map_or(usize::MAX, |max| max as usize);
         Self { places, table, members, trials, is_plain, bound, max_in_flight }
     }

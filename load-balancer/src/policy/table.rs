@@ -106,9 +106,11 @@ impl Table {
         now: Instant,
     ) -> usize {
         // Those that are cheaper than a call.
-        match self {
-            Self::RoundRobin => cursor.next(places.len()),
-            Self::Smooth(round) => round.seat(cursor.next(round.len())) as usize,
+        match (self, key) {
+            (Self::RoundRobin, _) => cursor.next(places.len()),
+            (Self::Smooth(round), _) => round.seat(cursor.next(round.len())) as usize,
+            (Self::Maglev(table), Some(key)) => table.find(key, attempt) as usize,
+            (Self::Capped(table), Some(key)) => table.find(key, attempt) as usize,
             _ => self.choose_other(places, cursor, key, attempt, now),
         }
     }

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use tenfold_load_balancer::testing::for_each_seed;
-use tenfold_load_balancer::{Balancer, HashConfig, Key, Policy, Request, Rng};
+use tenfold_load_balancer::{Balancer, Failure, HashConfig, Key, Outcome, Policy, Request, Rng};
 
 use crate::{backend, balancer, id, number};
 
@@ -46,6 +46,28 @@ fn who_leaves_takes_hardly_more_than_its_own_keys_along() {
         assert!(after.iter().all(|number| *number != 7), "{policy}");
         balancer.insert(backend(7)).unwrap();
         assert_eq!(owners(&balancer), before, "{policy}: back as it was");
+    }
+}
+
+/// The table stays as it is while a backend is out; a picker that looked before must see it all the same.
+#[test]
+fn who_is_out_has_no_keys_and_takes_none_of_others_along() {
+    for policy in keyed(HashConfig::default()) {
+        let (balancer, now) = (balancer(policy, 20), Instant::now());
+        let mut picker = balancer.picker();
+        let mut owners = |now| -> Vec<u16> {
+            let owner = |key| number(picker.next(&Request::keyed(Key::of_u64(key)), now).unwrap().address());
+            (0..KEYS).map(owner).collect()
+        };
+        let before = owners(now);
+        let key = (0..).zip(&before).find(|(_, owner)| **owner == 7).map(|(key, _)| Key::of_u64(key)).unwrap();
+        let pick = balancer.pick(&Request::keyed(key), now).unwrap();
+        assert_eq!(number(pick.address()), 7, "{policy}");
+        pick.finish(Outcome::Failure(Failure::Refused), now);
+        let after = owners(now);
+        assert!(after.iter().all(|owner| *owner != 7), "{policy}");
+        let moved = before.iter().zip(&after).filter(|(before, after)| **before != 7 && before != after).count();
+        assert_eq!(moved, 0, "{policy}");
     }
 }
 
