@@ -230,6 +230,13 @@ impl<T> Balancer<T> {
         self.shared.pool.norm().slow_after()
     }
 
+    /// The same in nanoseconds; the largest number for `None`.
+    #[cfg(feature = "tower")]
+    #[inline]
+    pub(crate) fn slow_after_nanos(&self) -> u64 {
+        self.shared.pool.norm().slow_after_nanos()
+    }
+
     /// The probes that are to be sent now, and when to ask again (`None`: there are none). For hosts that send them by
     /// their own means; each one's result is told by [`probed`](Self::probed).
     #[must_use = "a probe that is due is taken as begun"]

@@ -118,6 +118,18 @@ pub struct Exchange {
     to_stop: u8,
 }
 
+/// What is known when a request is sent for the first time.
+#[cfg(feature = "tower")]
+pub(crate) struct FirstTry {
+    pub(crate) id: BackendId,
+    pub(crate) is_idempotent: bool,
+    /// Whether the request could be sent again.
+    pub(crate) has_copy: bool,
+    pub(crate) deadline: Option<Instant>,
+    /// As for [`report_slow`](Exchange::report_slow), in nanoseconds; the largest number for never.
+    pub(crate) slow_after: u64,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     /// The host is to pick for this purpose.
@@ -171,6 +183,25 @@ impl Exchange {
             expired: 0,
             to_report: 0,
             to_stop: 0,
+        }
+    }
+
+    /// One that begins with its first attempt. It is written where it stays: to build it step by step and then move it
+    /// costs more than what it does for a request that is answered at once.
+    #[cfg(feature = "tower")]
+    #[inline]
+    pub(crate) fn sent(policy: &RequestPolicy, first: FirstTry, now: Instant) -> Self {
+        let max_tries = if first.has_copy { policy.config().max_tries } else { 1 };
+        Self {
+            // Health takes for slow what took longer, not as long.
+            slow_after: first.slow_after.saturating_add(1),
+            tried: Tried::only(first.id),
+            stage: Stage::Waiting,
+            max_tries,
+            in_flight: Attempt::FIRST.bit(),
+            // Nothing can take the place of the only one.
+            expired: if max_tries > 1 { 0 } else { u8::MAX },
+            ..Self::new(policy, first.is_idempotent, first.deadline, now)
         }
     }
 
@@ -260,12 +291,24 @@ impl Exchange {
     /// An attempt ended. Those that were stopped are not told, nor anything after the last action.
     #[inline]
     pub fn ended(&mut self, policy: &RequestPolicy, attempt: Attempt, outcome: Outcome, now: Instant) {
+        self.ended_at(policy, attempt, outcome, (self.since_start(now), now));
+    }
+
+    /// The same by a caller who has compared `now` with the [start](Self::since_start) already.
+    #[inline]
+    pub(crate) fn ended_at(
+        &mut self,
+        policy: &RequestPolicy,
+        attempt: Attempt,
+        outcome: Outcome,
+        (at, now): (u64, Instant),
+    ) {
         if self.in_flight & attempt.bit() == 0 || matches!(self.stage, Stage::Done(_)) {
             return;
         }
         self.in_flight &= !attempt.bit();
         match outcome {
-            Outcome::Success => self.succeeded(policy, attempt, now),
+            Outcome::Success => self.succeeded(policy, attempt, (at, now)),
             Outcome::Failure(failure) => self.failed(policy, attempt, failure, now),
         }
     }

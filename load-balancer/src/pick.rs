@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crate::endpoint::Endpoint;
 use crate::health::{Canary, Ended, Sign};
 use crate::sync::Arc;
+use crate::time::Time;
 use crate::{BackendId, Outcome};
 
 /// The backend that a request goes to; in flight there while this lives.
@@ -179,13 +180,33 @@ impl<T> Pick<T> {
         }
     }
 
+    /// As [`finish`](Self::finish) or [`finish_and_hold`](Self::finish_and_hold), by a caller who knows how long it took, in
+    /// nanoseconds: to compare two instants costs as much as all that is noted here.
+    #[cfg(feature = "tower")]
+    #[inline]
+    pub(crate) fn finish_after(
+        mut self,
+        took: u64,
+        outcome: Outcome,
+        now: Instant,
+        holds: bool,
+    ) -> Option<InFlight<T>> {
+        let at = self.endpoint().pool().time(now);
+        self.note_times(outcome, (Time::from_nanos(at.as_nanos().saturating_sub(took)), at), now);
+        if holds { Some(InFlight(self.endpoint.take())) } else { None }
+    }
+
     #[inline]
     fn note(&self, outcome: Outcome, now: Instant) {
+        let pool = self.endpoint().pool();
+        self.note_times(outcome, (pool.time(self.started), pool.time(now)), now);
+    }
+
+    #[inline]
+    fn note_times(&self, outcome: Outcome, (started, at): (Time, Time), now: Instant) {
         let endpoint = self.endpoint();
-        let pool = endpoint.pool();
-        let (started, at) = (pool.time(self.started), pool.time(now));
         let end = Ended { outcome, started, now: at, points: self.points.load(Ordering::Relaxed) };
-        let sign = endpoint.vitals().finished(pool.norm(), end);
+        let sign = endpoint.vitals().finished(endpoint.pool().norm(), end);
         let is_trial = self.is_trial.load(Ordering::Relaxed);
         if sign != Sign::Fine || is_trial {
             let canary = self.canary(outcome, end.now.since(started));

@@ -10,6 +10,9 @@ use crate::Failure;
 pub struct Attempt(pub(super) u8);
 
 impl Attempt {
+    #[cfg(feature = "tower")]
+    pub(crate) const FIRST: Self = Self(0);
+
     /// Its number, from 0 to 7.
     #[inline]
     #[must_use]

@@ -79,8 +79,7 @@ impl Exchange {
     }
 
     #[inline]
-    pub(super) fn succeeded(&mut self, policy: &RequestPolicy, attempt: Attempt, now: Instant) {
-        let at = self.since_start(now);
+    pub(super) fn succeeded(&mut self, policy: &RequestPolicy, attempt: Attempt, (at, now): (u64, Instant)) {
         if policy.config().max_tries > 1 {
             policy.budget().deposit_at(self.started.saturating_add(at));
             policy.drought().end();

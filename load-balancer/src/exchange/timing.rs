@@ -62,8 +62,16 @@ impl Exchange {
         self.since_start(now).saturating_sub(self.begun[attempt.index()])
     }
 
+    /// How long after the request an attempt began, in nanoseconds.
+    #[cfg(feature = "tower")]
     #[inline]
-    pub(super) fn since_start(&self, now: Instant) -> u64 {
+    pub(crate) fn begun_at(&self, attempt: Attempt) -> u64 {
+        self.begun[attempt.index()]
+    }
+
+    /// Nanoseconds since the request began; none if that is to come.
+    #[inline]
+    pub(crate) fn since_start(&self, now: Instant) -> u64 {
         nanos(now.saturating_duration_since(self.start))
     }
 }

@@ -52,6 +52,14 @@ pub(crate) struct Tried {
 impl Tried {
     pub(crate) const NOBODY: Self = Self { ids: [BackendId::from_u64(0); MAX_TRIES], count: 0 };
 
+    #[cfg(feature = "tower")]
+    #[inline]
+    pub(crate) fn only(id: BackendId) -> Self {
+        let mut tried = Self::NOBODY;
+        tried.push(id);
+        tried
+    }
+
     #[inline]
     pub(crate) fn ids(&self) -> &[BackendId] {
         &self.ids[..usize::from(self.count)]

@@ -74,8 +74,16 @@ where
         this.pick.take()
     }
 
-    /// Stops it because nobody waits for it any more.
+    /// Stops it because nobody waits for it any more. Mostly it has ended.
+    #[inline]
     pub(super) fn cancel(self: Pin<&mut Self>, now: impl FnOnce() -> Instant) {
+        if self.pick.is_some() {
+            self.cancel_in_flight(now);
+        }
+    }
+
+    #[cold]
+    fn cancel_in_flight(self: Pin<&mut Self>, now: impl FnOnce() -> Instant) {
         match self.stop() {
             // The time is asked for where it matters alone.
             Some(pick) if pick.is_on_trial() => pick.cancel(now()),

@@ -16,7 +16,7 @@ use tower_service::Service;
 use super::attempt::{End, Try};
 use super::{BalanceError, Held, Pool, Protocol, Shared, Timer, Traits};
 use crate::breaker::Pass;
-use crate::exchange::{Action, Attempt, Exchange, ExchangeError};
+use crate::exchange::{Action, Attempt, Exchange, ExchangeError, FirstTry};
 use crate::limit::{ConcurrencyLimit, Permit};
 use crate::pick::InFlight;
 use crate::picker::{PickError, Picker};
@@ -136,23 +136,19 @@ where
             Ok(pick) => pick,
             Err(nobody) => return Self::refused(BalanceError::NoBackend(nobody)),
         };
-        let mut exchange = Exchange::new(policy, is_idempotent, deadline, now);
-        exchange.report_slow(shared.pool.balancer.slow_after());
-        let attempt = exchange.picked(policy, pick.id(), now).expect("the first pick is always taken");
         let copy = if policy.config().max_tries > 1 { protocol.copy(&request) } else { None };
-        if copy.is_none() {
-            exchange.no_more_tries();
-        }
+        let slow_after = shared.pool.balancer.slow_after_nanos();
+        let first = FirstTry { id: pick.id(), is_idempotent, has_copy: copy.is_some(), deadline, slow_after };
         // Built where it stays: a move of it costs more than a pick.
         let run = Run {
             shared: Arc::clone(shared),
-            exchange,
+            exchange: Exchange::sent(policy, first, now),
             key,
             copy,
             last: None,
             pass,
             permit,
-            first: Try::new(attempt, pick, request),
+            first: Try::new(Attempt::FIRST, pick, request),
             others: Vec::new(),
             sleep: None,
             wakes_at: None,
@@ -396,13 +392,11 @@ impl<S, P, T> Pool<S, P, T> {
         };
         let now = self.timer.now();
         let by = pick.id();
-        let in_flight = if holds {
-            Some(pick.finish_and_hold(outcome, now))
-        } else {
-            pick.finish(outcome, now);
-            None
-        };
-        exchange.ended(&self.policy, attempt, outcome, now);
+        // One comparison of instants for both.
+        let at = exchange.since_start(now);
+        let took = at.saturating_sub(exchange.begun_at(attempt));
+        let in_flight = pick.finish_after(took, outcome, now, holds);
+        exchange.ended_at(&self.policy, attempt, outcome, (at, now));
         Last { result, by, outcome, in_flight }
     }
 }
