@@ -18,6 +18,8 @@ const LEAST_RATE: f64 = 250.0;
 /// See `LEAST_RATE`.
 const MOST_RATE: f64 = 64_000.0;
 const STATS_TIMEOUT: Duration = Duration::from_secs(10);
+/// A request that left so long before a fault has its answer, if the promise is kept.
+const UNDER_WAY: Duration = Duration::from_millis(150);
 /// How often a search without theory may begin anew.
 const TRIES: u32 = 4;
 
@@ -270,10 +272,10 @@ impl Outcomes {
         self.failed_where(|_| true)
     }
 
-    /// The failed share of the requests meant to leave before the first mark.
+    /// The failed share of the requests meant to leave well before the first mark: what is under way then is the fault's.
     pub fn failed_before(&self) -> f64 {
         let first = self.marked(0);
-        self.failed_where(|at| first.is_none_or(|mark| at < mark))
+        self.failed_where(|at| first.is_none_or(|mark| at + UNDER_WAY < mark))
     }
 
     /// The failed share of the requests meant to leave between the first two marks; 0 if there were none.
