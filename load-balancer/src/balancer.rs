@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use crate::config::{Config, ConfigError};
+use crate::config::Config;
 use crate::control::{ChangeError, Control, Member};
 use crate::cursor::Cursor;
 use crate::endpoint::Endpoint;
@@ -16,6 +16,7 @@ use crate::pick::Pick;
 use crate::picker::{PickError, Picker};
 use crate::pool::Pool;
 use crate::publish::Published;
+use crate::range::ConfigError;
 use crate::request::Request;
 use crate::snapshot::Snapshot;
 use crate::stats::Happening;
@@ -462,7 +463,7 @@ impl Builder {
     /// The balancer, still without backends.
     ///
     /// # Errors
-    /// [`ConfigError`], for settings that no balancer can have.
+    /// [`ConfigError`], for a setting outside its range.
     pub fn build<T>(self) -> Result<Balancer<T>, ConfigError> {
         self.config.check()?;
         let origin = self.started_at.unwrap_or_else(crate::clock::now);

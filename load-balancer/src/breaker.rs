@@ -20,10 +20,10 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use crate::health::config::{lasts, within};
+use crate::range::{ConfigError, DAY, lasts, within};
 use crate::time::{Time, nanos};
 use crate::window::{Ring, Tally};
-use crate::{HealthConfigError, Outcome, Rng};
+use crate::{Outcome, Rng};
 
 #[cfg(test)]
 mod tests;
@@ -77,17 +77,17 @@ impl Default for BreakerConfig {
 }
 
 impl BreakerConfig {
-    fn check(&self) -> Result<(), HealthConfigError> {
+    fn check(&self) -> Result<(), ConfigError> {
         let hour = Duration::from_secs(3600);
-        within("consecutive_failures", self.consecutive_failures, 1, 1_000_000)?;
-        within("failure_percent", u32::from(self.failure_percent), 1, 100)?;
-        within("min_requests", self.min_requests, 1, u32::MAX)?;
-        lasts("window", self.window, Duration::from_millis(10), hour)?;
-        lasts("open_time", self.open_time, Duration::from_millis(1), hour)?;
-        within("growth_percent", self.growth_percent, 100, 1_000)?;
-        lasts("max_open_time", self.max_open_time, self.open_time, 24 * hour)?;
-        within("jitter_percent", u32::from(self.jitter_percent), 0, 90)?;
-        within("half_open_requests", self.half_open_requests, 1, 1_000)
+        within("consecutive_failures", self.consecutive_failures, 1..=1_000_000)?;
+        within("failure_percent", u32::from(self.failure_percent), 1..=100)?;
+        within("min_requests", self.min_requests, 1..=u32::MAX)?;
+        lasts("window", self.window, Duration::from_millis(10)..=hour)?;
+        lasts("open_time", self.open_time, Duration::from_millis(1)..=hour)?;
+        within("growth_percent", self.growth_percent, 100..=1_000)?;
+        lasts("max_open_time", self.max_open_time, self.open_time..=DAY)?;
+        within("jitter_percent", u32::from(self.jitter_percent), 0..=90)?;
+        within("half_open_requests", self.half_open_requests, 1..=1_000)
     }
 }
 
@@ -173,8 +173,8 @@ impl Breaker {
     /// A closed breaker, at an instant no later than any that it will be told.
     ///
     /// # Errors
-    /// [`HealthConfigError`], for a setting out of its range.
-    pub fn new(config: BreakerConfig, now: Instant) -> Result<Self, HealthConfigError> {
+    /// [`ConfigError`], for a setting out of its range.
+    pub fn new(config: BreakerConfig, now: Instant) -> Result<Self, ConfigError> {
         Self::with_seed(config, crate::rng::seed_from_os(), now)
     }
 
@@ -182,7 +182,7 @@ impl Breaker {
     ///
     /// # Errors
     /// As for [`new`](Self::new).
-    pub fn with_seed(config: BreakerConfig, seed: u64, now: Instant) -> Result<Self, HealthConfigError> {
+    pub fn with_seed(config: BreakerConfig, seed: u64, now: Instant) -> Result<Self, ConfigError> {
         config.check()?;
         let inner = Inner {
             ring: Ring::new(config.window),

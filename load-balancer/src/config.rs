@@ -1,6 +1,7 @@
 //! What a balancer is told when it is made.
 
-use crate::{AddressPolicy, HealthConfigError, OutlierConfig, Policy, ProbeConfig, SlowStartConfig, Zone};
+use crate::range::{ConfigError, within};
+use crate::{AddressPolicy, OutlierConfig, Policy, ProbeConfig, SlowStartConfig, Zone};
 
 /// The settings of a balancer, all of them data.
 #[derive(Clone, Debug, PartialEq)]
@@ -74,58 +75,16 @@ pub enum WhenAllDown {
     Refuse,
 }
 
-/// Settings that no balancer can have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ConfigError {
-    /// A share above 100 percent.
-    #[error("`{field}` is {percent} percent, more than all")]
-    PercentAbove100 {
-        /// The setting.
-        field: &'static str,
-        /// What it was.
-        percent: u8,
-    },
-    /// Room for no backend, or for no request at one.
-    #[error("`{field}` is 0, which leaves room for nothing")]
-    NoRoom {
-        /// The setting.
-        field: &'static str,
-    },
-    /// A setting of the policy outside its range.
-    #[error("`{field}` is {value}, not from {min} to {max}")]
-    OutOfRange {
-        /// The setting.
-        field: &'static str,
-        /// What it was.
-        value: u32,
-        /// The smallest that can be.
-        min: u32,
-        /// The largest that can be.
-        max: u32,
-    },
-    /// Settings of health out of their range.
-    #[error(transparent)]
-    Health(#[from] HealthConfigError),
-}
-
 impl Config {
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
-        let percents = [
-            ("zone_threshold_percent", self.zone_threshold_percent),
-            ("panic_threshold_percent", self.panic_threshold_percent),
-        ];
-        if let Some((field, percent)) = percents.into_iter().find(|(_, percent)| *percent > 100) {
-            return Err(ConfigError::PercentAbove100 { field, percent });
-        }
-        let rooms = [("max_backends", self.max_backends == 0), ("max_in_flight", self.max_in_flight == Some(0))];
-        if let Some((field, _)) = rooms.into_iter().find(|(_, is_none)| *is_none) {
-            return Err(ConfigError::NoRoom { field });
-        }
+        let at_most_u32 = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        within("zone_threshold_percent", self.zone_threshold_percent.into(), 0..=100)?;
+        within("panic_threshold_percent", self.panic_threshold_percent.into(), 0..=100)?;
+        within("max_backends", at_most_u32(self.max_backends), 1..=u32::MAX)?;
+        within("max_in_flight", self.max_in_flight.unwrap_or(u32::MAX), 1..=u32::MAX)?;
         self.policy.check()?;
         self.outlier.check()?;
         self.slow_start.check()?;
-        self.probes.as_ref().map_or(Ok(()), ProbeConfig::check)?;
-        Ok(())
+        self.probes.as_ref().map_or(Ok(()), ProbeConfig::check)
     }
 }

@@ -82,7 +82,7 @@ pub use action::{Action, Attempt, ExchangeError};
 /// let second = exchange.picked(&policy, BackendId::of_name("b"), now).unwrap();
 /// exchange.ended(&policy, second, Outcome::Success, now);
 /// assert_eq!(exchange.action(), Action::Return(second));
-/// # Ok::<(), tenfold_load_balancer::RequestConfigError>(())
+/// # Ok::<(), tenfold_load_balancer::ConfigError>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct Exchange {

@@ -23,10 +23,9 @@
 
 use std::time::{Duration, Instant};
 
-use crate::RequestConfigError;
 use crate::exchange::nanos;
 use crate::quantile::LatencyQuantile;
-use crate::request_config::DAY;
+use crate::range::{ConfigError, DAY, lasts, within};
 use crate::retry::MAX_TRIES;
 
 /// When a second copy of a request is sent. Only for idempotent requests, to another backend, and paid from the
@@ -67,8 +66,7 @@ impl Default for HedgeConfig {
 }
 
 impl HedgeConfig {
-    pub(crate) fn check(&self) -> Result<(), RequestConfigError> {
-        let (within, lasts) = (RequestConfigError::unless_within, RequestConfigError::unless_lasts);
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
         within("hedge.quantile_permille", self.quantile_permille.into(), 500..=999)?;
         within("hedge.multiplier_percent", self.multiplier_percent, 10..=10_000)?;
         lasts("hedge.min_delay", self.min_delay, Duration::from_micros(1)..=DAY)?;

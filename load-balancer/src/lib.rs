@@ -81,6 +81,7 @@ mod pool;
 mod probe;
 mod publish;
 mod quantile;
+mod range;
 mod report;
 mod request;
 mod request_config;
@@ -102,7 +103,7 @@ pub use address::{AddressPolicy, NotPrivate};
 pub use backend::{Backend, BackendId, Change, ParseBackendIdError, Zone};
 pub use balancer::{BackendState, BackendStats, Balancer, Builder};
 pub use breaker::{Breaker, BreakerConfig, BreakerOpen, BreakerState, Pass};
-pub use config::{Config, ConfigError, WhenAllDown};
+pub use config::{Config, WhenAllDown};
 pub use control::ChangeError;
 pub use discover::{
     BoxDiscover, ChangeReceiver, ChangeSender, Discover, DiscoverError, Drive, DriveConfig, DriveCounters, DriveStats,
@@ -117,7 +118,7 @@ pub use discover::{KubeConfig, KubeNameError, KubeSource};
 pub use driver::{HttpProbe, HttpProbeError, LoadProbeConfig, TcpProbe, drive_load_probes, drive_probes};
 pub use endpoint::Endpoint;
 pub use exchange::{Action, Attempt, Exchange, ExchangeError};
-pub use health::{HealthConfigError, HealthState, OutlierConfig, ProbeConfig, SlowStartConfig};
+pub use health::{HealthState, OutlierConfig, ProbeConfig, SlowStartConfig};
 pub use hedge::HedgeConfig;
 pub use limit::{ConcurrencyLimit, LimitConfig, Overloaded, Permit, Priority};
 pub use outcome::{Failure, Outcome};
@@ -126,9 +127,10 @@ pub use picker::{PickError, Picker};
 pub use policy::{HashConfig, ParsePolicyError, Policy};
 pub use probe::{Probe, ProbeResult};
 pub use quantile::LatencyQuantile;
+pub use range::ConfigError;
 pub use report::LoadReport;
 pub use request::{Key, Request};
-pub use request_config::{RequestConfig, RequestConfigError, RequestPolicy};
+pub use request_config::{RequestConfig, RequestPolicy};
 pub use retry::{BudgetConfig, RetryBudget};
 pub use rng::Rng;
 #[cfg(all(feature = "tower", feature = "tokio"))]

@@ -28,8 +28,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use crate::RequestConfigError;
 use crate::exchange::nanos;
+use crate::range::{ConfigError, within};
 
 #[cfg(test)]
 mod tests;
@@ -58,8 +58,7 @@ impl Default for LimitConfig {
 }
 
 impl LimitConfig {
-    pub(crate) fn check(&self) -> Result<(), RequestConfigError> {
-        let within = RequestConfigError::unless_within;
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
         within("limit.max", self.max, 1..=1_000_000)?;
         within("limit.min", self.min, 1..=self.max)?;
         within("limit.initial", self.initial, self.min..=self.max)?;
@@ -127,7 +126,7 @@ pub struct Overloaded {
 /// assert_eq!((refused.limit, refused.in_flight), (5, 5));
 /// drop(permits);
 /// assert!(limit.try_acquire(Priority::Sheddable).is_ok());
-/// # Ok::<(), tenfold_load_balancer::RequestConfigError>(())
+/// # Ok::<(), tenfold_load_balancer::ConfigError>(())
 /// ```
 #[derive(Debug)]
 #[repr(align(128))]
@@ -179,8 +178,8 @@ impl ConcurrencyLimit {
     /// A limit that has learnt nothing yet.
     ///
     /// # Errors
-    /// [`RequestConfigError::OutOfRange`] for a setting outside its range.
-    pub fn new(config: LimitConfig, now: Instant) -> Result<Self, RequestConfigError> {
+    /// [`ConfigError`] for a setting outside its range.
+    pub fn new(config: LimitConfig, now: Instant) -> Result<Self, ConfigError> {
         config.check()?;
         Ok(Self {
             in_flight: AtomicU32::new(0),

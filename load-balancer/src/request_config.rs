@@ -1,6 +1,5 @@
 //! How requests are kept alive: the settings, and what all requests of one pool share.
 
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -8,6 +7,7 @@ use std::time::{Duration, Instant};
 use crate::exchange::nanos;
 use crate::hedge::{HedgeConfig, HedgeDelay};
 use crate::limit::{ConcurrencyLimit, LimitConfig};
+use crate::range::{ConfigError, DAY, lasts, within};
 use crate::retry::{BudgetConfig, Drought, MAX_TRIES, RetryBudget};
 use crate::rng::mix;
 use crate::stats::RequestStats;
@@ -64,62 +64,13 @@ impl Default for RequestConfig {
     }
 }
 
-/// Settings that no request can be tried by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum RequestConfigError {
-    /// A number outside its range.
-    #[error("`{field}` is {value}, not from {min} to {max}")]
-    OutOfRange {
-        /// The setting.
-        field: &'static str,
-        /// What it was.
-        value: u32,
-        /// The smallest that can be.
-        min: u32,
-        /// The largest that can be.
-        max: u32,
-    },
-    /// A time outside its range.
-    #[error("`{field}` is {value:?}, not from {min:?} to {max:?}")]
-    DurationOutOfRange {
-        /// The setting.
-        field: &'static str,
-        /// What it was.
-        value: Duration,
-        /// The shortest that can be.
-        min: Duration,
-        /// The longest that can be.
-        max: Duration,
-    },
-}
-
-impl RequestConfigError {
-    pub(crate) fn unless_within(field: &'static str, value: u32, range: RangeInclusive<u32>) -> Result<(), Self> {
-        let (min, max) = range.clone().into_inner();
-        if range.contains(&value) { Ok(()) } else { Err(Self::OutOfRange { field, value, min, max }) }
-    }
-
-    pub(crate) fn unless_lasts(
-        field: &'static str,
-        value: Duration,
-        range: RangeInclusive<Duration>,
-    ) -> Result<(), Self> {
-        let (min, max) = range.clone().into_inner();
-        if range.contains(&value) { Ok(()) } else { Err(Self::DurationOutOfRange { field, value, min, max }) }
-    }
-}
-
-/// No wait is longer than this.
-pub(crate) const DAY: Duration = Duration::from_secs(24 * 3600);
-
 impl RequestConfig {
-    fn check(&self) -> Result<(), RequestConfigError> {
+    fn check(&self) -> Result<(), ConfigError> {
         let microsecond = Duration::from_micros(1);
-        RequestConfigError::unless_within("max_tries", self.max_tries.into(), 1..=MAX_TRIES as u32)?;
-        RequestConfigError::unless_lasts("try_timeout", self.try_timeout, microsecond..=DAY)?;
-        RequestConfigError::unless_lasts("deadline", self.deadline, microsecond..=DAY)?;
-        RequestConfigError::unless_lasts("min_try_time", self.min_try_time, Duration::ZERO..=DAY)?;
+        within("max_tries", self.max_tries.into(), 1..=MAX_TRIES as u32)?;
+        lasts("try_timeout", self.try_timeout, microsecond..=DAY)?;
+        lasts("deadline", self.deadline, microsecond..=DAY)?;
+        lasts("min_try_time", self.min_try_time, Duration::ZERO..=DAY)?;
         self.hedge.as_ref().map_or(Ok(()), HedgeConfig::check)?;
         self.budget.check()?;
         self.limit.as_ref().map_or(Ok(()), LimitConfig::check)
@@ -169,8 +120,8 @@ impl RequestPolicy {
     /// A policy that has seen no request. `now` is when its measures begin.
     ///
     /// # Errors
-    /// [`RequestConfigError`] for a setting outside its range.
-    pub fn new(config: RequestConfig, now: Instant) -> Result<Self, RequestConfigError> {
+    /// [`ConfigError`] for a setting outside its range.
+    pub fn new(config: RequestConfig, now: Instant) -> Result<Self, ConfigError> {
         config.check()?;
         Ok(Self {
             origin: now,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::HealthConfigError;
+use crate::range::{ConfigError, DAY, lasts, within};
 
 /// How backends are judged by the requests that they serve (outlier detection).
 ///
@@ -166,57 +166,42 @@ const MILLISECOND: Duration = Duration::from_millis(1);
 const HOUR: Duration = Duration::from_secs(3600);
 
 impl OutlierConfig {
-    pub(crate) fn check(&self) -> Result<(), HealthConfigError> {
-        within("consecutive_failures", self.consecutive_failures, 1, 1_000)?;
-        within("max_failure_percent", u32::from(self.max_failure_percent), 1, 100)?;
-        within("min_requests", self.min_requests, 1, u32::MAX)?;
-        lasts("window", self.window, 10 * MILLISECOND, HOUR)?;
-        within("consecutive_slow", self.consecutive_slow, 1, 1_000)?;
-        within("slow_percent", self.slow_percent, 100, 10_000)?;
-        lasts("latency_floor", self.latency_floor, Duration::ZERO, HOUR)?;
-        lasts("base_ejection", self.base_ejection, MILLISECOND, HOUR)?;
-        within("ejection_growth_percent", self.ejection_growth_percent, 0, 1_000)?;
-        lasts("max_ejection", self.max_ejection, self.base_ejection, 24 * HOUR)?;
-        within("max_ejection_percent", u32::from(self.max_ejection_percent), 0, 100)?;
-        within("canaries", self.canaries, 1, 100)?;
-        lasts("canary_timeout", self.canary_timeout, MILLISECOND, HOUR)?;
-        lasts("latency_decay", self.latency_decay, MILLISECOND, HOUR)
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        within("consecutive_failures", self.consecutive_failures, 1..=1_000)?;
+        within("max_failure_percent", u32::from(self.max_failure_percent), 1..=100)?;
+        within("min_requests", self.min_requests, 1..=u32::MAX)?;
+        lasts("window", self.window, 10 * MILLISECOND..=HOUR)?;
+        within("consecutive_slow", self.consecutive_slow, 1..=1_000)?;
+        within("slow_percent", self.slow_percent, 100..=10_000)?;
+        lasts("latency_floor", self.latency_floor, Duration::ZERO..=HOUR)?;
+        lasts("base_ejection", self.base_ejection, MILLISECOND..=HOUR)?;
+        within("ejection_growth_percent", self.ejection_growth_percent, 0..=1_000)?;
+        lasts("max_ejection", self.max_ejection, self.base_ejection..=DAY)?;
+        within("max_ejection_percent", u32::from(self.max_ejection_percent), 0..=100)?;
+        within("canaries", self.canaries, 1..=100)?;
+        lasts("canary_timeout", self.canary_timeout, MILLISECOND..=HOUR)?;
+        lasts("latency_decay", self.latency_decay, MILLISECOND..=HOUR)
     }
 }
 
 impl ProbeConfig {
-    pub(crate) fn check(&self) -> Result<(), HealthConfigError> {
-        lasts("interval", self.interval, MILLISECOND, 24 * HOUR)?;
-        lasts("fast_interval", self.fast_interval, MILLISECOND, self.interval)?;
-        within("jitter_percent", u32::from(self.jitter_percent), 0, 90)?;
-        lasts("timeout", self.timeout, MILLISECOND, HOUR)?;
-        within("rise", self.rise, 1, 1_000)?;
-        within("fall", self.fall, 1, 1_000)?;
-        within("max_concurrent", u32::try_from(self.max_concurrent).unwrap_or(u32::MAX), 1, u32::MAX)
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        lasts("interval", self.interval, MILLISECOND..=DAY)?;
+        lasts("fast_interval", self.fast_interval, MILLISECOND..=self.interval)?;
+        within("jitter_percent", u32::from(self.jitter_percent), 0..=90)?;
+        lasts("timeout", self.timeout, MILLISECOND..=HOUR)?;
+        within("rise", self.rise, 1..=1_000)?;
+        within("fall", self.fall, 1..=1_000)?;
+        within("max_concurrent", u32::try_from(self.max_concurrent).unwrap_or(u32::MAX), 1..=u32::MAX)
     }
 }
 
 impl SlowStartConfig {
-    pub(crate) fn check(&self) -> Result<(), HealthConfigError> {
-        lasts("slow start's window", self.window, Duration::ZERO, HOUR)?;
-        within("min_percent", u32::from(self.min_percent), 1, 100)?;
-        within("aggression_percent", self.aggression_percent, 10, 1_000)
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        lasts("slow start's window", self.window, Duration::ZERO..=HOUR)?;
+        within("min_percent", u32::from(self.min_percent), 1..=100)?;
+        within("aggression_percent", self.aggression_percent, 10..=1_000)
     }
-}
-
-pub(crate) fn within(field: &'static str, value: u32, min: u32, max: u32) -> Result<(), HealthConfigError> {
-    let is_within = (min..=max).contains(&value);
-    if is_within { Ok(()) } else { Err(HealthConfigError::OutOfRange { field, value, min, max }) }
-}
-
-pub(crate) fn lasts(
-    field: &'static str,
-    value: Duration,
-    min: Duration,
-    max: Duration,
-) -> Result<(), HealthConfigError> {
-    let is_within = (min..=max).contains(&value);
-    if is_within { Ok(()) } else { Err(HealthConfigError::DurationOutOfRange { field, value, min, max }) }
 }
 
 #[cfg(test)]
@@ -233,11 +218,11 @@ mod tests {
     #[test]
     fn what_is_out_of_range_is_named() {
         let outlier = OutlierConfig { consecutive_failures: 0, ..Default::default() };
-        let error = HealthConfigError::OutOfRange { field: "consecutive_failures", value: 0, min: 1, max: 1_000 };
+        let error = ConfigError::Number { field: "consecutive_failures", value: 0, min: 1, max: 1_000 };
         assert_eq!(outlier.check(), Err(error));
         assert_eq!(error.to_string(), "`consecutive_failures` is 0, not from 1 to 1000");
         let probes = ProbeConfig { fast_interval: Duration::from_secs(3), ..Default::default() };
-        assert!(matches!(probes.check(), Err(HealthConfigError::DurationOutOfRange { field: "fast_interval", .. })));
+        assert!(matches!(probes.check(), Err(ConfigError::Duration { field: "fast_interval", .. })));
         let slow_start = SlowStartConfig { min_percent: 0, ..Default::default() };
         assert!(slow_start.check().is_err());
     }

@@ -64,36 +64,6 @@ pub(crate) use vitals::{Ended, Sign, Vitals};
 
 use eject::Spell;
 
-/// Settings of health that cannot be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum HealthConfigError {
-    /// A number outside its range.
-    #[error("`{field}` is {value}, not from {min} to {max}")]
-    OutOfRange {
-        /// The setting.
-        field: &'static str,
-        /// What it was.
-        value: u32,
-        /// The smallest that can be.
-        min: u32,
-        /// The largest that can be.
-        max: u32,
-    },
-    /// A time outside its range.
-    #[error("`{field}` is {value:?}, not from {min:?} to {max:?}")]
-    DurationOutOfRange {
-        /// The setting.
-        field: &'static str,
-        /// What it was.
-        value: Duration,
-        /// The shortest that can be.
-        min: Duration,
-        /// The longest that can be.
-        max: Duration,
-    },
-}
-
 /// What is thought of a backend.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]

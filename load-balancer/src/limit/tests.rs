@@ -1,8 +1,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{ConcurrencyLimit, LimitConfig, Permit, Priority};
-use crate::RequestConfigError;
+use super::{ConcurrencyLimit, ConfigError, LimitConfig, Permit, Priority};
 use crate::rng::Rng;
 use crate::testing::for_each_seed;
 
@@ -198,6 +197,6 @@ fn settings_out_of_range_are_refused() {
         (LimitConfig { tolerance_percent: 99, ..default() }, "limit.tolerance_percent", 99, 100, 1_000),
     ] {
         let refused = ConcurrencyLimit::new(config, crate::clock::now()).unwrap_err();
-        assert_eq!(refused, RequestConfigError::OutOfRange { field, value, min, max });
+        assert_eq!(refused, ConfigError::Number { field, value, min, max });
     }
 }

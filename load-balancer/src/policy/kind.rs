@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::ConfigError;
+use crate::range::{ConfigError, within};
 
 /// How a backend is chosen.
 ///
@@ -183,10 +183,7 @@ impl Policy {
             ("load_bound_percent", config.load_bound_percent, 100, 10_000),
         ];
         for (field, value, min, max) in ranges {
-            let value = value.unwrap_or(min);
-            if !(min..=max).contains(&value) {
-                return Err(ConfigError::OutOfRange { field, value, min, max });
-            }
+            within(field, value.unwrap_or(min), min..=max)?;
         }
         Ok(())
     }

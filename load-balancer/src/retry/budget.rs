@@ -20,8 +20,8 @@
 
 use std::time::{Duration, Instant};
 
-use crate::RequestConfigError;
 use crate::exchange::nanos;
+use crate::range::{ConfigError, lasts, within};
 use crate::stripes::{stripe_count, thread_number};
 use crate::sync::{AtomicU64, Ordering};
 
@@ -53,11 +53,11 @@ impl Default for BudgetConfig {
 }
 
 impl BudgetConfig {
-    pub(crate) fn check(&self) -> Result<(), RequestConfigError> {
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
         let seconds = Duration::from_secs(1)..=Duration::from_secs(60);
-        RequestConfigError::unless_within("budget.percent", self.percent, 0..=1_000)?;
-        RequestConfigError::unless_within("budget.min_per_second", self.min_per_second, 0..=1_000_000)?;
-        RequestConfigError::unless_lasts("budget.time_to_live", self.time_to_live, seconds)
+        within("budget.percent", self.percent, 0..=1_000)?;
+        within("budget.min_per_second", self.min_per_second, 0..=1_000_000)?;
+        lasts("budget.time_to_live", self.time_to_live, seconds)
     }
 }
 
@@ -99,8 +99,8 @@ impl RetryBudget {
     /// A budget with nothing earned yet; slots of time are counted from `now`.
     ///
     /// # Errors
-    /// [`RequestConfigError::OutOfRange`] for a setting outside its range.
-    pub fn new(config: &BudgetConfig, now: Instant) -> Result<Self, RequestConfigError> {
+    /// [`ConfigError`] for a setting outside its range.
+    pub fn new(config: &BudgetConfig, now: Instant) -> Result<Self, ConfigError> {
         config.check()?;
         let time_to_live = config.time_to_live.as_nanos() as u64;
         let reserve = u128::from(config.min_per_second) * u128::from(time_to_live) / 10_000_000;

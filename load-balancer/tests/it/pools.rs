@@ -134,17 +134,16 @@ fn weights_up_to_the_largest_do_not_overflow() {
 
 #[test]
 fn settings_out_of_range_are_refused() {
-    let build = |config| Balancer::builder().config(config).build::<()>().map(drop);
-    let above = Config { panic_threshold_percent: 101, ..Config::default() };
-    let refusal = ConfigError::PercentAbove100 { field: "panic_threshold_percent", percent: 101 };
-    assert_eq!(build(above), Err(refusal));
-    for (config, field) in [
-        (Config { max_backends: 0, ..Config::default() }, "max_backends"),
-        (Config { max_in_flight: Some(0), ..Config::default() }, "max_in_flight"),
+    let default = Config::default;
+    for (config, field, value, min, max) in [
+        (Config { zone_threshold_percent: 101, ..default() }, "zone_threshold_percent", 101, 0, 100),
+        (Config { panic_threshold_percent: 101, ..default() }, "panic_threshold_percent", 101, 0, 100),
+        (Config { max_backends: 0, ..default() }, "max_backends", 0, 1, u32::MAX),
+        (Config { max_in_flight: Some(0), ..default() }, "max_in_flight", 0, 1, u32::MAX),
     ] {
-        let refusal = build(config).unwrap_err();
-        assert_eq!(refusal, ConfigError::NoRoom { field });
-        assert_eq!(refusal.to_string(), format!("`{field}` is 0, which leaves room for nothing"));
+        let refusal = Balancer::builder().config(config).build::<()>().unwrap_err();
+        assert_eq!(refusal, ConfigError::Number { field, value, min, max });
+        assert_eq!(refusal.to_string(), format!("`{field}` is {value}, not from {min} to {max}"));
     }
 }
 
@@ -165,7 +164,7 @@ fn settings_of_hash_policies_out_of_range_are_refused() {
         ),
     ] {
         let refusal = Balancer::builder().policy(policy).build::<()>().unwrap_err();
-        assert_eq!(refusal, ConfigError::OutOfRange { field, value, min, max });
+        assert_eq!(refusal, ConfigError::Number { field, value, min, max });
     }
 }
 
