@@ -117,7 +117,8 @@ impl DnsSource {
     /// The priorities of the records become those of the backends, numbered from 0 in their order, so that the lowest
     /// is the primary pool. The weights keep their proportions. A target with several addresses shares its weight among
     /// them. Where all weights of a priority are 0 they count alike; beside others, 0 is a hundredth of 1. The target
-    /// "." says that there is no such service: an answer without backends.
+    /// "." says that there is no such service: an answer without backends. A record with port 0, to which nothing can be sent,
+    /// is left out, and the others count.
     ///
     /// # Errors
     /// [`DnsNameError`], if it is not a name.

@@ -100,8 +100,7 @@ async fn ask_service(
         }
         Err(error) => return Err(classify(error)),
     };
-    // RFC 2782: "A Target of "." means that the service is decidedly not available at this domain."
-    let services: Vec<&SRV> = lookup.answers().iter().filter_map(service).filter(|srv| !srv.target.is_root()).collect();
+    let services: Vec<&SRV> = lookup.answers().iter().filter_map(service).collect();
     let mut hosts: BTreeMap<Name, Host> =
         services.iter().map(|srv| (srv.target.clone(), Host::from_additional(&lookup, &srv.target))).collect();
     if hosts.len() > max_targets {
@@ -135,8 +134,12 @@ async fn ask_service(
     Ok(Answer { targets, memory: hosts.into_values().flat_map(|host| host.memory).collect(), ttl })
 }
 
+/// The target of a record, if it names one that can be connected to.
 fn service(record: &Record) -> Option<&SRV> {
-    if let RData::SRV(srv) = &record.data { Some(srv) } else { None }
+    let RData::SRV(srv) = &record.data else { return None };
+    // RFC 2782: "A Target of "." means that the service is decidedly not available at this domain." Such records have port 0,
+    // and so have those of an operator who took out one target of several.
+    (!srv.target.is_root() && srv.port != 0).then_some(srv)
 }
 
 /// What is known of one name.

@@ -140,6 +140,22 @@ async fn services_have_weights_and_priorities() {
     assert_eq!(found, expected.map(|(address, weight, priority)| (address.to_owned(), weight, priority)));
 }
 
+/// What is left is taken by the balancer, and nobody asks where the host is that has no port.
+#[tokio::test]
+async fn a_record_with_port_0_is_left_out() {
+    let server = Server::start().await;
+    server.host("a.test", &["10.0.0.1"]);
+    server.set("b.test", Manner::Code(RCODE::ServerFailure));
+    server.service("_http._tcp.test", &[(0, 1, 81, "a.test"), (0, 1, 0, "a.test"), (0, 1, 0, "b.test")]);
+    let mut source = service(&server);
+    let change = source.next_change().await.expect("it does not end").unwrap();
+    let balancer: crate::Balancer = crate::Balancer::builder().build().unwrap();
+    balancer.apply(change).unwrap();
+    assert_eq!(balancer.backends().iter().map(|own| own.address.to_string()).collect::<Vec<_>>(), ["10.0.0.1:81"]);
+    server.service("_http._tcp.test", &[(0, 1, 0, "a.test")]);
+    expect(&mut source, &[]).await;
+}
+
 #[tokio::test]
 async fn addresses_that_came_along_are_not_asked_for() {
     let server = Server::start().await;
