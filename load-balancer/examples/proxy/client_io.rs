@@ -1,13 +1,14 @@
 //! A client's socket as hyper wants it: what was read to find out the protocol comes first, and the watch is told.
 
 use std::io::{self, IoSlice};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 use crate::watch::Watch;
@@ -32,6 +33,19 @@ impl ClientIo {
     /// The bare socket.
     pub(crate) fn into_inner(self) -> TcpStream {
         self.stream.into_inner()
+    }
+
+    /// Whether the client reset the connection; if not, the task is woken when it does.
+    ///
+    /// hyper reads nothing while it waits for an answer, since a client may close its own half before. It is not found out
+    /// of a client that has sent more than the request: what it sent stands before the reset.
+    fn poll_reset(&self, cx: &mut Context<'_>) -> bool {
+        let stream = self.stream.inner();
+        if stream.poll_read_ready(cx).is_pending() {
+            return false;
+        }
+        let ready = pin!(stream.ready(Interest::ERROR)).poll(cx);
+        matches!(ready, Poll::Ready(Ok(ready)) if ready.is_error())
     }
 
     fn note(&self, wrote: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
@@ -88,8 +102,10 @@ impl Write for ClientIo {
         true
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    /// Nothing is kept back. It is asked for as often as the connection is polled, and so is the client's presence.
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let is_gone = self.watch.is_waiting() && self.poll_reset(cx);
+        Poll::Ready(if is_gone { Err(io::ErrorKind::ConnectionReset.into()) } else { Ok(()) })
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

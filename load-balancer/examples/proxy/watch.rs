@@ -5,6 +5,7 @@
 //! | takes none of the answer               | the write that stuck | `client-timeout` | cut off   |
 //! | takes none of one answer of many       | the part before      | `client-timeout` | let go    |
 //! | waits for its answer                   |                      | (the exchange's) |           |
+//! | resets its connection meanwhile        |                      |                  | let go    |
 //! | began a request head and does not end  | its first byte       | `header-timeout` | 408       |
 //! | has no request                         | the last answer      | `idle-timeout`   | closed    |
 //!
@@ -102,6 +103,12 @@ impl Watch {
     pub(crate) fn end(&self, now: Instant) {
         self.active.set(self.active.get() - 1);
         self.idle_since.set(now);
+    }
+
+    /// Whether the client has a request, and nothing more is read of it until that is answered.
+    #[inline]
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.active.get() > 0 && !self.is_shared
     }
 
     /// An answer is passed on as it comes.

@@ -236,6 +236,42 @@ fn a_client_that_leaves_frees_the_backend() {
     eventually("nothing is in flight", || proxy.ask("GET", "/backends").text().contains("\"in_flight\":0"));
 }
 
+/// The backend says nothing, so that nothing but the reset tells the proxy; its own time limit comes after the test's.
+#[test]
+fn a_client_that_resets_its_connection_frees_a_backend_that_hangs() {
+    let backend = Fake::new(|conn: &mut Conn| while conn.request().is_some() {});
+    let proxy = Proxy::start(&[backend.address], &["--threads", "1"]);
+    let is_idle = || proxy.ask("GET", "/backends").text().contains("\"in_flight\":0");
+    for (index, request) in
+        ["GET / HTTP/1.1\r\nhost: t\r\n\r\n", "POST / HTTP/1.1\r\nhost: t\r\ncontent-length: 2\r\n\r\nok"]
+            .into_iter()
+            .enumerate()
+    {
+        let mut client = proxy.client();
+        client.send(request);
+        eventually("it has the request", || backend.received().len() > index);
+        assert!(!is_idle());
+        client.reset();
+        eventually("nothing is in flight", is_idle);
+    }
+}
+
+/// One that has only closed its own half waits for the answer.
+#[test]
+fn a_client_that_has_nothing_more_to_say_gets_its_answer() {
+    let backend = Fake::new(|conn: &mut Conn| {
+        while conn.request().is_some() {
+            std::thread::sleep(Duration::from_millis(50));
+            conn.send(&ok(b"a"));
+        }
+    });
+    let proxy = Proxy::start(&[backend.address], &["--threads", "1"]);
+    let mut client = proxy.client();
+    client.send("GET / HTTP/1.1\r\nhost: t\r\n\r\n");
+    client.finish();
+    assert_eq!(client.answer().text(), "a");
+}
+
 /// Descriptors run out on the proxy's side: the backend has nothing to do with it.
 #[test]
 fn a_want_of_descriptors_is_no_fault_of_the_backends() {

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::time::Duration;
 
 use super::process::PATIENCE;
 
@@ -64,6 +65,12 @@ impl Client {
     /// Sends nothing more.
     pub(crate) fn finish(&mut self) {
         self.stream.shutdown(Shutdown::Write).expect("it is connected");
+    }
+
+    /// Leaves without a goodbye, as a process that is killed with unread bytes does.
+    pub(crate) fn reset(self) {
+        let socket = socket2::SockRef::from(&self.stream);
+        socket.set_linger(Some(Duration::ZERO)).expect("it is a socket");
     }
 
     /// The next answer to a request that may have a body in return.
