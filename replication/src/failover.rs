@@ -1,18 +1,19 @@
 //! The next primary: fence, wait, promote. A state machine without I/O: answers and the time go in, calls come out.
 //!
 //! ```text
-//!            fence all                 enough, and all or the time to settle
-//!   crash  ───────────> fencing ─────────────────────────────────────────────> promoting ──> promoted
-//!                                                                                  ^
-//!            fence the primary             the target has all of its log           │
-//!   planned ──────────────────> draining ─────────────────────> fencing the target ┘
-//!                                   │ too late
-//!                                   └──────────> promoting the old primary again
+//!            fence all                  enough, and all or the time to settle
+//!   crash  ───────────> fencing ──────────────────────────────────────────────> promoting ──> promoted
+//!                          ^  fence the others
+//!                          │
+//!            fence the     │ the target has all of its log, or it is too late
+//!            primary       │
+//!   planned ─────────> draining
 //! ```
 //!
 //! Fencing is the first phase of a Paxos ballot: a node that has promised one helps no lower one, neither by
 //! acknowledging a write nor by being promoted. Enough are fenced when each write that may have been acknowledged is on
-//! one of them; the most advanced then has them all.
+//! one of them; the most advanced then has them all. A planned change needs as many: the primary that its coordinator
+//! knows may have been replaced by another one, without having noticed.
 
 use std::time::{Duration, Instant};
 
@@ -27,8 +28,11 @@ pub struct FailoverConfig {
     /// When enough nodes are fenced, so long others are waited for that may be further. Default 30 ms. Shorter: sooner;
     /// longer: without a quorum, less is lost when the most advanced replica is slow to answer.
     pub settle: Duration,
-    /// How long fencing may take. Default 2 s.
+    /// How long fencing may take, and how long a replica may take to follow another primary. Default 2 s.
     pub fence_timeout: Duration,
+    /// How long a node may take to rejoin, with a copy of the whole database if it comes to that. Default 60 s. Shorter: a
+    /// node that was cut off while it rejoined is told again sooner; longer: larger databases can be copied.
+    pub rejoin_timeout: Duration,
     /// How long a promotion may take. Default 10 s.
     pub promote_timeout: Duration,
     /// How long a planned change may wait for its target to have the whole log, while no write is taken. Default 1 s;
@@ -45,6 +49,7 @@ impl Default for FailoverConfig {
         Self {
             settle: Duration::from_millis(30),
             fence_timeout: Duration::from_secs(2),
+            rejoin_timeout: Duration::from_secs(60),
             promote_timeout: Duration::from_secs(10),
             drain_timeout: Duration::from_secs(1),
             retry: Duration::from_millis(200),
@@ -69,7 +74,7 @@ pub struct Promoted {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum FailoverError {
-    /// Another coordinator has the higher ballot.
+    /// Another coordinator has the higher ballot, or has named another primary already.
     #[error("another coordinator is about it")]
     Superseded,
     /// Too few replicas could be fenced to be sure that one of them has all that was acknowledged.
@@ -126,12 +131,9 @@ enum Phase {
         target: usize,
         until: Option<Lsn>,
     },
-    Fencing {
-        is_planned: bool,
-    },
+    Fencing,
     Promoting {
         candidate: usize,
-        is_planned: bool,
     },
     Done(Result<Promoted, FailoverError>),
 }
@@ -139,9 +141,9 @@ enum Phase {
 /// One ballot, from the first fence to the promotion.
 ///
 /// # Invariants
-/// - I1: nobody is promoted before as many nodes have promised as the mode needs, or the primary itself has and the
-///   candidate holds its whole log.
+/// - I1: nobody is promoted before as many nodes have promised as the mode needs.
 /// - I2: no fenced node is further than the one that is promoted.
+/// - I3: no fenced node has been in the epoch of the ballot.
 #[derive(Clone, Debug)]
 pub(crate) struct Failover {
     config: FailoverConfig,
@@ -173,7 +175,7 @@ impl Failover {
     ) -> Self {
         let count = nodes.len();
         let calls = (0..count).map(Call::Fence).collect();
-        let phase = Phase::Fencing { is_planned: false };
+        let phase = Phase::Fencing;
         let deadline = now + config.fence_timeout;
         let fenced = vec![None; count];
         Self {
@@ -221,14 +223,14 @@ impl Failover {
 
     /// When to look again, if nothing is answered before.
     pub(crate) fn wake_at(&self) -> Instant {
-        let settled_at = self.enough_at.map(|at| at + self.config.settle);
+        let settled_at = self.enough_at.filter(|_| self.target.is_none()).map(|at| at + self.config.settle);
         settled_at.map_or(self.deadline, |at| at.min(self.deadline))
     }
 
     pub(crate) fn tick(&mut self, now: Instant) {
-        match self.phase.clone() {
-            Phase::Draining { .. } if now >= self.deadline => self.give_up(now),
-            Phase::Fencing { is_planned } => self.choose(is_planned, now),
+        match self.phase {
+            Phase::Draining { .. } if now >= self.deadline => self.fence_others(now),
+            Phase::Fencing => self.choose(now),
             Phase::Promoting { .. } if now >= self.deadline => self.fail(FailoverError::NotPromoted),
             _ => {}
         }
@@ -239,63 +241,79 @@ impl Failover {
             (Answer::Fenced(_, Err(Refusal::Superseded)) | Answer::Promoted(Err(Refusal::Superseded)), _) => {
                 self.fail(FailoverError::Superseded);
             }
+            (Answer::Fenced(_, Ok(observation)), _) if observation.history.current() >= self.ballot.epoch => {
+                self.fail(FailoverError::Superseded);
+            }
             (Answer::Fenced(node, result), Phase::Draining { target, .. }) if Some(node) == self.primary => {
-                match result {
-                    Ok(_) if Some(target) == self.primary => self.promote(target, true, now),
-                    Ok(observation) => {
-                        self.primary_lsn = observation.received;
-                        self.phase = Phase::Draining { target, until: Some(observation.received) };
-                        self.calls.push(Call::Observe(target));
-                    }
-                    Err(_) => self.fail(FailoverError::NotCaughtUp),
-                }
+                self.primary_fenced(node, target, result, now);
             }
             (Answer::Observed(node, observation), Phase::Draining { target, until: Some(until) }) if node == target => {
                 if observation.is_some_and(|observation| observation.received >= until) {
-                    self.phase = Phase::Fencing { is_planned: true };
-                    self.deadline = now + self.config.fence_timeout;
-                    self.calls.push(Call::Fence(target));
+                    self.fence_others(now);
                 } else {
                     self.calls.push(Call::Observe(target));
                 }
             }
-            (Answer::Fenced(node, result), Phase::Fencing { is_planned }) => {
+            (Answer::Fenced(node, result), Phase::Fencing) => {
                 self.fenced[node] = Some(result);
-                self.choose(is_planned, now);
+                self.choose(now);
             }
-            (Answer::Promoted(result), Phase::Promoting { candidate, is_planned }) => {
-                self.promoted(candidate, is_planned, result);
-            }
+            (Answer::Promoted(result), Phase::Promoting { candidate }) => self.promoted(candidate, result),
             _ => {}
         }
     }
 
+    fn primary_fenced(&mut self, primary: usize, target: usize, result: Result<Observation, Refusal>, now: Instant) {
+        match &result {
+            Err(_) => return self.fail(FailoverError::NotCaughtUp),
+            Ok(observation) if observation.role != Role::Primary => return self.fail(FailoverError::Superseded),
+            Ok(observation) => self.primary_lsn = observation.received,
+        }
+        self.fenced[primary] = Some(result);
+        if target == primary {
+            return self.fence_others(now);
+        }
+        self.phase = Phase::Draining { target, until: Some(self.primary_lsn) };
+        self.calls.push(Call::Observe(target));
+    }
+
+    /// Of a planned change: the target has the whole log, or it is too far behind, and then the primary goes on. Who has
+    /// the longest log is found as after a crash.
+    fn fence_others(&mut self, now: Instant) {
+        self.phase = Phase::Fencing;
+        self.deadline = now + self.config.fence_timeout;
+        let others = (0..self.nodes.len()).filter(|node| self.fenced[*node].is_none());
+        self.calls.extend(others.map(Call::Fence));
+        self.choose(now);
+    }
+
     /// Whether enough are fenced, and who is the furthest.
-    fn choose(&mut self, is_planned: bool, now: Instant) {
+    fn choose(&mut self, now: Instant) {
         let replicas = self.nodes.len() - 1;
         let Some(needed) = self.mode.fences_needed(replicas) else { return self.fail(FailoverError::Impossible) };
-        let needed = if is_planned { 1 } else { needed };
         let candidates: Vec<_> = self.candidates().collect();
         let is_over = now >= self.deadline;
         if candidates.len() < needed {
-            let has_failed = self.fenced.iter().flatten().any(Result::is_err);
-            if is_planned && (is_over || has_failed) {
-                self.give_up(now);
-            } else if is_over || self.fenced.iter().all(Option::is_some) {
+            if is_over || self.fenced.iter().all(Option::is_some) {
                 self.fail(FailoverError::TooFew { fenced: candidates.len(), needed });
             }
             return;
         }
         let enough_at = *self.enough_at.get_or_insert(now);
-        let is_settled = is_planned || is_over || now >= enough_at + self.config.settle;
+        let is_settled = match self.target {
+            // The primary is fenced: there is nobody else to wait for.
+            Some(target) => self.fenced[target].is_some(),
+            None => now >= enough_at + self.config.settle,
+        };
         let is_complete =
             self.fenced.iter().enumerate().all(|(node, fenced)| fenced.is_some() || Some(node) == self.primary);
-        if !is_settled && !is_complete {
+        if !is_over && !is_settled && !is_complete {
             return;
         }
-        let furthest = candidates.into_iter().max_by_key(|(node, position)| (*position, std::cmp::Reverse(*node)));
+        let preference = |node| (Some(node) == self.target, Some(node) == self.primary, std::cmp::Reverse(node));
+        let furthest = candidates.into_iter().max_by_key(|(node, position)| (*position, preference(*node)));
         if let Some((candidate, _)) = furthest {
-            self.promote(candidate, is_planned, now);
+            self.promote(candidate, now);
         }
     }
 
@@ -313,26 +331,18 @@ impl Failover {
         })
     }
 
-    fn promote(&mut self, candidate: usize, is_planned: bool, now: Instant) {
+    fn promote(&mut self, candidate: usize, now: Instant) {
         let others = self.nodes.iter().enumerate().filter(|(node, _)| *node != candidate);
         let replicas = others.map(|(_, id)| *id).collect();
         self.calls.push(Call::Promote(candidate, Promotion { ballot: self.ballot, mode: self.mode, replicas }));
-        self.phase = Phase::Promoting { candidate, is_planned };
+        self.phase = Phase::Promoting { candidate };
         self.deadline = now + self.config.promote_timeout;
         self.enough_at = None;
     }
 
-    /// The target is too far behind: the primary that was fenced for it takes writes again.
-    fn give_up(&mut self, now: Instant) {
-        match self.primary {
-            Some(primary) => self.promote(primary, true, now),
-            None => self.fail(FailoverError::NotCaughtUp),
-        }
-    }
-
-    fn promoted(&mut self, candidate: usize, is_planned: bool, result: Result<Observation, Refusal>) {
+    fn promoted(&mut self, candidate: usize, result: Result<Observation, Refusal>) {
         let Ok(observation) = result else { return self.fail(FailoverError::NotPromoted) };
-        if is_planned && Some(candidate) != self.target {
+        if self.target.is_some_and(|target| target != candidate) {
             return self.fail(FailoverError::NotCaughtUp);
         }
         let last = observation.history.switches().last().map(|switch| Position::new(switch.epoch, switch.at));
@@ -402,8 +412,8 @@ mod tests {
     fn a_later_epoch_is_further_than_a_longer_log() {
         let now = crate::clock::some_moment();
         let mut failover = crash(Mode::Asynchronous, 3, now);
-        failover.answer(fenced(1, 95), now);
-        failover.answer(Answer::Fenced(2, Ok(observation(Role::Replica, 2, 80))), now);
+        failover.answer(Answer::Fenced(1, Ok(observation(Role::Replica, 0, 95))), now);
+        failover.answer(fenced(2, 80), now);
         assert!(matches!(failover.calls()[..], [Call::Promote(2, _)]));
     }
 
@@ -459,7 +469,7 @@ mod tests {
         failover.answer(Answer::Observed(2, Some(observation(Role::Replica, 1, 49))), now);
         assert_eq!(failover.calls(), [Call::Observe(2)]);
         failover.answer(Answer::Observed(2, Some(observation(Role::Replica, 1, 50))), now);
-        assert_eq!(failover.calls(), [Call::Fence(2)]);
+        assert_eq!(failover.calls(), [Call::Fence(1), Call::Fence(2)]);
         failover.answer(fenced(2, 50), now);
         assert!(matches!(failover.calls()[..], [Call::Promote(2, _)]));
     }
@@ -469,8 +479,34 @@ mod tests {
         let now = crate::clock::some_moment();
         let mut failover = planned(now);
         failover.tick(failover.wake_at());
+        assert_eq!(failover.calls(), [Call::Fence(1), Call::Fence(2)]);
+        failover.answer(fenced(1, 50), now);
+        failover.answer(fenced(2, 40), now);
         assert!(matches!(failover.calls()[..], [Call::Promote(0, _)]));
         failover.answer(Answer::Promoted(Ok(observation(Role::Primary, 1, 50))), now);
         assert_eq!(failover.outcome(), Some(Err(FailoverError::NotCaughtUp)));
+    }
+
+    /// Its coordinator had not heard of the primary that came after the one that it knows.
+    #[test]
+    fn a_planned_change_of_a_primary_that_was_replaced_undoes_nothing() {
+        let now = crate::clock::some_moment();
+        let planned = |(primary, target)| {
+            let config = FailoverConfig::default();
+            Failover::planned(config, BALLOT, Mode::quorum(1), ids(3), (primary, target), now)
+        };
+        let mut failover = planned((0, 0));
+        failover.answer(Answer::Fenced(0, Ok(observation(Role::Primary, 0, 50))), now);
+        assert_eq!(failover.calls(), [Call::Fence(0), Call::Fence(1), Call::Fence(2)]);
+        failover.answer(fenced(2, 70), now);
+        assert!(matches!(failover.calls()[..], [Call::Promote(2, _)]), "a quorum has gone on without it");
+
+        let mut failover = planned((0, 1));
+        failover.answer(fenced(0, 50), now);
+        assert_eq!(failover.outcome(), Some(Err(FailoverError::Superseded)), "it is a replica by now");
+
+        let mut failover = planned((0, 1));
+        failover.answer(Answer::Fenced(0, Ok(observation(Role::Primary, 2, 50))), now);
+        assert_eq!(failover.outcome(), Some(Err(FailoverError::Superseded)), "the ballot is not beyond its epoch");
     }
 }

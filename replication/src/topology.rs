@@ -231,19 +231,19 @@ impl Topology {
         }
     }
 
-    /// Whose log it is from now on. Bounds begin anew: a node that parted from the log had more than it will have.
+    /// Whose log it is from now on. Bounds begin anew: a node that parted from the log had more than it will have. Dates as
+    /// well: when the new primary took its first write is not known, so nobody is sure to be complete up to any moment.
     fn enter(&mut self, history: History) {
         self.primary = None;
         self.reigning = None;
         self.samples.clear();
         for member in &mut self.members {
             member.bound = Arc::default();
+            member.complete_until = None;
             let Some(seen) = &mut member.seen else { continue };
             seen.is_kept = history.standing(Position::new(seen.epoch, seen.received)) == Standing::Kept;
             if seen.is_kept {
                 member.bound.raise(seen.replayed);
-            } else {
-                member.complete_until = None;
             }
         }
         self.history = Some(history);
@@ -416,6 +416,20 @@ mod tests {
         topology.observe(1, &observation(Role::Replica, &history, 30), after(start, 130));
         topology.observe(0, &observation(Role::Primary, &history, 30), after(start, 150));
         assert_eq!(topology.members[1].staleness(after(start, 160)), Some(Duration::from_millis(10)));
+    }
+
+    /// The next primary may have taken writes while the one before still looked well.
+    #[test]
+    fn a_new_epoch_dates_everybody_anew() {
+        let (mut topology, start, first) = (topology(), crate::clock::some_moment(), History::new(Epoch(1)));
+        topology.observe(0, &observation(Role::Primary, &first, 30), after(start, 10));
+        topology.observe(2, &observation(Role::Replica, &first, 30), after(start, 20));
+        assert!(topology.members[2].staleness(after(start, 30)).is_some());
+        let second = first.promoted(Epoch(2), Lsn(30)).unwrap();
+        topology.observe(1, &observation(Role::Primary, &second, 35), after(start, 40));
+        assert_eq!(topology.members[2].staleness(after(start, 50)), None);
+        topology.observe(2, &observation(Role::Replica, &second, 35), after(start, 60));
+        assert_eq!(topology.members[2].staleness(after(start, 60)), Some(Duration::from_millis(20)));
     }
 
     #[test]

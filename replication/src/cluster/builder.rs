@@ -137,6 +137,7 @@ impl<D: Driver> Builder<D> {
             waiting_writes: AtomicU32::new(0),
             monitor: Mutex::new(Monitor::new(DetectConfig::default())),
             coordinator: self.coordinator.unwrap_or_else(seed_from_os),
+            epoch_used: Mutex::default(),
         };
         Ok(Cluster { shared: Arc::new(shared) })
     }

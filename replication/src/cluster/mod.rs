@@ -68,6 +68,8 @@ pub(crate) struct Shared<D: Driver> {
     pub(crate) monitor: Mutex<Monitor>,
     /// Tells it from other coordinators.
     coordinator: u64,
+    /// Of its last ballot.
+    epoch_used: Mutex<Epoch>,
 }
 
 /// The connections to one node.

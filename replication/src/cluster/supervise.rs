@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use tokio::time::timeout;
+
 use super::{Cluster, Shared};
 use crate::driver::{Ballot, Class, Driver, Observation, Promotion};
 use crate::failover::{Answer, Call, Failover, FailoverConfig, FailoverError, Promoted, Refusal};
@@ -13,9 +15,6 @@ use crate::{Epoch, Lsn, Node, NodeId, Role};
 
 /// How often a target is asked that is to catch up.
 const CATCH_UP_INTERVAL: Duration = Duration::from_millis(2);
-
-/// How long a node may take to follow or rejoin.
-const REPAIR_TIMEOUT: Duration = Duration::from_secs(60);
 
 impl<D: Driver> Cluster<D> {
     /// Watches over the primary, for ever: names another when it is lost, and brings strayed nodes back.
@@ -47,7 +46,7 @@ impl<D: Driver> Cluster<D> {
                     tried_at[index].is_none_or(|at| now.saturating_duration_since(at) >= failover.repair_interval);
                 if is_due && !busy[index] {
                     (tried_at[index], busy[index]) = (Some(now), true);
-                    repairs.push(shared.repair(index));
+                    repairs.push(shared.repair(index, &failover));
                 }
             }
             let deadline = crate::clock::deadline(shared.config.observe_interval);
@@ -77,9 +76,11 @@ impl<D: Driver> Cluster<D> {
         drop(held);
         let topology = shared.topology();
         if topology.primary.is_some() {
+            let mut repairs = Tasks::new();
             for index in topology.strayed() {
-                shared.repair(index).await;
+                repairs.push(shared.repair(index, config));
             }
+            repairs.all().await;
         }
         outcome
     }
@@ -200,9 +201,7 @@ impl<D: Driver> Shared<D> {
         config: &FailoverConfig,
         topology: &Topology,
     ) -> Result<(Ballot, Failover), FailoverError> {
-        let promised = topology.highest_promise().map(|ballot| ballot.epoch);
-        let highest = topology.epoch().max(promised).unwrap_or(Epoch(0));
-        let ballot = Ballot { epoch: epoch_after(highest, self.coordinator), coordinator: self.coordinator };
+        let ballot = self.next_ballot(topology);
         let nodes: Vec<_> = topology.members.iter().map(|member| member.node.id()).collect();
         let (config, now) = (config.clone(), self.now());
         let plan = match mission {
@@ -216,6 +215,15 @@ impl<D: Driver> Shared<D> {
             }
         };
         Ok((ballot, plan))
+    }
+
+    /// Beyond all that this process has heard of, and all that it has used: what an earlier one did is not always heard.
+    fn next_ballot(&self, topology: &Topology) -> Ballot {
+        let promised = topology.highest_promise().map(|ballot| ballot.epoch);
+        let mut used = self.epoch_used.lock();
+        let highest = topology.epoch().max(promised).max(Some(*used)).unwrap_or_default();
+        *used = epoch_after(highest, self.coordinator);
+        Ballot { epoch: *used, coordinator: self.coordinator }
     }
 
     async fn carry_out(&self, ballot: Ballot, mut plan: Failover) -> Result<Promoted, FailoverError> {
@@ -278,31 +286,35 @@ impl<D: Driver> Shared<D> {
     }
 
     /// Makes a strayed node a replica of the primary, under the ballot that made that one primary: so no promise to
-    /// another coordinator is undone.
-    async fn repair(&self, index: usize) -> usize {
-        let repaired = tokio::time::timeout(REPAIR_TIMEOUT, self.try_repair(index));
-        if repaired.await == Ok(true) {
-            self.refresh.notify_waiters();
+    /// another coordinator is undone. Given up when there is another primary: that one has repairs of its own.
+    async fn repair(&self, index: usize, config: &FailoverConfig) -> usize {
+        let topology = self.topology();
+        let Some((primary, epoch)) = topology.primary().zip(topology.epoch()) else { return index };
+        tokio::select! {
+            biased;
+            is_done = self.try_repair(&topology.members[index], primary, epoch, config) => {
+                if is_done {
+                    self.refresh.notify_waiters();
+                }
+            }
+            () = self.epoch_left(epoch) => {}
         }
         index
     }
 
-    async fn try_repair(&self, index: usize) -> bool {
-        let topology = self.topology();
-        let Some(primary) = topology.primary() else { return false };
-        let first = Ballot { epoch: topology.epoch().unwrap_or_default(), coordinator: 0 };
-        let ballot = primary.promised().unwrap_or(first);
-        let member = &topology.members[index];
+    async fn try_repair(&self, member: &Member, primary: &Member, epoch: Epoch, config: &FailoverConfig) -> bool {
+        let ballot = primary.promised().unwrap_or(Ballot { epoch, coordinator: 0 });
         let (node, primary) = (&member.node, &primary.node);
         let may_follow = member.role() == Some(Role::Replica) && member.is_kept();
         if may_follow {
-            return self.driver.follow(node, primary, ballot).await.is_ok();
+            let follow = self.driver.follow(node, primary, ballot);
+            return matches!(timeout(config.fence_timeout, follow).await, Ok(Ok(())));
         }
         // It takes no write from now on, whatever becomes of the rest.
-        if self.driver.fence(node, ballot).await.is_err() {
-            return false;
-        }
-        let Ok(rejoined) = self.driver.rejoin(node, primary, ballot).await else { return false };
+        let fence = self.driver.fence(node, ballot);
+        let Ok(Ok(_)) = timeout(config.fence_timeout, fence).await else { return false };
+        let rejoin = self.driver.rejoin(node, primary, ballot);
+        let Ok(Ok(rejoined)) = timeout(config.rejoin_timeout, rejoin).await else { return false };
         count(&self.counters.rejoins);
         if let Some((from, to)) = rejoined.discarded {
             let length = to.0.saturating_sub(from.0);

@@ -340,7 +340,6 @@ impl SimConnection {
             is_writable.then(|| (world.append(node, appends), world.nodes[node].history.current()))
         };
         let (lsn, epoch) = self.checked(way.at(&self.sim, log).await)?.ok_or(SimError::ReadOnly)?;
-        self.mark.wrote = true;
         let logged_at = crate::clock::deadline(Duration::ZERO);
         loop {
             let state = |world: &mut World, node: usize| {
@@ -361,6 +360,7 @@ impl SimConnection {
             tokio::time::sleep(POLL).await;
         }
         way.back(&self.sim).await;
+        self.mark.wrote = true;
         self.logged_at = Some(Position::new(epoch, Lsn(lsn as u64)));
         self.mark.position = self.mark.position.max(self.logged_at);
         Ok(())

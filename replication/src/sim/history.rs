@@ -5,12 +5,23 @@
 //! the other. The check is over when all faults have ended and each session has read once more.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
 
-use crate::{Epoch, Lost, NodeId, Position};
+use crate::{Epoch, History as Epochs, Lost, NodeId, Position, Standing};
 
 /// Names a session of a history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId(pub u32);
+
+/// How fresh a read was to be: with all that was acknowledged before a moment, as far as its process knew of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fresh {
+    /// The moment: the beginning of the read, less its staleness bound.
+    pub since: Instant,
+    /// The epochs that the process knew, from before the read to its end: what is of a later one, or lost to them, it could
+    /// not know.
+    pub known: Epochs,
+}
 
 /// What clients did, in the order in which it ended.
 #[derive(Clone, Debug, Default)]
@@ -23,8 +34,8 @@ pub struct History {
 
 #[derive(Clone, Debug)]
 enum Event {
-    Acknowledged { session: SessionId, key: u64, number: u64, position: Position, by: NodeId },
-    Read { session: SessionId, key: u64, list: Vec<u64> },
+    Acknowledged { session: SessionId, key: u64, number: u64, position: Position, by: NodeId, at: Instant },
+    Read { session: SessionId, key: u64, list: Vec<u64>, fresh: Option<Fresh> },
     Lost { session: SessionId, lost: Lost },
 }
 
@@ -44,6 +55,13 @@ pub enum Violation {
         /// Whose read.
         session: SessionId,
         /// What it had written.
+        number: u64,
+    },
+    /// A read did not see what was acknowledged before its staleness bound.
+    TooStale {
+        /// Whose read.
+        session: SessionId,
+        /// What it should have seen.
         number: u64,
     },
     /// A session saw less than before, or something else.
@@ -96,9 +114,17 @@ impl History {
         self.invoked.insert(number, session);
     }
 
-    /// The append was acknowledged, at this position, by this node.
-    pub fn acknowledge(&mut self, session: SessionId, key: u64, number: u64, position: Position, by: NodeId) {
-        self.events.push(Event::Acknowledged { session, key, number, position, by });
+    /// The append was acknowledged, at this position, by this node, and the client knew it at this moment.
+    pub fn acknowledge(
+        &mut self,
+        session: SessionId,
+        key: u64,
+        number: u64,
+        position: Position,
+        by: NodeId,
+        at: Instant,
+    ) {
+        self.events.push(Event::Acknowledged { session, key, number, position, by, at });
     }
 
     /// The append failed, and surely had no effect. One of which that is not known needs no word.
@@ -108,7 +134,12 @@ impl History {
 
     /// A session read a list.
     pub fn read(&mut self, session: SessionId, key: u64, list: Vec<u64>) {
-        self.events.push(Event::Read { session, key, list });
+        self.events.push(Event::Read { session, key, list, fresh: None });
+    }
+
+    /// A session read a list with a staleness bound.
+    pub fn read_fresh(&mut self, session: SessionId, key: u64, list: Vec<u64>, fresh: Fresh) {
+        self.events.push(Event::Read { session, key, list, fresh: Some(fresh) });
     }
 
     /// A session was told that something is lost.
@@ -122,12 +153,13 @@ impl History {
     /// All violations, if there are any. `may_lose` says whether the mode may lose acknowledged writes at all.
     ///
     /// # Complexity
-    /// O(n) in the length of all lists that were read.
+    /// O(n) in the length of all lists that were read, and for each read with a staleness bound in the writes to its list.
     pub fn check(&self, lists: &[(u64, Vec<u64>)], may_lose: bool) -> Result<Summary, Vec<Violation>> {
         let lists: BTreeMap<u64, &[u64]> = lists.iter().map(|(key, list)| (*key, &list[..])).collect();
         let mut violations = Vec::new();
         self.check_contents(&lists, &mut violations);
         self.check_epochs(&mut violations);
+        self.check_staleness(&lists, &mut violations);
         let mut summary = self.check_losses(&lists, may_lose, &mut violations);
         let sessions: BTreeSet<_> = self.events.iter().map(Event::session).collect();
         for session in sessions {
@@ -166,6 +198,30 @@ impl History {
             }
             if !places.insert(*position) {
                 violations.push(Violation::SamePlace(*position));
+            }
+        }
+    }
+
+    /// What is lost is found elsewhere.
+    fn check_staleness(&self, lists: &BTreeMap<u64, &[u64]>, violations: &mut Vec<Violation>) {
+        let mut writes: BTreeMap<u64, Vec<(u64, Position, Instant)>> = BTreeMap::new();
+        for event in &self.events {
+            let Event::Acknowledged { key, number, position, at, .. } = event else { continue };
+            if lists.get(key).is_some_and(|list| list.contains(number)) {
+                writes.entry(*key).or_default().push((*number, *position, *at));
+            }
+        }
+        for event in &self.events {
+            let Event::Read { session, key, list, fresh: Some(fresh) } = event else { continue };
+            let read: BTreeSet<u64> = list.iter().copied().collect();
+            let mut due = writes
+                .get(key)
+                .into_iter()
+                .flatten()
+                .filter(|(_, position, at)| *at < fresh.since && fresh.known.standing(*position) == Standing::Kept);
+            let missing = due.find(|(number, ..)| !read.contains(number));
+            if let Some((number, ..)) = missing {
+                violations.push(Violation::TooStale { session: *session, number: *number });
             }
         }
     }
@@ -248,8 +304,11 @@ fn covers(lost: &Lost, position: Position) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::Lsn;
+    use crate::clock::some_moment;
 
     const ME: SessionId = SessionId(1);
     const OTHER: SessionId = SessionId(2);
@@ -263,7 +322,7 @@ mod tests {
         let mut history = History::default();
         for number in [1, 2] {
             history.invoke(ME, number);
-            history.acknowledge(ME, 7, number, at(1, number), NodeId(0));
+            history.acknowledge(ME, 7, number, at(1, number), NodeId(0), some_moment());
             history.read(ME, 7, (1..=number).collect());
         }
         history.read(OTHER, 7, vec![1]);
@@ -304,12 +363,39 @@ mod tests {
         assert_eq!(violations(&history, &[1, 2, 3], false), [Violation::Phantom(3)]);
         let mut history = sound();
         history.invoke(ME, 3);
-        history.acknowledge(ME, 7, 3, at(1, 3), NodeId(1));
+        history.acknowledge(ME, 7, 3, at(1, 3), NodeId(1), some_moment());
         assert_eq!(violations(&history, &[1, 2, 3], false), [Violation::TwoPrimaries(Epoch(1))]);
         let mut history = sound();
         history.invoke(OTHER, 3);
-        history.acknowledge(OTHER, 7, 3, at(1, 2), NodeId(0));
+        history.acknowledge(OTHER, 7, 3, at(1, 2), NodeId(0), some_moment());
         assert_eq!(violations(&history, &[1, 2, 3], false), [Violation::SamePlace(at(1, 2))]);
+    }
+
+    #[test]
+    fn a_read_is_as_fresh_as_its_bound_asks_for() {
+        let written = some_moment();
+        let read = |list: &[u64], since, known| {
+            let mut history = History::default();
+            for number in [1, 2] {
+                history.invoke(ME, number);
+                history.acknowledge(ME, 7, number, at(number, number), NodeId(number as u16), written);
+            }
+            history.read_fresh(OTHER, 7, list.to_vec(), Fresh { since, known });
+            let mut found = violations(&history, &[1, 2], false);
+            found.retain(|violation| matches!(violation, Violation::TooStale { .. }));
+            found
+        };
+        let later = written + Duration::from_millis(1);
+        let stale = |number| [Violation::TooStale { session: OTHER, number }];
+        let first = Epochs::new(Epoch(1));
+        let both = first.clone().promoted(Epoch(2), Lsn(1)).unwrap();
+        let parted = first.clone().promoted(Epoch(2), Lsn(0)).unwrap();
+        assert_eq!(read(&[], later, both.clone()), stale(1));
+        assert_eq!(read(&[1], later, both.clone()), stale(2));
+        assert_eq!(read(&[1], later, first), [], "it had not heard of the second epoch");
+        assert_eq!(read(&[2], later, parted), [], "it was lost to those that it had heard of");
+        assert_eq!(read(&[], written, both.clone()), [], "no more is asked for");
+        assert_eq!(read(&[1, 2], later, both), []);
     }
 
     #[test]
@@ -325,7 +411,7 @@ mod tests {
         let mut history = History::default();
         history.lose(ME, Lost { own_write: true, position: at(1, 2), kept: at(1, 1) });
         history.invoke(ME, 5);
-        history.acknowledge(ME, 7, 5, at(1, 5), NodeId(0));
+        history.acknowledge(ME, 7, 5, at(1, 5), NodeId(0), some_moment());
         assert_eq!(violations(&history, &[], true), [Violation::LostWrite { session: ME, number: 5 }]);
     }
 }

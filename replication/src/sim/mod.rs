@@ -22,7 +22,7 @@ mod node;
 mod world;
 
 pub use driver::{SimConnection, SimDriver, SimError};
-pub use history::{History, SessionId, Summary, Violation};
+pub use history::{Fresh, History, SessionId, Summary, Violation};
 pub use network::Endpoint;
 use world::World;
 

@@ -107,6 +107,50 @@ async fn a_quorum_loses_nothing_that_was_acknowledged() {
     assert!(acknowledged.len() > 500 && rig.cluster.stats().failovers > 0, "{:?}", rig.cluster.stats());
 }
 
+/// What it acknowledged while no replica answered is lost with the primary, all of it, and told; nothing before.
+#[tokio::test(start_paused = true)]
+async fn a_semi_synchronous_primary_loses_what_it_went_without() {
+    let timeout = ms(40);
+    let rig = supervised(Mode::SemiSynchronous { timeout }).await;
+    let write = async |session: &Session, number| {
+        let began = tokio::time::Instant::now();
+        rig.cluster.write(session, |mut c| async move { c.append(1, number).await }).await.unwrap();
+        began.elapsed()
+    };
+    let (kept, lost) = (Session::new(), Session::new());
+    for number in 0..20 {
+        assert!(write(&kept, number).await < timeout, "a replica answers sooner");
+    }
+    for replica in [1, 2] {
+        rig.sim.cut(Endpoint::Node(NodeId(0)), Endpoint::Node(NodeId(replica)));
+    }
+    for number in 20..25 {
+        assert!(write(&lost, number).await >= timeout, "it waits for one");
+    }
+    rig.sim.crash(NodeId(0));
+    rig.sim.heal();
+    tokio::time::sleep(ms(500)).await;
+    let read = async |session: &Session| rig.cluster.read(session, |mut c| async move { c.list(1).await }).await;
+    assert_eq!(read(&kept).await.unwrap(), (0..20).collect::<Vec<_>>());
+    assert!(matches!(read(&lost).await, Err(Error::Lost(told)) if told.own_write));
+    assert_eq!(read(&lost).await.unwrap(), (0..20).collect::<Vec<_>>());
+    rig.sim.restart(NodeId(0));
+    tokio::time::sleep(ms(1_000)).await;
+    assert_eq!(rig.cluster.stats().discarded, 5, "no more and no less");
+}
+
+/// What is told to a node that is cut off may never be answered.
+#[tokio::test(start_paused = true)]
+async fn a_planned_change_does_not_wait_long_for_who_is_cut_off() {
+    let rig = three().await;
+    rig.sim.cut(rig.driver.endpoint(), Endpoint::Node(NodeId(2)));
+    let (config, began) = (FailoverConfig::default(), tokio::time::Instant::now());
+    rig.cluster.switchover(NodeId(1), &config).await.unwrap();
+    assert!(began.elapsed() < config.fence_timeout + ms(100), "{:?}", began.elapsed());
+    tokio::time::sleep(ms(100)).await;
+    assert_eq!(rig.cluster.topology().members()[0].upstream(), Some(NodeId(1)));
+}
+
 /// The primary serves its replicas, and this process cannot reach it: that is no reason to replace it.
 #[tokio::test(start_paused = true)]
 async fn a_replica_that_hears_the_primary_has_a_veto() {

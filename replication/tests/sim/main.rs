@@ -1,13 +1,16 @@
 //! Clusters under every fault at once, on virtual time, checked by what their clients saw.
 //!
 //! A seed is a whole run: nodes, mode, network, faults, clients. `TENFOLD_SEED` replays one, `TENFOLD_ROUNDS` asks for so
-//! many fresh ones beside the fixed.
+//! many fresh ones instead of a few.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tenfold_replication::sim::{Endpoint, Flaw, History, SessionId, Sim, SimConfig, SimDriver, SimError, Summary};
+use tenfold_replication::sim::{
+    Endpoint, Flaw, Fresh, History, SessionId, Sim, SimConfig, SimDriver, SimError, Summary,
+};
 use tenfold_replication::{
     Cluster, Config, DetectConfig, Error, FailoverConfig, Mode, NodeId, ReadOptions, Rng, Session, ShardId, Tokens,
 };
@@ -16,8 +19,16 @@ const PROCESSES: u64 = 3;
 const SESSIONS: u32 = 4;
 const KEYS: u64 = 3;
 
+/// How far the slowest clock gets in a hundred seconds.
+const SLOWEST_CLOCK: u32 = 95;
+
 /// Faults come for so long, and then end.
 const FAULTS: Duration = Duration::from_secs(6);
+
+/// Seeds that broke a promise once:
+/// - 143: the request to follow the new primary was lost on a cut link, and nobody asked again for a minute.
+/// - the others: a planned change began at a primary that had been replaced, and undid what its successor acknowledged.
+const ONCE_BROKEN: [u64; 3] = [143, 11160123954678026998, 15784983195003904122];
 
 /// Then all must be well within this.
 const RECOVERY: Duration = Duration::from_secs(30);
@@ -28,7 +39,15 @@ struct Run {
     clusters: Vec<Cluster<SimDriver>>,
     history: Mutex<History>,
     next_number: Mutex<u64>,
-    forgets_tokens: bool,
+    wrong: Wrong,
+}
+
+/// What came of one that kept every promise.
+#[derive(Debug, PartialEq, Eq)]
+struct Outcome {
+    mode: Mode,
+    summary: Summary,
+    has_failed_over: bool,
 }
 
 /// What is wrong with the cluster or with its user, to see that it is found.
@@ -37,9 +56,10 @@ enum Wrong {
     Nothing,
     Node(Flaw),
     TokenIgnored,
+    BoundIgnored,
 }
 
-fn simulate(seed: u64, wrong: Wrong) -> Result<(Summary, bool), String> {
+fn simulate(seed: u64, wrong: Wrong) -> Result<Outcome, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     runtime.block_on(run(seed, wrong))
 }
@@ -47,6 +67,7 @@ fn simulate(seed: u64, wrong: Wrong) -> Result<(Summary, bool), String> {
 fn setup(rng: &mut Rng, seed: u64, wrong: Wrong) -> SimConfig {
     let nodes = [3, 3, 5][rng.below(3) as usize];
     let mode = match rng.below(3) {
+        0 if seed % 7 < 3 => Mode::SemiSynchronous { timeout: ms(50) },
         0 => Mode::Asynchronous,
         1 => Mode::quorum(1),
         _ => Mode::quorum(nodes / 2),
@@ -67,7 +88,7 @@ fn setup(rng: &mut Rng, seed: u64, wrong: Wrong) -> SimConfig {
     }
 }
 
-async fn run(seed: u64, wrong: Wrong) -> Result<(Summary, bool), String> {
+async fn run(seed: u64, wrong: Wrong) -> Result<Outcome, String> {
     let mut rng = Rng::new(seed);
     let config = setup(&mut rng, seed, wrong);
     let mode = config.mode;
@@ -76,13 +97,7 @@ async fn run(seed: u64, wrong: Wrong) -> Result<(Summary, bool), String> {
     for process in 0..PROCESSES {
         clusters.push(process_of(&sim, mode, process, &mut rng));
     }
-    let run = Arc::new(Run {
-        sim,
-        clusters,
-        history: Mutex::default(),
-        next_number: Mutex::new(0),
-        forgets_tokens: wrong == Wrong::TokenIgnored,
-    });
+    let run = Arc::new(Run { sim, clusters, history: Mutex::default(), next_number: Mutex::new(0), wrong });
     let clients = (0..SESSIONS).map(|session| {
         let (run, rng) = (Arc::clone(&run), Rng::new(rng.next_u64()));
         tokio::spawn(async move { run.client(SessionId(session), rng).await })
@@ -99,21 +114,23 @@ async fn run(seed: u64, wrong: Wrong) -> Result<(Summary, bool), String> {
     }
     let primary = run.clusters[0].topology().primary().map(|member| member.node().id()).ok_or("no primary")?;
     let lists = run.sim.contents(primary);
-    let checked = run.history.lock().check(&lists, mode == Mode::Asynchronous);
-    let failed_over = run.clusters.iter().any(|cluster| cluster.stats().failovers > 0);
-    checked.map(|summary| (summary, failed_over)).map_err(|violations| format!("{mode:?}: {violations:?}"))
+    let checked = run.history.lock().check(&lists, !matches!(mode, Mode::Quorum { .. }));
+    let has_failed_over = run.clusters.iter().any(|cluster| cluster.stats().failovers > 0);
+    let outcome = checked.map(|summary| Outcome { mode, summary, has_failed_over });
+    outcome.map_err(|violations| format!("{mode:?}: {violations:?}"))
 }
 
 /// One process with its own way to the nodes, and a clock that runs at its own speed.
 fn process_of(sim: &Sim, mode: Mode, process: u64, rng: &mut Rng) -> Cluster<SimDriver> {
     let start = tokio::time::Instant::now();
-    let (ahead, percent) = (ms(rng.below(10_000)), 95 + rng.below(11) as u32);
+    let (ahead, percent) = (ms(rng.below(10_000)), SLOWEST_CLOCK + rng.below(11) as u32);
     let clock = move || (start + ahead + start.elapsed() * percent / 100).into_std();
     let config = Config { read_timeout: ms(1_000), write_timeout: ms(2_000), ..Config::default() };
     let builder = Cluster::builder(sim.driver()).nodes(sim.nodes()).mode(mode).config(config).clock(clock);
     let cluster = builder.seed(rng.next_u64()).coordinator(process).build().unwrap();
     tokio::spawn(cluster.clone().drive());
-    tokio::spawn(cluster.clone().supervise(DetectConfig::default(), FailoverConfig::default()));
+    let failover = FailoverConfig { rejoin_timeout: ms(5_000), ..FailoverConfig::default() };
+    tokio::spawn(cluster.clone().supervise(DetectConfig::default(), failover));
     cluster
 }
 
@@ -160,7 +177,7 @@ impl Run {
         };
         let mut history = self.history.lock();
         match result {
-            Ok((node, position)) => history.acknowledge(id, key, number, position.unwrap(), node),
+            Ok((node, position)) => history.acknowledge(id, key, number, position.unwrap(), node, now()),
             Err(error) if error.is_ambiguous() => {}
             Err(Error::Lost(lost)) => {
                 history.fail(number);
@@ -171,14 +188,24 @@ impl Run {
     }
 
     async fn read(&self, id: SessionId, process: u64, session: &Session, rng: &mut Rng) {
-        let options = match rng.below(4) {
-            0 => ReadOptions::new().snapshot(),
-            1 => ReadOptions::new().max_staleness(ms(rng.below(500))),
-            _ => ReadOptions::new(),
-        };
+        let (mut options, mut bound) = (ReadOptions::new(), None);
+        match rng.below(4) {
+            0 => options = options.snapshot(),
+            1 => bound = Some(ms(rng.below(500))),
+            _ => {}
+        }
+        if let Some(bound) = bound.filter(|_| self.wrong != Wrong::BoundIgnored) {
+            options = options.max_staleness(bound);
+        }
+        let cluster = &self.clusters[process as usize];
+        let fresh = bound.and_then(|bound| {
+            // By a clock that may be slow.
+            let since = now().checked_sub(bound * 100 / SLOWEST_CLOCK)?;
+            Some(Fresh { since, known: cluster.topology().history()?.clone() })
+        });
         let nothing = Session::new();
-        let used = if self.forgets_tokens { &nothing } else { session };
-        let _ = self.try_read(id, &self.clusters[process as usize], used, &options, rng.below(KEYS)).await;
+        let used = if self.wrong == Wrong::TokenIgnored { &nothing } else { session };
+        let _ = self.try_read(id, cluster, used, &options, rng.below(KEYS), fresh).await;
     }
 
     async fn try_read(
@@ -188,16 +215,19 @@ impl Run {
         session: &Session,
         options: &ReadOptions,
         key: u64,
+        fresh: Option<Fresh>,
     ) -> Result<(), Error<SimError>> {
         let list = cluster.read_with(session, options, |mut c| async move { c.list(key).await }).await;
+        let fresh = fresh.filter(|fresh| cluster.topology().history() == Some(&fresh.known));
         let mut history = self.history.lock();
-        match list {
-            Ok(list) => history.read(id, key, list),
-            Err(Error::Lost(lost)) => {
+        match (list, fresh) {
+            (Ok(list), Some(fresh)) => history.read_fresh(id, key, list, fresh),
+            (Ok(list), None) => history.read(id, key, list),
+            (Err(Error::Lost(lost)), _) => {
                 history.lose(id, lost);
                 return Err(lost.into());
             }
-            Err(error) => return Err(error),
+            (Err(error), _) => return Err(error),
         }
         Ok(())
     }
@@ -268,8 +298,8 @@ impl Run {
                 return Ok(());
             }
             if began.elapsed() > RECOVERY {
-                let topologies: Vec<_> = self.clusters.iter().map(Cluster::stats).collect();
-                return Err(format!("no progress after the faults: {topologies:#?}"));
+                let stats: Vec<_> = self.clusters.iter().map(Cluster::stats).collect();
+                return Err(format!("no progress after the faults: {stats:?}"));
             }
         }
     }
@@ -280,7 +310,7 @@ impl Run {
         for key in 0..KEYS {
             let mut tries = 0;
             loop {
-                match self.try_read(id, &self.clusters[0], session, &options, key).await {
+                match self.try_read(id, &self.clusters[0], session, &options, key, None).await {
                     Ok(()) => break,
                     Err(Error::Lost(_)) if tries < 64 => tries += 1,
                     Err(error) => return Err(format!("the last read failed: {error:?}")),
@@ -295,6 +325,10 @@ fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
+fn now() -> std::time::Instant {
+    tokio::time::Instant::now().into_std()
+}
+
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
@@ -306,24 +340,45 @@ fn fresh_seed() -> u64 {
 
 #[test]
 fn no_run_breaks_a_promise() {
+    let fixed = (0..40).chain(ONCE_BROKEN);
+    let fresh = (0..number("TENFOLD_ROUNDS").unwrap_or(4)).map(|_| fresh_seed());
     let seeds: Vec<u64> = match number("TENFOLD_SEED") {
         Some(seed) => vec![seed],
-        None => (0..40).chain((0..number("TENFOLD_ROUNDS").unwrap_or(0)).map(|_| fresh_seed())).collect(),
+        None => fixed.chain(fresh).collect(),
     };
-    let (mut total, mut failed_over) = (Summary::default(), 0);
+    let mut totals: BTreeMap<&str, Summary> = BTreeMap::new();
+    let (mut failed_over, mut broken) = (0, Vec::new());
     for seed in &seeds {
         match simulate(*seed, Wrong::Nothing) {
-            Ok((summary, has_failed_over)) => {
-                total.acknowledged += summary.acknowledged;
-                total.lost += summary.lost;
-                total.reads += summary.reads;
-                failed_over += usize::from(has_failed_over);
+            Ok(outcome) => {
+                let total = totals.entry(name(outcome.mode)).or_default();
+                total.acknowledged += outcome.summary.acknowledged;
+                total.lost += outcome.summary.lost;
+                total.reads += outcome.summary.reads;
+                failed_over += usize::from(outcome.has_failed_over);
             }
-            Err(violations) => panic!("{violations}\nTENFOLD_SEED={seed} replays it"),
+            Err(violations) => {
+                eprintln!("TENFOLD_SEED={seed} replays this: {violations}");
+                broken.push(seed);
+            }
         }
     }
-    println!("{} runs, {failed_over} with failovers: {total:?}", seeds.len());
-    assert!(seeds.len() == 1 || (failed_over > seeds.len() / 2 && total.acknowledged > seeds.len() * 20));
+    println!("{} runs, {failed_over} with failovers: {totals:#?}", seeds.len());
+    assert!(broken.is_empty(), "of {} seeds these break a promise: {broken:?}", seeds.len());
+    if seeds.len() > 1 {
+        let acknowledged = totals.values().map(|total| total.acknowledged).sum::<usize>();
+        assert!(failed_over > seeds.len() / 2 && acknowledged > seeds.len() * 20);
+        assert_eq!(totals["quorum"].lost, 0);
+        assert!(totals["asynchronous"].lost > 0, "the faults are too mild to tell the modes apart");
+    }
+}
+
+fn name(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Asynchronous => "asynchronous",
+        Mode::SemiSynchronous { .. } => "semi-synchronous",
+        Mode::Quorum { .. } => "quorum",
+    }
 }
 
 #[test]
@@ -341,8 +396,10 @@ fn every_mistake_is_found() {
         (Wrong::Node(Flaw::AcknowledgesEarly), 68),
         (Wrong::Node(Flaw::MarksEarly), 0),
         (Wrong::Node(Flaw::EpochForgotten), 0),
+        (Wrong::Node(Flaw::RepeatsAnything), 0),
         (Wrong::Node(Flaw::ReportsBackwards), 2),
         (Wrong::TokenIgnored, 1),
+        (Wrong::BoundIgnored, 0),
     ] {
         let found = [last].into_iter().chain(0..400).find(|seed| simulate(*seed, wrong).is_err());
         println!("{wrong:?}: found by seed {found:?}");
