@@ -38,8 +38,9 @@
 //!
 //! # Waiting
 //! Threads and tasks use the same handles: [`Consumer::receive`] and [`Consumer::receive_async`], [`Ticket::wait`] and
-//! `ticket.await`. No runtime is needed and no thread is started: whoever waits does the work. If only tasks wait, give a
-//! thread to [`Queue::driver`], which looks at the clock for them.
+//! `ticket.await`. No runtime is needed and no thread is started, but for one that reads ahead while a long log is
+//! opened: whoever waits does the work. If only tasks wait, give a thread to [`Queue::driver`], which looks at the clock
+//! for them.
 //!
 //! # More than one machine
 //! A program that names its queue in its configuration is written against [`Broker`], which [`Queue`] implements with the

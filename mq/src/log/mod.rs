@@ -20,6 +20,7 @@
 //! - **I2** Once poisoned, neither `durable` nor `confirmed` moves.
 //! - **I3** A segment is recycled only when the record of its release is durable, so all that was before it is.
 
+mod ahead;
 mod commit;
 mod config;
 mod error;

@@ -9,13 +9,14 @@ use std::collections::BTreeSet;
 use std::io::{self, IoSlice};
 use std::sync::OnceLock;
 
+use super::ahead::{AHEAD_FROM_BYTES, walk_ahead};
 use super::config::LogConfig;
 use super::error::{Damage, DamageReason, OpenError, Poisoned};
 use super::position::{Address, Lsn};
 use super::record::{GroupHeader, HEADER_BYTES, MAX_SESSION, RESERVED_KIND, each_frame};
 use super::segment::{SECTOR, Segment, file_name};
 use super::shelf::{Making, Shelf};
-use super::survey::{Chain, Survey, walk, walk_closed};
+use super::survey::{Survey, walk_live};
 use super::tail::{Place, Tail};
 use super::window::Window;
 use super::{Log, Observer, Shared};
@@ -118,40 +119,16 @@ pub(super) fn read_all(survey: &Survey, buffer: &mut Vec<u8>, replay: &mut Repla
         let segment = survey.segments[cut.index].0.number;
         recovery.torn = Some(Address { segment, offset: cut.end.offset });
     }
-    // The LSN that must come next, if the segment before is there.
-    let mut expected = None;
-    let mut previous = None;
-    for (index, (segment, end)) in survey.segments.iter().enumerate().take(cut.index + 1) {
-        // Between others there may have been one that was released, of which not even a file is left.
-        if previous.replace(segment.number).is_some_and(|number: u32| number + 1 != segment.number) {
-            expected = None;
-        }
-        if !survey.is_live(index) {
-            expected = None;
-            continue;
-        }
-        recovery.segments += 1;
-        let visit = &mut |header: &GroupHeader, offset, records: &[u8]| {
-            segment.note_group(offset);
-            recovery.groups += 1;
-            hand_over(&mut recovery, segment, header, offset, records, replay)
-        };
-        expected = match end {
-            Some(end) => {
-                walk_closed(segment, *end, expected, buffer, visit)?;
-                Some(end.lsn)
-            }
-            None => {
-                let mut chain = Chain { offset: SECTOR, lsn: expected, session: 0 };
-                walk(segment, buffer, &mut chain, visit)?;
-                // An open segment before the last closed one has lost its end mark.
-                if index < survey.suffix {
-                    let at = u64::from(segment.size);
-                    return Err(Damage::new(segment.number, at, DamageReason::SegmentHeader).into());
-                }
-                chain.lsn
-            }
-        };
+    recovery.segments = (0..=cut.index).filter(|&index| survey.is_live(index)).count();
+    let visit = &mut |segment: &Segment, header: &GroupHeader, offset, records: &[u8]| {
+        segment.note_group(offset);
+        recovery.groups += 1;
+        hand_over(&mut recovery, segment, header, offset, records, replay)
+    };
+    if survey.live_bytes() < AHEAD_FROM_BYTES {
+        walk_live(survey, buffer, visit)?;
+    } else {
+        walk_ahead(survey, buffer, visit)?;
     }
     Ok(recovery)
 }

@@ -89,12 +89,7 @@ pub(super) enum Stop {
 pub(super) type Visit<'a> = dyn FnMut(&GroupHeader, u32, &[u8]) -> Result<(), OpenError> + 'a;
 
 /// Follows groups from `chain` on, and leaves it where they end.
-pub(super) fn walk(
-    segment: &Segment,
-    buffer: &mut Vec<u8>,
-    chain: &mut Chain,
-    visit: &mut Visit<'_>,
-) -> Result<Stop, OpenError> {
+fn walk(segment: &Segment, buffer: &mut Vec<u8>, chain: &mut Chain, visit: &mut Visit<'_>) -> Result<Stop, OpenError> {
     let mut window = Window::new(segment, buffer);
     loop {
         let header = GroupHeader::decode(window.get(u64::from(chain.offset), HEADER_BYTES as usize)?)
@@ -156,7 +151,6 @@ impl Survey {
             (chain.lsn, chain.session) = (Some(end.lsn), end.session);
             (self.proven, self.last_session) = (end.lsn, end.session);
             self.cut = Some(Cut { index, end, is_torn: false });
-            self.read_closed(index, end, buffer)?;
         }
         let mut stopped = None;
         for index in self.suffix..self.segments.len() {
@@ -181,6 +175,10 @@ impl Survey {
             self.cut = Some(Cut { index, end, is_torn: false });
             stopped = Some((Arc::clone(&segment), stop, chain));
         }
+        // Every segment begins with a list of the live ones: without any, nothing follows the last closed segment.
+        if let Some((index, end)) = closed.filter(|_| self.live.is_empty()) {
+            self.read_closed(index, end, buffer)?;
+        }
         if let Some((segment, stop, chain)) = stopped {
             is_damage(&segment, stop, &chain, buffer)?;
             let torn = stop != Stop::NoHeader;
@@ -191,7 +189,7 @@ impl Survey {
         self.look_behind(buffer)
     }
 
-    /// The lists in the last closed segment: if nothing follows it, they are the newest.
+    /// The lists in the last closed segment, the newest if nothing follows it.
     fn read_closed(&mut self, index: usize, end: End, buffer: &mut Vec<u8>) -> Result<(), OpenError> {
         let segment = Arc::clone(&self.segments[index].0);
         let live = &mut self.live;
@@ -236,10 +234,59 @@ impl Survey {
     pub(super) fn is_live(&self, index: usize) -> bool {
         self.live.contains(&self.segments[index].0.number)
     }
+
+    /// Sizes of all segments that belong to the log.
+    pub(super) fn live_bytes(&self) -> u64 {
+        let live = self.segments.iter().filter(|(segment, _)| self.live.contains(&segment.number));
+        live.map(|(segment, _)| u64::from(segment.size)).sum()
+    }
+}
+
+/// Told of each group: its segment, its header, where that is, its records.
+pub(super) type VisitLive<'a, 's> = dyn FnMut(&'s Segment, &GroupHeader, u32, &[u8]) -> Result<(), OpenError> + 'a;
+
+/// Follows the groups of all live segments to the end of the log.
+pub(super) fn walk_live<'s>(
+    survey: &'s Survey,
+    buffer: &mut Vec<u8>,
+    visit: &mut VisitLive<'_, 's>,
+) -> Result<(), OpenError> {
+    // The LSN that must come next, if the segment before is there.
+    let mut expected = None;
+    let mut previous = None;
+    let count = survey.cut.as_ref().map_or(0, |cut| cut.index + 1);
+    for (index, (segment, end)) in survey.segments.iter().enumerate().take(count) {
+        // Between others there may have been one that was released, of which not even a file is left.
+        if previous.replace(segment.number).is_some_and(|number: u32| number + 1 != segment.number) {
+            expected = None;
+        }
+        if !survey.is_live(index) {
+            expected = None;
+            continue;
+        }
+        let visit = &mut |header: &GroupHeader, offset, records: &[u8]| visit(segment, header, offset, records);
+        expected = match end {
+            Some(end) => {
+                walk_closed(segment, *end, expected, buffer, visit)?;
+                Some(end.lsn)
+            }
+            None => {
+                let mut chain = Chain { offset: SECTOR, lsn: expected, session: 0 };
+                walk(segment, buffer, &mut chain, visit)?;
+                // An open segment before the last closed one has lost its end mark.
+                if index < survey.suffix {
+                    let at = u64::from(segment.size);
+                    return Err(Damage::new(segment.number, at, DamageReason::SegmentHeader).into());
+                }
+                chain.lsn
+            }
+        };
+    }
+    Ok(())
 }
 
 /// Follows the groups of a closed segment, which must be all there.
-pub(super) fn walk_closed(
+fn walk_closed(
     segment: &Segment,
     end: End,
     lsn: Option<Lsn>,

@@ -103,6 +103,18 @@ impl Bits {
         }
     }
 
+    /// Clears the bits that are clear in `other`.
+    pub(super) fn retain(&mut self, other: &Self) {
+        for (word, other) in self.0.iter_mut().zip(other.0) {
+            *word &= other;
+        }
+    }
+
+    /// Clear bits below `at`, or anywhere from [`BLOCK`] on.
+    pub(super) fn count_clear_below(&self, at: usize) -> usize {
+        if at >= BLOCK { BLOCK - self.rank(BLOCK - 1) - usize::from(self.get(BLOCK - 1)) } else { at - self.rank(at) }
+    }
+
     /// Sets the bits below `end`.
     pub(super) fn set_below(&mut self, end: usize) {
         for (index, word) in self.0.iter_mut().enumerate() {
@@ -147,6 +159,20 @@ mod tests {
         assert_eq!((bits.next_clear(0), bits.next_clear(63), bits.next_clear(BLOCK - 1)), (2, 65, BLOCK));
         assert!(bits.clear(70) && !bits.clear(70));
         assert_eq!(bits.next_set(65), BLOCK - 1);
+    }
+
+    #[test]
+    fn clear_bits_are_counted_up_to_a_place_and_the_end() {
+        let mut bits = Bits::EMPTY;
+        for at in [1, 63, 64, BLOCK - 1] {
+            bits.set(at);
+        }
+        let counts = [0, 1, 2, 64, 66, BLOCK - 1, BLOCK].map(|at| bits.count_clear_below(at));
+        assert_eq!(counts, [0, 1, 1, 62, 63, BLOCK - 4, BLOCK - 4]);
+        let mut other = Bits::EMPTY;
+        other.set_below(64);
+        bits.retain(&other);
+        assert_eq!(bits.iter().collect::<Vec<_>>(), [1, 63]);
     }
 
     #[test]

@@ -11,8 +11,8 @@
 //!              │   known by name  │   looked        │   confirmed
 //! ```
 
-use super::bits::BLOCK;
-use super::block::{KEYED, Slot, UNDUE};
+use super::bits::{BLOCK, Bits};
+use super::block::{Block, KEYED, Slot, UNDUE};
 use super::dead_letter::DeadLetters;
 use super::flight::{Flight, Flights, Phase};
 use super::index::{Index, split};
@@ -107,6 +107,13 @@ impl Group {
     pub(super) fn is_settled(&self, index: &Index, sequence: u64) -> bool {
         let (number, at) = split(sequence);
         sequence < self.floor || index.block(number).is_none_or(|block| block.settled[self.slot()].get(at))
+    }
+
+    /// Which messages of a block that begins with this one the group is done with.
+    pub(super) fn settled_in(&self, block: &Block, start: u64) -> Bits {
+        let mut settled = block.settled[self.slot()].clone();
+        settled.set_below(self.floor.saturating_sub(start).min(BLOCK as u64) as usize);
+        settled
     }
 
     /// Messages that could be delivered now, as far as known: those of a held key that the cursor has not reached
@@ -538,21 +545,17 @@ impl Group {
         for (number, block) in index.blocks_from(split(self.floor).0) {
             let start = number * BLOCK as u64;
             let stop = shown.saturating_sub(start).min(BLOCK as u64) as usize;
-            let mut at = block.settled[slot_of_group].next_clear(0);
-            let specials = block.special.next_set(0) < BLOCK;
-            while at < stop {
-                self.pending += 1;
-                if specials && block.special.get(at) {
-                    let (sequence, slot) = (start + at as u64, block.slot(at));
-                    if self.flights.get(sequence).is_some_and(|flight| flight.phase == Phase::Delayed) {
-                        // Its timer knows it.
-                    } else if slot.has(UNDUE) {
-                        self.undue += 1;
-                    } else if slot.priority() > 0 {
-                        self.lanes.push(slot.priority(), Source::Fresh, sequence);
-                    }
+            let settled = &block.settled[slot_of_group];
+            self.pending += settled.count_clear_below(stop) as u64;
+            for at in block.special.iter().take_while(|&at| at < stop).filter(|&at| !settled.get(at)) {
+                let (sequence, slot) = (start + at as u64, block.slot(at));
+                if self.flights.get(sequence).is_some_and(|flight| flight.phase == Phase::Delayed) {
+                    // Its timer knows it.
+                } else if slot.has(UNDUE) {
+                    self.undue += 1;
+                } else if slot.priority() > 0 {
+                    self.lanes.push(slot.priority(), Source::Fresh, sequence);
                 }
-                at = block.settled[slot_of_group].next_clear(at + 1);
             }
         }
     }

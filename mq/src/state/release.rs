@@ -111,18 +111,19 @@ impl State {
     /// Looks at every kept message anew, after a change to what a group is done with as a whole.
     ///
     /// # Complexity
-    /// Linear in the messages.
+    /// Linear in the messages that are done with, and in the others divided by 64.
     pub(super) fn sweep(&mut self) {
         (self.retained.messages, self.retained.bytes) = (0, 0);
         let keep_done = !self.limits.retention.is_off();
         let mut done = Vec::new();
         for (number, block) in self.index.blocks_from(0) {
             let start = number * BLOCK as u64;
-            for sequence in block.kept.iter().map(|at| start + at as u64) {
-                if is_done(&self.groups, &self.index, sequence) {
-                    done.push(sequence);
-                }
+            let mut settled = block.kept.clone();
+            for group in self.groups.iter().flatten() {
+                settled.retain(&group.settled_in(block, start));
             }
+            let settled = settled.iter().map(|at| start + at as u64);
+            done.extend(settled.filter(|&sequence| is_done(&self.groups, &self.index, sequence)));
         }
         for sequence in done {
             if keep_done && sequence >= self.retained.trim {

@@ -1,6 +1,9 @@
 //! Every bit of a small log flipped, every file of it cut at every byte: named with its place, or harmless.
 
 use super::*;
+use crate::log::ahead::walk_ahead;
+use crate::log::record::GroupHeader;
+use crate::log::survey::{Survey, walk_live};
 use crate::storage::FaultyDisk;
 
 /// A log over several segments, opened twice, that ends as after a kill, and all of its records.
@@ -87,6 +90,45 @@ fn every_flipped_bit_is_named_or_harmless() {
     println!("{damaged} named, {harmless} harmless");
     let bodies = known.iter().map(|(_, _, body)| body.len()).sum::<usize>();
     assert!(damaged >= bodies * 8, "every bit of a body matters");
+}
+
+/// The groups that are found, at most so many, and how it ended.
+fn groups(survey: &Survey, ahead: bool, max: usize) -> (Vec<(GroupHeader, u32, Vec<u8>)>, String) {
+    let mut groups = Vec::new();
+    let visit = &mut |segment: &segment::Segment, header: &GroupHeader, offset, records: &[u8]| {
+        assert_eq!(segment.number, header.segment);
+        if groups.len() == max {
+            return Err(OpenError::Config("refused"));
+        }
+        groups.push((*header, offset, records.to_vec()));
+        Ok(())
+    };
+    let buffer = &mut Vec::new();
+    let end = if ahead { walk_ahead(survey, buffer, visit) } else { walk_live(survey, buffer, visit) };
+    (groups, format!("{end:?}"))
+}
+
+#[test]
+fn reading_ahead_finds_the_same_in_the_same_order() {
+    let (disk, _) = small_log();
+    let survey = Survey::new(&disk, &mut Vec::new()).unwrap();
+    let all = groups(&survey, false, usize::MAX).0.len();
+    assert!(all > 10, "{all} groups");
+    for max in 0..=all {
+        assert_eq!(groups(&survey, true, max), groups(&survey, false, max), "at most {max}");
+    }
+    let mut damaged = 0;
+    for (name, len) in files(&disk) {
+        for bit in (0..len as u64 * 8).step_by(97) {
+            let copy = disk.crashed(bit);
+            copy.flip_bit(&name, bit);
+            let Ok(survey) = Survey::new(&copy, &mut Vec::new()) else { continue };
+            let found = groups(&survey, true, usize::MAX);
+            damaged += usize::from(found.1.contains("Damaged"));
+            assert_eq!(found, groups(&survey, false, usize::MAX), "bit {bit} of {name}");
+        }
+    }
+    assert!(damaged > 10, "{damaged} were damaged");
 }
 
 #[test]
