@@ -79,6 +79,17 @@ impl Shared {
         Ok(shared)
     }
 
+    /// Reads the log as opening the queue does, makes sense of all that is in it, and changes nothing.
+    pub(crate) fn verify(storage: &dyn Storage) -> Result<log::Recovery, OpenError> {
+        let mut replay = Replay::new(&Config::default(), Sip::new([random(), random()]));
+        let read = log::verify(storage, &mut |address, _, kind, body| {
+            replay.record(address, kind, body).map_err(|error| replay.error = Some(error)).is_ok()
+        });
+        let recovery = read.map_err(|error| open_error(error, replay.error))?;
+        replay.check()?;
+        Ok(recovery)
+    }
+
     /// Writes a checkpoint.
     fn found(&self) -> Result<(), OpenError> {
         let Some(disk) = &self.disk else { return Ok(()) };

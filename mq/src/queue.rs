@@ -60,11 +60,16 @@ impl Queue {
         Self::builder().config(config).in_memory()
     }
 
-    /// Reads the whole log of a queue that is not open and checks all of it; changes nothing.
+    /// Reads the whole log of a queue that is not open and checks all of it; changes nothing. Records are judged as well as
+    /// bytes: a checkpoint that makes no sense, or names messages that are not there, is found before somebody opens the
+    /// queue.
     ///
     /// # Errors
-    /// [`OpenError::Damaged`] with the place of the first damage, or why it cannot be read; [`OpenError::NotFound`] if there
-    /// is none.
+    /// [`OpenError::Damaged`] or [`OpenError::Record`] with the place of the first damage, or why it cannot be read;
+    /// [`OpenError::NotFound`] if there is none.
+    ///
+    /// # Complexity
+    /// As opening the queue: 13 bytes of memory a message, none for bodies.
     pub fn verify(directory: impl AsRef<Path>) -> Result<Verified, OpenError> {
         if !directory.as_ref().is_dir() {
             return Err(OpenError::NotFound);
@@ -77,7 +82,7 @@ impl Queue {
     /// # Errors
     /// As of [`Queue::verify`].
     pub fn verify_storage(storage: &dyn Storage) -> Result<Verified, OpenError> {
-        let report = crate::log::verify(storage).map_err(|error| crate::open::open_error(error, None))?;
+        let report = Shared::verify(storage)?;
         if report.segments == 0 {
             return Err(OpenError::NotFound);
         }

@@ -41,7 +41,7 @@ pub fn fuzz_log(bytes: &[u8]) -> bool {
     let made = write_segment(&storage, &groups);
     assert!(made.is_ok(), "memory takes everything");
     let config = LogConfig { segment_bytes: SEGMENT_BYTES, ..LogConfig::default() };
-    let verified = verify(&storage);
+    let verified = verify(&storage, &mut |_, _, _, _| true);
     let mut found = Vec::new();
     let opened = Log::open(Arc::new(storage), config, Box::new(|_| {}), &mut |address, _, kind, body| {
         found.push((address, kind, body.to_vec()));

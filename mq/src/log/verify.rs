@@ -2,20 +2,20 @@
 
 use super::Recovery;
 use super::error::OpenError;
-use super::recover::{read_all, take_lock};
+use super::recover::{Replay, read_all, take_lock};
 use super::survey::Survey;
 use crate::storage::Storage;
 
 /// What [`verify`] found in a sound log.
 pub(crate) type Report = Recovery;
 
-/// Reads the whole log and checks all of it.
+/// Reads the whole log, checks all of it and hands every record to `replay`.
 ///
 /// # Errors
 /// The first damage, or why the log could not be read; [`OpenError::InUse`] if it is open.
-pub(crate) fn verify(storage: &dyn Storage) -> Result<Report, OpenError> {
+pub(crate) fn verify(storage: &dyn Storage, replay: &mut Replay<'_>) -> Result<Report, OpenError> {
     let _lock = take_lock(storage)?;
     let mut buffer = Vec::new();
     let survey = Survey::new(storage, &mut buffer)?;
-    read_all(&survey, &mut buffer, &mut |_, _, _, _| true)
+    read_all(&survey, &mut buffer, replay)
 }

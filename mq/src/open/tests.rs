@@ -60,9 +60,28 @@ fn a_checkpoint_that_names_messages_that_are_not_there_is_refused() {
     queue.flush().unwrap();
     queue.producer().send("later").unwrap();
     drop(queue);
-    for _ in 0..2 {
-        let Err(OpenError::Record { segment, offset, source }) = open(&storage) else { panic!("it is refused") };
+    refuses(&storage, address, &DecodeError::Missing);
+}
+
+#[test]
+fn a_checkpoint_that_makes_no_sense_is_named_with_its_place() {
+    for (bytes, source) in [(b"\x09".as_slice(), DecodeError::Unknown), (b"\x01\x80", DecodeError::Short)] {
+        let storage = Memory::new();
+        let queue = open(&storage).unwrap();
+        queue.producer().send("before").unwrap();
+        let address = put(&queue, &Part { count: 1, bytes: Bytes::from_static(bytes), ..half() });
+        queue.flush().unwrap();
+        queue.producer().send("later").unwrap();
+        drop(queue);
+        refuses(&storage, address, &source);
+    }
+}
+
+/// Neither opens nor verifies, both because of this record, and as often as one tries.
+fn refuses(storage: &Memory, address: Address, why: &DecodeError) {
+    for refused in [open(storage).map(drop), Queue::verify_storage(storage).map(drop), open(storage).map(drop)] {
+        let Err(OpenError::Record { segment, offset, source }) = refused else { panic!("it is refused") };
         assert_eq!((segment, offset), (address.segment, address.offset.into()));
-        assert_eq!(source, DecodeError::Missing);
+        assert_eq!(&source, why);
     }
 }

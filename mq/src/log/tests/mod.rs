@@ -12,6 +12,10 @@ use crate::storage::Storage;
 /// A record as a test knows it.
 pub(super) type Known = (Address, u8, Vec<u8>);
 
+pub(super) fn verify(storage: &dyn Storage) -> Result<verify::Report, OpenError> {
+    super::verify(storage, &mut |_, _, _, _| true)
+}
+
 pub(super) fn small() -> LogConfig {
     LogConfig { segment_bytes: 4096, ..LogConfig::default() }
 }
