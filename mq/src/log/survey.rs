@@ -310,7 +310,7 @@ fn walk_closed(
 
 /// Whether the group where a chain ended was damaged rather than never written, by what is left of itself.
 fn is_damage(segment: &Segment, stop: Stop, chain: &Chain, buffer: &mut Vec<u8>) -> Result<(), OpenError> {
-    /// Groups longer than this are not tried for a flipped bit: it takes time, and chance might make one look so.
+    /// Groups longer than this are not tried for a flipped bit: chance might make one look so.
     const MAX_TRIED: u32 = 8 << 10;
     let mut window = Window::new(segment, buffer);
     let at = u64::from(chain.offset);
@@ -329,15 +329,18 @@ fn is_damage(segment: &Segment, stop: Stop, chain: &Chain, buffer: &mut Vec<u8>)
 }
 
 /// The byte in which one bit must be flipped for the bytes to have this checksum, if there is one.
+///
+/// What a flipped bit changes of a CRC depends on its distance from the end alone, and each bit before is one step of the
+/// register further.
 fn flipped_byte(bytes: &[u8], checksum: u32) -> Option<usize> {
-    let mut bytes = bytes.to_vec();
-    let flipped = (0..bytes.len() * 8).find(|bit| {
-        bytes[bit / 8] ^= 1 << (bit % 8);
-        let fits = crc32fast::hash(&bytes) == checksum;
-        bytes[bit / 8] ^= 1 << (bit % 8);
-        fits
-    });
-    flipped.map(|bit| bit / 8)
+    const POLYNOMIAL: u32 = 0xedb8_8320;
+    let change = crc32fast::hash(bytes) ^ checksum;
+    let mut of_bit = POLYNOMIAL;
+    (0..bytes.len() * 8).rev().find_map(|bit| {
+        let fits = of_bit == change;
+        of_bit = of_bit >> 1 ^ if of_bit & 1 == 1 { POLYNOMIAL } else { 0 };
+        fits.then_some(bit / 8)
+    })
 }
 
 /// Whether nothing is left of a group, which is at this place, in the sector with this byte of it.
@@ -418,4 +421,26 @@ fn note_internal(
         Ok(())
     });
     Ok(walked.map_err(nonsense)??)
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::flipped_byte;
+
+    #[test]
+    fn each_flipped_bit_is_found_and_two_are_not() {
+        for len in [1, 2, 31, 300] {
+            let bytes: Vec<u8> = (0..len).map(|at: usize| (at * 37) as u8).collect();
+            let checksum = crc32fast::hash(&bytes);
+            assert_eq!(flipped_byte(&bytes, checksum), None, "nothing is flipped");
+            for bit in 0..len * 8 {
+                let mut flipped = bytes.clone();
+                flipped[bit / 8] ^= 1 << (bit % 8);
+                assert_eq!(flipped_byte(&flipped, checksum), Some(bit / 8));
+                flipped[0] ^= if bit == 0 { 2 } else { 1 };
+                assert_eq!(flipped_byte(&flipped, checksum), None, "bit {bit} and another");
+            }
+        }
+        assert_eq!(flipped_byte(&[], 1), None);
+    }
 }

@@ -36,7 +36,7 @@ impl<'a> Window<'a> {
             self.filled -= at;
             at = 0;
             let left = u64::from(self.segment.size).saturating_sub(self.start);
-            let room = len.max(WINDOW_BYTES.min(left as usize));
+            let room = len.max(WINDOW_BYTES).min(left as usize);
             if self.buffer.len() < room {
                 self.buffer.resize(room, 0);
             }

@@ -65,31 +65,37 @@ fn judge(disk: &FaultyDisk, known: &[Known], context: &str) -> Verdict {
 #[test]
 fn every_flipped_bit_is_named_or_harmless() {
     let (disk, known) = small_log();
-    let (mut damaged, mut harmless) = (0, 0);
+    let mut bits = Vec::new();
     for (name, len) in files(&disk) {
         let bytes = disk.contents(&name);
-        for bit in 0..len as u64 * 8 {
+        bits.extend((0..len as u64 * 8).filter_map(|bit| {
             let around = &bytes[(bit as usize / 8).saturating_sub(16)..(bit as usize / 8 + 16).min(len)];
             // Where nothing was ever written one bit is like the other.
-            if bit % 29 != 0 && around.iter().all(|byte| *byte == 0) {
-                continue;
-            }
-            let copy = disk.crashed(bit);
-            copy.flip_bit(&name, bit);
-            match judge(&copy, &known, &format!("bit {bit} of {name}")) {
-                Verdict::Harmless => harmless += 1,
-                Verdict::Damaged(damage) => {
-                    damaged += 1;
-                    assert_eq!(segment::file_name(damage.segment), name, "bit {bit}: {damage}");
-                    // The place is that of the group, or of the segment's header or end mark, that the bit is in.
-                    assert!(damage.offset <= bit / 8 + 32, "bit {bit} of {name}: {damage}");
-                }
-            }
-        }
+            let is_blank = bit % 29 != 0 && around.iter().all(|byte| *byte == 0);
+            (!is_blank).then(|| (name.clone(), bit))
+        }));
     }
-    println!("{damaged} named, {harmless} harmless");
+    let threads = std::thread::available_parallelism().map_or(1, |count| count.get());
+    let damaged = std::thread::scope(|scope| {
+        let flip_some =
+            |first| bits.iter().skip(first).step_by(threads).filter(|bit| is_named(&disk, bit, &known)).count();
+        let workers: Vec<_> = (0..threads).map(|first| scope.spawn(move || flip_some(first))).collect();
+        workers.into_iter().map(|worker| worker.join().unwrap()).sum::<usize>()
+    });
+    println!("{damaged} named, {} harmless", bits.len() - damaged);
     let bodies = known.iter().map(|(_, _, body)| body.len()).sum::<usize>();
     assert!(damaged >= bodies * 8, "every bit of a body matters");
+}
+
+/// Whether the flipped bit is named rather than harmless.
+fn is_named(disk: &FaultyDisk, (name, bit): &(String, u64), known: &[Known]) -> bool {
+    let copy = disk.crashed(*bit);
+    copy.flip_bit(name, *bit);
+    let Verdict::Damaged(damage) = judge(&copy, known, &format!("bit {bit} of {name}")) else { return false };
+    assert_eq!(&segment::file_name(damage.segment), name, "bit {bit}: {damage}");
+    // The place is that of the group, or of the segment's header or end mark, that the bit is in.
+    assert!(damage.offset <= bit / 8 + 32, "bit {bit} of {name}: {damage}");
+    true
 }
 
 /// The groups that are found, at most so many, and how it ended.
