@@ -212,6 +212,11 @@ impl Replay {
 
     #[inline]
     fn message(&mut self, address: Address, body: &[u8]) -> Result<(), DecodeError> {
+        if let (Some(stamp), None) = (record::plain_stamp(body), &self.begun) {
+            let restored =
+                self.recovery.restore_plain(Sequence(stamp.sequence), address, body.len() as u32, stamp.taken_ms);
+            return restored.map_err(|_| DecodeError::Range);
+        }
         let Layout { stamp, priority, key, id, .. } = record::layout(body)?;
         let key = key.map(|range| KeyHash(self.keys.hash(&body[range]) as u64));
         let entry = Entry {

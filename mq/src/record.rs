@@ -115,6 +115,15 @@ pub(crate) fn decode(record: Bytes) -> Result<(Stamp, Message), DecodeError> {
     Ok((layout.stamp, message))
 }
 
+/// The stamp of a record without options, if it is one: most are, and this is all there is to know of them.
+#[inline]
+pub(crate) fn plain_stamp(record: &[u8]) -> Option<Stamp> {
+    let fixed: &[u8; FIXED] = record.first_chunk()?;
+    let [0, sequence @ .., t0, t1, t2, t3, t4, t5] = *fixed else { return None };
+    let taken_ms = u64::from_le_bytes([t0, t1, t2, t3, t4, t5, 0, 0]);
+    Some(Stamp { sequence: u64::from_le_bytes(sequence), taken_ms, due_ms: 0, expires_ms: 0 })
+}
+
 /// Finds the parts of a record without copying any.
 #[inline]
 pub(crate) fn layout(record: &[u8]) -> Result<Layout, DecodeError> {

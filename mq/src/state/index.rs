@@ -142,7 +142,7 @@ impl Index {
             self.open_block(number, groups);
         }
         let (slot, extras) = self.slot_for(entry);
-        if let Some(block) = self.block_mut(number) {
+        if let Some(Some(block)) = self.blocks.back_mut() {
             block.push(slot, extras);
         }
         self.next += 1;
@@ -189,13 +189,18 @@ impl Index {
     /// one older than all that were seen.
     #[inline]
     pub(super) fn restore(&mut self, sequence: u64, entry: &Entry, groups: usize) {
-        let (number, at) = split(sequence);
-        // Nearly all: the next one, whose block is there or is to be opened.
-        if sequence == self.next && (at == 0 || self.block(number).is_some()) {
+        // Nearly all.
+        if sequence == self.next && self.is_going_on() {
             self.insert(entry, groups);
             return;
         }
         self.restore_elsewhere(sequence, entry, groups);
+    }
+
+    /// Whether the block of the next message is there or is to be opened.
+    #[inline]
+    pub(super) fn is_going_on(&self) -> bool {
+        split(self.next).1 == 0 || matches!(self.blocks.back(), Some(Some(_)))
     }
 
     fn restore_elsewhere(&mut self, sequence: u64, entry: &Entry, groups: usize) {

@@ -13,7 +13,7 @@ use super::dead_letter::bounded;
 use super::flight::{Flight, Phase};
 use super::index::{Index, split};
 use super::journal::Journal;
-use super::{Dead, Entry, Event, GroupId, Limits, Sequence, State, UnknownGroup, find_mut};
+use super::{Address, Dead, Entry, Event, GroupId, Limits, Sequence, State, UnknownGroup, find_mut};
 
 /// Why an event changes nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -57,6 +57,29 @@ impl Recovery {
         state.journal = Journal::new(false);
         state.index = Index::holding();
         Self { state }
+    }
+
+    /// As [`restore`](Self::restore), of a message that is a body and nothing else.
+    ///
+    /// # Errors
+    /// As of `restore`.
+    #[inline]
+    pub(crate) fn restore_plain(
+        &mut self,
+        sequence: Sequence,
+        address: Address,
+        size: u32,
+        sent_ms: u64,
+    ) -> Result<(), RestoreError> {
+        let entry = Entry { address, size, priority: 0, key: None, sent_ms, due_ms: 0, expires_ms: 0 };
+        let State { index, groups, times, .. } = &mut self.state;
+        let is_next = sequence.0 == index.next() && index.is_going_on();
+        if !is_next || groups.iter().flatten().any(|group| sequence.0 < group.floor) {
+            return self.restore(sequence, &entry);
+        }
+        index.insert(&entry, groups.len());
+        times.note(sequence.0, sent_ms);
+        Ok(())
     }
 
     /// A message's record: the first, or another one, because it was moved.
