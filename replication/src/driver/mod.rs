@@ -44,6 +44,8 @@ use std::time::Duration;
 
 use crate::{ClusterId, Epoch, History, Lsn, Mode, Node, NodeId, Position, Role};
 
+#[cfg(feature = "postgres")]
+pub mod postgres;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 

@@ -1,0 +1,364 @@
+//! A connection on which callers run statements, each with the question behind it where in the log that was.
+
+use std::fmt;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, Config, Row, Statement};
+
+use super::PgError;
+use super::dial::{self, Dial};
+use super::link::Link;
+use super::probe::{self, Place, Probe};
+use super::statements::Statements;
+use crate::clock::{deadline, left};
+use crate::driver::{Access, Mark};
+use crate::{ClusterId, Lsn, Role};
+
+/// How often a wait looks again.
+const POLL: Duration = Duration::from_millis(1);
+
+const BEGIN_SNAPSHOT: &str = "begin isolation level repeatable read read only";
+
+const HAS_WRITTEN: &str = "select pg_current_xact_id_if_assigned() is not null";
+
+/// Who may be about to make visible what is in the log already.
+const COMMITTING: &str = "select pg_current_wal_insert_lsn(), array(select backend_xid::text from pg_stat_activity
+    where backend_xid is not null and state in ('active', 'fastpath function call'))";
+
+/// A connection to one server.
+///
+/// Statements are prepared once for each connection. Outside of a transaction each is one of its own, and costs one round
+/// trip, with the question where in the log it was.
+///
+/// What a session keeps beyond its transaction (`set`, temporary tables, advisory locks, `listen`) would be met by whoever
+/// gets the connection next: use `set local`, `on commit drop` and locks of the transaction.
+pub struct PgConnection {
+    client: Client,
+    /// Locked by nobody but whoever looks whether it is open.
+    link: Mutex<Link>,
+    probe: Probe,
+    statements: Statements,
+    access: Access,
+    transaction: Option<Access>,
+    /// A statement of the transaction has failed.
+    has_failed: bool,
+    mark: Mark,
+}
+
+/// What is asked of the server.
+#[derive(Clone, Copy)]
+enum Ask<'a> {
+    Count(&'a Statement, &'a [&'a (dyn ToSql + Sync)]),
+    Rows(&'a Statement, &'a [&'a (dyn ToSql + Sync)]),
+    Batch(&'a str),
+}
+
+enum Answer {
+    Count(u64),
+    Rows(Vec<Row>),
+    Done,
+}
+
+async fn ask(client: &Client, ask: Ask<'_>) -> Result<Answer, tokio_postgres::Error> {
+    match ask {
+        Ask::Count(statement, params) => client.execute(statement, params).await.map(Answer::Count),
+        Ask::Rows(statement, params) => client.query(statement, params).await.map(Answer::Rows),
+        Ask::Batch(sql) => client.batch_execute(sql).await.map(|()| Answer::Done),
+    }
+}
+
+impl PgConnection {
+    pub(super) async fn open(
+        dial: &dyn Dial,
+        config: &Config,
+        access: Access,
+        max_statements: usize,
+    ) -> Result<(Self, Place), PgError> {
+        let (client, link, probe) = dial::connect(dial, config).await?;
+        let mut connection = Self {
+            client,
+            link: Mutex::new(link),
+            probe,
+            statements: Statements::new(max_statements),
+            access,
+            transaction: None,
+            has_failed: false,
+            mark: Mark::default(),
+        };
+        let place = connection.place().await?;
+        Ok((connection, place))
+    }
+
+    /// Runs a statement; gives how many rows it changed.
+    ///
+    /// # Errors
+    /// [`PgError`]. Outside of a transaction nothing was written, unless it is [`PgError::Unconfirmed`] or the connection
+    /// was lost.
+    ///
+    /// # Cancel safety
+    /// Dropping it leaves open whether the statement ran, and closes the connection.
+    pub async fn execute(&mut self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<u64, PgError> {
+        let statement = self.prepare(sql).await?;
+        match self.run(Ask::Count(&statement, params), Some(sql)).await? {
+            Answer::Count(count) => Ok(count),
+            Answer::Rows(_) | Answer::Done => Err(PgError::Malformed),
+        }
+    }
+
+    /// Runs a statement; gives its rows.
+    ///
+    /// # Errors
+    /// As [`PgConnection::execute`].
+    ///
+    /// # Cancel safety
+    /// As [`PgConnection::execute`].
+    pub async fn query(&mut self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, PgError> {
+        let statement = self.prepare(sql).await?;
+        match self.run(Ask::Rows(&statement, params), Some(sql)).await? {
+            Answer::Rows(rows) => Ok(rows),
+            Answer::Count(_) | Answer::Done => Err(PgError::Malformed),
+        }
+    }
+
+    /// Runs statements without parameters, as they stand: several at once, and those that no transaction may hold.
+    ///
+    /// # Errors
+    /// As [`PgConnection::execute`]; those before the one that failed may have taken effect, if they commit themselves.
+    ///
+    /// # Cancel safety
+    /// As [`PgConnection::execute`].
+    pub async fn batch(&mut self, sql: &str) -> Result<(), PgError> {
+        self.run(Ask::Batch(sql), None).await.map(|_| ())
+    }
+
+    pub(super) fn cluster(&self) -> ClusterId {
+        self.probe.cluster
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.transaction.is_none() && !self.has_failed && self.link.lock().is_open()
+    }
+
+    pub(super) fn take_mark(&mut self) -> Mark {
+        std::mem::take(&mut self.mark)
+    }
+
+    pub(super) async fn begin(&mut self, access: Access) -> Result<(), PgError> {
+        if self.transaction.is_some() {
+            return Err(PgError::Transaction);
+        }
+        let sql = match access {
+            Access::Read => BEGIN_SNAPSHOT,
+            Access::Write => "begin",
+        };
+        self.link.get_mut().drive(self.client.batch_execute(sql)).await?;
+        self.transaction = Some(access);
+        self.has_failed = false;
+        Ok(())
+    }
+
+    /// Commits, and asks in the same flush before it whether there is something to commit, and behind it where that was.
+    pub(super) async fn commit(&mut self) -> Result<(), PgError> {
+        let access = self.transaction.ok_or(PgError::Transaction)?;
+        if self.has_failed {
+            // The server would call a rollback a success. Someone may have gone back to a savepoint, though.
+            let is_alive = self.link.get_mut().drive(self.client.batch_execute("select")).await;
+            if is_alive.is_err() {
+                self.roll_back().await?;
+                return Err(PgError::Failed);
+            }
+        }
+        self.transaction = None;
+        self.has_failed = false;
+        if access == Access::Read {
+            self.link.get_mut().drive(self.client.batch_execute("commit")).await?;
+            let place = self.place().await?;
+            return self.note(place, false).await;
+        }
+        let written = self.prepare(HAS_WRITTEN).await?;
+        let Self { client, link, probe, .. } = self;
+        let (wrote, committed, place) = link
+            .get_mut()
+            .drive(async {
+                tokio::join!(biased;
+                    client.query(&written, &[]),
+                    client.batch_execute("commit"),
+                    client.query(&probe.mark, &[]),
+                )
+            })
+            .await;
+        committed?;
+        let wrote = wrote?.first().map_or(Ok(true), |row| row.try_get(0))?;
+        self.finish(place?, wrote).await
+    }
+
+    pub(super) async fn roll_back(&mut self) -> Result<(), PgError> {
+        self.link.get_mut().drive(self.client.batch_execute("rollback")).await?;
+        self.transaction = None;
+        self.has_failed = false;
+        Ok(())
+    }
+
+    /// Waits until all up to there can be seen.
+    pub(super) async fn wait(&mut self, lsn: Lsn, timeout: Duration) -> Result<Lsn, PgError> {
+        let until = deadline(timeout);
+        loop {
+            let place = self.place().await?;
+            if place.role == Role::Primary {
+                return self.wait_for_commits(until).await;
+            }
+            if place.lsn >= lsn || left(until).is_zero() {
+                return Ok(place.lsn);
+            }
+            tokio::time::sleep(left(until).min(POLL)).await;
+        }
+    }
+
+    /// A primary shows a commit a little after it has logged it, and while standbys are waited for long after: so whoever
+    /// is at it must be done. Those who are idle in their transaction have not begun to commit.
+    async fn wait_for_commits(&mut self, until: tokio::time::Instant) -> Result<Lsn, PgError> {
+        let (lsn, mut committing) = self.committing().await?;
+        loop {
+            if committing.is_empty() {
+                return Ok(lsn);
+            }
+            if left(until).is_zero() {
+                return Ok(Lsn(0));
+            }
+            tokio::time::sleep(left(until).min(POLL)).await;
+            let (_, still) = self.committing().await?;
+            committing.retain(|transaction| still.contains(transaction));
+        }
+    }
+
+    async fn committing(&mut self) -> Result<(Lsn, Vec<String>), PgError> {
+        let statement = self.prepare(COMMITTING).await?;
+        let rows = self.link.get_mut().drive(self.client.query(&statement, &[])).await?;
+        let row = rows.first().ok_or(PgError::Malformed)?;
+        let lsn = Lsn(row.try_get::<_, tokio_postgres::types::PgLsn>(0)?.into());
+        Ok((self.probe.layout.end_of_record(lsn), row.try_get(1)?))
+    }
+
+    async fn run(&mut self, what: Ask<'_>, sql: Option<&str>) -> Result<Answer, PgError> {
+        let result = if self.transaction.is_some() {
+            let answer = self.link.get_mut().drive(ask(&self.client, what)).await;
+            self.has_failed |= answer.is_err();
+            answer.map_err(PgError::from)
+        } else if self.access == Access::Read || matches!(what, Ask::Batch(_)) {
+            self.run_alone(what).await
+        } else {
+            self.run_as_transaction(what).await
+        };
+        if let (Err(error), Some(sql)) = (&result, sql) {
+            if error.is_stale_statement() {
+                self.statements.forget(sql);
+            }
+        }
+        result
+    }
+
+    async fn run_alone(&mut self, what: Ask<'_>) -> Result<Answer, PgError> {
+        let Self { client, link, probe, .. } = self;
+        let both = async { tokio::join!(biased; ask(client, what), client.query(&probe.mark, &[])) };
+        let (answer, place) = link.get_mut().drive(both).await;
+        let may_write = self.access == Access::Write;
+        if answer.is_err() && !may_write {
+            return Ok(answer?);
+        }
+        // Of several statements, some may have been committed before one failed.
+        self.finish(place?, may_write).await?;
+        Ok(answer?)
+    }
+
+    /// In a transaction of its own, which is sent in one flush: so it is known whether it wrote.
+    async fn run_as_transaction(&mut self, what: Ask<'_>) -> Result<Answer, PgError> {
+        let written = self.prepare(HAS_WRITTEN).await?;
+        let Self { client, link, probe, .. } = self;
+        let all = async {
+            tokio::join!(biased;
+                client.batch_execute("begin"),
+                ask(client, what),
+                client.query(&written, &[]),
+                client.batch_execute("commit"),
+                client.query(&probe.mark, &[]),
+            )
+        };
+        let (begun, answer, wrote, committed, place) = link.get_mut().drive(all).await;
+        begun?;
+        let answer = answer?;
+        committed?;
+        let wrote = wrote?.first().map_or(Ok(true), |row| row.try_get(0))?;
+        self.finish(place?, wrote).await?;
+        Ok(answer)
+    }
+
+    /// Notes where a commit was, and whether it was confirmed.
+    async fn finish(&mut self, place: Vec<Row>, wrote: bool) -> Result<(), PgError> {
+        let place = self.probe.read(place.first().ok_or(PgError::Malformed)?)?;
+        self.note(place, wrote).await?;
+        if self.link.get_mut().take_unconfirmed() { Err(PgError::Unconfirmed) } else { Ok(()) }
+    }
+
+    async fn note(&mut self, place: Place, wrote: bool) -> Result<(), PgError> {
+        let place = if place.may_be_behind() { self.settled(place).await? } else { place };
+        self.mark.position = self.mark.position.max(Some(place.position()));
+        self.mark.wrote |= wrote;
+        Ok(())
+    }
+
+    /// Waits for the end of the record that was being replayed when a statement looked.
+    async fn settled(&mut self, first: Place) -> Result<Place, PgError> {
+        let until = deadline(probe::RECORD_TIMEOUT);
+        loop {
+            let Self { client, link, probe, .. } = self;
+            let both = async {
+                tokio::join!(biased; client.query_typed(probe::REPLAY_STATE, &[]), client.query(&probe.mark, &[]))
+            };
+            let (state, place) = link.get_mut().drive(both).await;
+            let place = self.probe.read(place?.first().ok_or(PgError::Malformed)?)?;
+            let is_further = place.lsn > first.lsn || !place.may_be_behind();
+            if is_further || probe::is_between_records(&state?)? {
+                return Ok(place);
+            }
+            if left(until).is_zero() {
+                // It has seen no more than was received.
+                let received = place.received.ok_or(PgError::TooSlow(probe::RECORD_TIMEOUT))?;
+                return Ok(Place { lsn: received, ..place });
+            }
+        }
+    }
+
+    async fn place(&mut self) -> Result<Place, PgError> {
+        let rows = self.link.get_mut().drive(self.client.query(&self.probe.mark, &[])).await?;
+        self.probe.read(rows.first().ok_or(PgError::Malformed)?)
+    }
+
+    async fn prepare(&mut self, sql: &str) -> Result<Statement, PgError> {
+        if let Some(statement) = self.statements.find(sql) {
+            return Ok(statement);
+        }
+        match self.link.get_mut().drive(self.client.prepare(sql)).await {
+            Ok(statement) => {
+                self.statements.keep(sql, &statement);
+                Ok(statement)
+            }
+            Err(error) => {
+                self.has_failed |= self.transaction.is_some();
+                Err(error.into())
+            }
+        }
+    }
+}
+
+impl fmt::Debug for PgConnection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { access, transaction, mark, .. } = self;
+        f.debug_struct("PgConnection")
+            .field("access", access)
+            .field("transaction", transaction)
+            .field("mark", mark)
+            .finish_non_exhaustive()
+    }
+}

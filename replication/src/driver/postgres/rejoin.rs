@@ -1,0 +1,143 @@
+//! Making a node a replica: by its settings where its log is a part of the primary's, else by rewinding it.
+
+use super::control::Control;
+use super::driver::PgDriver;
+use super::settings::{self, Settings};
+use super::{PgError, Rewind};
+use crate::driver::{Ballot, Rejoined};
+use crate::{Node, NodeId, Position, Role, Standing};
+
+/// What the primary keeps for a replica: the log that it has not received yet.
+fn slot(replica: NodeId) -> String {
+    format!("tenfold_{replica}")
+}
+
+/// What a node is told that follows.
+struct Upstream {
+    node: NodeId,
+    connection: String,
+    slot: String,
+}
+
+impl Upstream {
+    fn settings<'a>(&'a self, promise: &'a str, id: &'a str) -> [(&'static str, &'a str); 4] {
+        [
+            (settings::PROMISED, promise),
+            (settings::UPSTREAM, id),
+            (settings::SLOT, &self.slot),
+            (settings::CONNECTION, &self.connection),
+        ]
+    }
+}
+
+impl PgDriver {
+    pub(super) async fn make_follow(&self, node: &Node, primary: &Node, ballot: Ballot) -> Result<(), PgError> {
+        // First: a primary that hangs must not hold up who fences the node.
+        let (upstream, known) = self.upstream(node, primary).await?;
+        let mut control = self.control(node).await?;
+        let settings = control.lock(ballot).await?;
+        if control.place().await?.role == Role::Primary {
+            return Err(PgError::NotAReplica);
+        }
+        check_same_cluster(&control, &upstream)?;
+        control.follow(&settings, &known, ballot).await?;
+        control.unlock().await?;
+        self.keep(node, control);
+        self.keep(primary, upstream);
+        Ok(())
+    }
+
+    /// The primary, which keeps its log for this replica from now on.
+    async fn upstream(&self, node: &Node, primary: &Node) -> Result<(Control, Upstream), PgError> {
+        let mut control = self.control(primary).await?;
+        if node.id() == primary.id() || control.place().await?.role != Role::Primary {
+            return Err(PgError::NoPrimaryThere);
+        }
+        let slot = slot(node.id());
+        let create = format!(
+            "select pg_create_physical_replication_slot('{slot}', true)
+             where not exists(select from pg_replication_slots where slot_name = '{slot}')"
+        );
+        control.rows(&create).await?;
+        let connection = self.replication_string(primary, node.id())?;
+        Ok((control, Upstream { node: primary.id(), connection, slot }))
+    }
+
+    pub(super) async fn make_rejoin(&self, node: &Node, primary: &Node, ballot: Ballot) -> Result<Rejoined, PgError> {
+        let (mut upstream, known) = self.upstream(node, primary).await?;
+        upstream.settle_timeline().await?;
+        let theirs = upstream.place().await?;
+        let history = upstream.history(theirs).await?;
+        let mut control = self.control(node).await?;
+        let settings = control.lock(ballot).await?;
+        check_same_cluster(&control, &upstream)?;
+        self.keep(primary, upstream);
+        let place = control.place().await?;
+        let end = match place.role {
+            Role::Primary => control.fence_primary(&settings, ballot).await?,
+            Role::Replica => place.received.unwrap_or_default().max(place.lsn),
+        };
+        let discarded = match history.standing(Position::new(place.epoch, end)) {
+            Standing::Lost { kept } => Some((kept.lsn, end)),
+            Standing::Kept => None,
+            Standing::Unknown => return Err(PgError::NoPrimaryThere),
+        };
+        if place.role == Role::Replica && discarded.is_none() {
+            control.follow(&settings, &known, ballot).await?;
+            control.unlock().await?;
+        } else {
+            control.hold_lock().await?;
+            self.rewind(node, primary, known, ballot).await?;
+            control = self.control(node).await?;
+            control.forget_replicas().await?;
+        }
+        self.keep(node, control);
+        Ok(Rejoined { discarded })
+    }
+
+    /// The lock on the node ends when its server does: nobody promises anything in between.
+    async fn rewind(&self, node: &Node, primary: &Node, known: Upstream, ballot: Ballot) -> Result<(), PgError> {
+        let server = self.shared.server.clone().ok_or(PgError::NoServer)?;
+        let (promise, id) = (settings::print_ballot(ballot), known.node.0.to_string());
+        let own = [(settings::FENCED, ""), (settings::READ_ONLY, "off"), (settings::STANDBYS, "")];
+        let all = known.settings(&promise, &id).into_iter().chain(own);
+        let source = super::dial::connection_string(&self.control_config(primary)?, "dbname=postgres");
+        let rewind = Rewind {
+            node: node.clone(),
+            source,
+            settings: all.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
+        };
+        server.rewind(&rewind).await
+    }
+}
+
+fn check_same_cluster(one: &Control, other: &Control) -> Result<(), PgError> {
+    if one.probe.cluster == other.probe.cluster { Ok(()) } else { Err(PgError::NoPrimaryThere) }
+}
+
+impl Control {
+    /// The node is locked, and a replica.
+    async fn follow(&mut self, settings: &Settings, known: &Upstream, ballot: Ballot) -> Result<(), PgError> {
+        let (promise, id) = (settings::print_ballot(ballot), known.node.0.to_string());
+        self.change(settings, &known.settings(&promise, &id)).await?;
+        self.forget_replicas().await
+    }
+
+    /// A rewind looks at the checkpoint of its source to see that the timelines differ. After a promotion that is of the
+    /// timeline before until the next one, and the rewind would leave everything as it is.
+    async fn settle_timeline(&mut self) -> Result<(), PgError> {
+        const OF_CHECKPOINT: &str = "select timeline_id from pg_control_checkpoint()";
+        let of_checkpoint: i32 = self.first(OF_CHECKPOINT).await?.try_get(0)?;
+        if u64::try_from(of_checkpoint).ok() != Some(self.place().await?.epoch.0) {
+            self.batch("checkpoint").await?;
+        }
+        Ok(())
+    }
+
+    /// What it kept for its replicas when it was a primary, it would keep for ever.
+    async fn forget_replicas(&mut self) -> Result<(), PgError> {
+        const FORGET: &str = "select pg_drop_replication_slot(slot_name) from pg_replication_slots
+            where slot_type = 'physical' and not active and slot_name like 'tenfold\\_n%'";
+        self.rows(FORGET).await.map(|_| ())
+    }
+}

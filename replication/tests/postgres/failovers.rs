@@ -1,0 +1,168 @@
+//! Whole failovers: a primary that is killed or hangs, and one that is changed on purpose.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use tenfold_replication::driver::Driver;
+use tenfold_replication::driver::postgres::PgDriver;
+use tenfold_replication::{Cluster, Config, DetectConfig, FailoverConfig, Mode, NodeId, PoolConfig, Role, Session};
+use tokio::task::JoinHandle;
+
+use super::fixture::{Servers, is_left_out};
+use super::suite::Fixture;
+
+const LONG: Duration = Duration::from_secs(30);
+
+/// With time enough for a busy machine.
+fn failover() -> FailoverConfig {
+    FailoverConfig { fence_timeout: LONG, promote_timeout: LONG, drain_timeout: LONG, ..FailoverConfig::default() }
+}
+
+async fn cluster(servers: &Servers, mode: Mode) -> Cluster<PgDriver> {
+    let pool = PoolConfig { timeout: LONG, ..PoolConfig::default() };
+    let config = Config { write_timeout: LONG, read_timeout: LONG, connect_timeout: LONG, pool, ..Config::default() };
+    let cluster = Cluster::builder(servers.driver()).nodes(servers.nodes()).mode(mode).config(config).build().unwrap();
+    tokio::spawn(cluster.clone().drive());
+    cluster.ready(LONG).await.unwrap();
+    cluster
+}
+
+/// Writes numbers until it is told to stop; gives those that were acknowledged, how many writes failed, and the longest
+/// time between two acknowledgements.
+fn write_on(cluster: &Cluster<PgDriver>, stop: &Arc<AtomicBool>) -> JoinHandle<(Vec<i64>, usize, Duration)> {
+    let (cluster, stop) = (cluster.clone(), Arc::clone(stop));
+    tokio::spawn(async move {
+        let (session, mut acknowledged, mut failed) = (Session::new(), Vec::new(), 0);
+        let (mut last, mut gap) = (Instant::now(), Duration::ZERO);
+        for number in 0.. {
+            if stop.load(Ordering::Relaxed) {
+                break;
+            }
+            let write = cluster.write(&session, |mut c| async move { Servers::append(&mut c, 1, number).await });
+            match write.await {
+                Ok(()) => {
+                    acknowledged.push(number);
+                    gap = gap.max(last.elapsed());
+                    last = Instant::now();
+                }
+                Err(_) => failed += 1,
+            }
+        }
+        (acknowledged, failed, gap)
+    })
+}
+
+async fn until(mut look: impl AsyncFnMut() -> bool) {
+    for _ in 0..6_000 {
+        if look().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("it does not become so");
+}
+
+fn primary(cluster: &Cluster<PgDriver>) -> Option<NodeId> {
+    cluster.topology().primary().map(|member| member.node().id())
+}
+
+/// In a quorum nothing that was acknowledged is lost, and the old primary is a replica again without anybody's help.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_primary_is_replaced_and_rejoins_by_itself() {
+    if is_left_out() {
+        return;
+    }
+    let mode = Mode::quorum(1);
+    let servers = Servers::start(3, mode).await;
+    let cluster = cluster(&servers, mode).await;
+    let supervisor = tokio::spawn(cluster.clone().supervise(DetectConfig::default(), failover()));
+    let stop = Arc::new(AtomicBool::new(false));
+    let writer = write_on(&cluster, &stop);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    servers.crash(NodeId(0)).await;
+    until(async || primary(&cluster).is_some_and(|node| node != NodeId(0))).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let restarted = Instant::now();
+    servers.restart(NodeId(0)).await;
+    until(async || {
+        let topology = cluster.topology();
+        let old = &topology.members()[0];
+        old.role() == Some(Role::Replica) && old.upstream() == primary(&cluster)
+    })
+    .await;
+    let rejoined = restarted.elapsed();
+    stop.store(true, Ordering::Relaxed);
+    let (acknowledged, failed, gap) = writer.await.unwrap();
+    supervisor.abort();
+    eprintln!("longest time without a write {gap:?}, rejoined {rejoined:?} after the restart began, {failed} failed");
+    let new = usize::from(primary(&cluster).unwrap().0);
+    let end = servers.driver.observe(&servers.nodes[new]).await.unwrap().received;
+    let list = servers.list_of(new, 1).await;
+    let is_missing = |number: &&i64| !list.contains(number);
+    assert_eq!(acknowledged.iter().filter(is_missing).count(), 0, "acknowledged and lost");
+    let mut numbers = list.clone();
+    numbers.dedup();
+    assert_eq!(numbers, list, "written twice");
+    servers.reached(0, end).await;
+    assert_eq!(servers.list_of(0, 1).await, list);
+    assert_eq!(cluster.stats().failovers, 1);
+}
+
+/// Woken up again, it has nothing to say.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_primary_that_hangs_is_replaced() {
+    if is_left_out() {
+        return;
+    }
+    let servers = Servers::start(2, Mode::Asynchronous).await;
+    let cluster = cluster(&servers, Mode::Asynchronous).await;
+    let session = Session::new();
+    cluster.write(&session, |mut c| async move { Servers::append(&mut c, 1, 1).await }).await.unwrap();
+    servers.caught_up().await;
+    let supervisor = tokio::spawn(cluster.clone().supervise(DetectConfig::default(), failover()));
+    let hung = Instant::now();
+    servers.script(&["pause", "0"]);
+    until(async || primary(&cluster) == Some(NodeId(1))).await;
+    cluster.write(&session, |mut c| async move { Servers::append(&mut c, 1, 2).await }).await.unwrap();
+    eprintln!("written again {:?} after it hung", hung.elapsed());
+    servers.script(&["resume", "0"]);
+    until(async || {
+        let topology = cluster.topology();
+        topology.members()[0].upstream() == Some(NodeId(1))
+    })
+    .await;
+    supervisor.abort();
+    let list = cluster.read(&session, |mut c| async move { Servers::list(&mut c, 1).await }).await.unwrap();
+    assert_eq!(list, [1, 2]);
+}
+
+/// There and back again, under writes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_primary_that_is_changed_on_purpose_fails_no_write() {
+    if is_left_out() {
+        return;
+    }
+    let servers = Servers::start(3, Mode::Asynchronous).await;
+    let cluster = cluster(&servers, Mode::Asynchronous).await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let writer = write_on(&cluster, &stop);
+    for to in [1, 0] {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let began = Instant::now();
+        let promoted = cluster.switchover(NodeId(to), &failover()).await.unwrap();
+        eprintln!("to node {to} and all others behind it in {:?}", began.elapsed());
+        assert_eq!((promoted.node, promoted.known_lost), (NodeId(to), 0));
+        until(async || {
+            let topology = cluster.topology();
+            let others = topology.members().iter().filter(|member| member.node().id() != NodeId(to));
+            others.into_iter().all(|member| member.upstream() == Some(NodeId(to)))
+        })
+        .await;
+    }
+    stop.store(true, Ordering::Relaxed);
+    let (acknowledged, failed, gap) = writer.await.unwrap();
+    eprintln!("longest time without a write {gap:?}");
+    assert_eq!(failed, 0);
+    assert_eq!(servers.list_of(0, 1).await, acknowledged);
+}

@@ -1,0 +1,10 @@
+//! The driver of PostgreSQL on real servers: the suite of all drivers, its traps, failovers, and what is refused.
+
+#[path = "../suite/mod.rs"]
+mod suite;
+
+mod behaviour;
+mod failovers;
+mod fixture;
+mod statements;
+mod traps;

@@ -1,0 +1,142 @@
+//! Statements, transactions and connections as callers meet them.
+
+use tenfold_replication::driver::postgres::{PgConfig, PgDriver, PgError};
+use tenfold_replication::driver::{Access, Class, Driver, Mark};
+use tenfold_replication::{Cluster, Error, Mode, Node, NodeId, Session};
+
+use super::fixture::{Servers, is_left_out};
+use super::suite::Fixture;
+
+/// One server serves them all, one after the other.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn statements_do_what_they_say() {
+    if is_left_out() {
+        return;
+    }
+    let servers = Servers::start(1, Mode::Asynchronous).await;
+    a_failed_transaction_is_not_committed(&servers).await;
+    a_savepoint_saves_a_transaction(&servers).await;
+    a_mark_says_whether_something_was_written(&servers).await;
+    a_statement_that_failed_can_be_told_from_one_that_may_have_run(&servers).await;
+    a_prepared_statement_outlives_a_change_of_the_schema(&servers).await;
+    a_transaction_sees_one_snapshot(&servers).await;
+    a_connection_that_the_server_ended_is_not_handed_out(&servers).await;
+    a_role_that_may_not_look_is_refused(&servers).await;
+    nobody_listens(&servers).await;
+}
+
+/// The server answers a commit with a rollback then, and calls it success.
+async fn a_failed_transaction_is_not_committed(servers: &Servers) {
+    let mut c = servers.connect(0, Access::Write).await;
+    servers.driver.begin(&mut c, Access::Write).await.unwrap();
+    Servers::append(&mut c, 1, 1).await.unwrap();
+    c.execute("select 1 / 0", &[]).await.unwrap_err();
+    let error = servers.driver.commit(&mut c).await.unwrap_err();
+    assert!(matches!(error, PgError::Failed) && servers.driver.classify(&error) == Class::Statement);
+    assert_eq!(servers.driver.take_mark(&mut c), Mark::default());
+    assert!(servers.driver.is_open(&c));
+    assert!(servers.list_of(0, 1).await.is_empty());
+}
+
+async fn a_savepoint_saves_a_transaction(servers: &Servers) {
+    let mut c = servers.connect(0, Access::Write).await;
+    servers.driver.begin(&mut c, Access::Write).await.unwrap();
+    Servers::append(&mut c, 2, 1).await.unwrap();
+    c.batch("savepoint here").await.unwrap();
+    c.batch("select 1 / 0").await.unwrap_err();
+    c.batch("rollback to here").await.unwrap();
+    servers.driver.commit(&mut c).await.unwrap();
+    assert!(servers.driver.take_mark(&mut c).wrote);
+    assert_eq!(servers.list_of(0, 2).await, [1]);
+}
+
+async fn a_mark_says_whether_something_was_written(servers: &Servers) {
+    let mut c = servers.connect(0, Access::Write).await;
+    Servers::list(&mut c, 3).await.unwrap();
+    let read = servers.driver.take_mark(&mut c);
+    assert!(!read.wrote && read.position.is_some());
+    servers.driver.begin(&mut c, Access::Write).await.unwrap();
+    Servers::list(&mut c, 3).await.unwrap();
+    servers.driver.commit(&mut c).await.unwrap();
+    assert!(!servers.driver.take_mark(&mut c).wrote);
+    c.query("insert into entry(key, number) values (3, 3) returning id", &[]).await.unwrap();
+    let wrote = servers.driver.take_mark(&mut c);
+    assert!(wrote.wrote && wrote.position > read.position);
+}
+
+async fn a_statement_that_failed_can_be_told_from_one_that_may_have_run(servers: &Servers) {
+    let mut c = servers.connect(0, Access::Write).await;
+    c.batch("create table one(id int primary key deferrable initially deferred)").await.unwrap();
+    c.execute("insert into one values (1)", &[]).await.unwrap();
+    // The commit itself fails here.
+    let twice = c.execute("insert into one values (1)", &[]).await.unwrap_err();
+    assert_eq!(servers.driver.classify(&twice), Class::Statement);
+    assert_eq!(twice.server().map(|error| error.code().code()), Some("23505"));
+    let mistyped = c.execute("insert into one values ($1)", &[&"one"]).await.unwrap_err();
+    assert_eq!(servers.driver.classify(&mistyped), Class::Statement, "{mistyped:?}");
+    let pid = c.query("select pg_backend_pid()::text", &[]).await.unwrap()[0].get::<_, String>(0);
+    let sleep = tokio::spawn(async move { c.execute("select pg_sleep(60)", &[]).await.unwrap_err() });
+    let asleep = format!("select wait_event from pg_stat_activity where pid = {pid}");
+    while servers.ask(0, &asleep).await.as_deref() != Some("PgSleep") {}
+    servers.tell(0, &format!("select pg_terminate_backend({pid})")).await;
+    assert_eq!(servers.driver.classify(&sleep.await.unwrap()), Class::Gone);
+}
+
+async fn a_prepared_statement_outlives_a_change_of_the_schema(servers: &Servers) {
+    let cluster = Cluster::builder(servers.driver()).nodes(servers.nodes()).build().unwrap();
+    cluster.observe().await;
+    let session = Session::new();
+    servers.tell(0, "create table wide(a int)").await;
+    for (width, change) in [(1, "alter table wide add b int"), (2, "alter table wide add c int"), (3, "select")] {
+        let write = cluster.transaction(&session, |mut c| async move {
+            Ok(c.query("select * from wide right join (select) x on true", &[]).await?[0].len())
+        });
+        assert_eq!(write.await.unwrap(), width);
+        servers.tell(0, change).await;
+    }
+    assert!(cluster.stats().writes_repeated > 0, "it was prepared anew in another try");
+}
+
+async fn a_transaction_sees_one_snapshot(servers: &Servers) {
+    let mut c = servers.connect(0, Access::Read).await;
+    servers.driver.begin(&mut c, Access::Read).await.unwrap();
+    assert!(Servers::list(&mut c, 4).await.unwrap().is_empty());
+    Servers::append(&mut servers.connect(0, Access::Write).await, 4, 1).await.unwrap();
+    assert!(Servers::list(&mut c, 4).await.unwrap().is_empty());
+    servers.driver.commit(&mut c).await.unwrap();
+    assert_eq!(Servers::list(&mut c, 4).await.unwrap(), [1]);
+}
+
+async fn a_connection_that_the_server_ended_is_not_handed_out(servers: &Servers) {
+    let mut c = servers.connect(0, Access::Read).await;
+    let pid = c.query("select pg_backend_pid()::text", &[]).await.unwrap()[0].get::<_, String>(0);
+    assert!(servers.driver.is_open(&c));
+    servers.tell(0, &format!("select pg_terminate_backend({pid})")).await;
+    // Nothing is sent to find out.
+    while servers.driver.is_open(&c) {
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    }
+    let abandoned = tokio::time::timeout(std::time::Duration::from_millis(1), c.query("select pg_sleep(9)", &[])).await;
+    assert!(abandoned.is_err() || abandoned.is_ok_and(|result| result.is_err()));
+    assert!(!servers.driver.is_open(&c));
+}
+
+async fn a_role_that_may_not_look_is_refused(servers: &Servers) {
+    servers.tell(0, "create role stranger login").await;
+    let address = servers.nodes[0].address().replace("user=postgres", "user=stranger");
+    let refused = servers.driver.connect(&Node::new(NodeId(0), address.clone()), Access::Read).await.unwrap_err();
+    assert!(matches!(refused, PgError::NotMonitor), "{refused:?}");
+    servers.tell(0, "grant pg_monitor to stranger").await;
+    servers.driver.connect(&Node::new(NodeId(0), address), Access::Read).await.unwrap();
+}
+
+async fn nobody_listens(servers: &Servers) {
+    let driver = PgDriver::new(PgConfig::default());
+    let nowhere = Node::new(NodeId(9), "host=127.0.0.1 port=1 user=postgres");
+    let refused = driver.observe(&nowhere).await.unwrap_err();
+    assert_eq!(driver.classify(&refused), Class::NotSent, "{refused:?}");
+    let cluster = Cluster::builder(driver).node(nowhere).build().unwrap();
+    let read = cluster.read(&Session::new(), |mut c| async move { Servers::list(&mut c, 1).await }).await;
+    assert!(matches!(read, Err(Error::Refused(_) | Error::Unavailable(_))), "{read:?}");
+    drop(servers.driver());
+}
