@@ -8,7 +8,7 @@
 //!
 //! ```text
 //! every 100 ms:    gradient = clamp(tolerance x base / latency, 1/2, 1)
-//!                  target   = limit x gradient + sqrt(limit)          a short queue is kept, to see whether there is room
+//!                  target   = limit x gradient + 3 x sqrt(limit)      a short queue is kept, to see whether there is room
 //!                  limit    = 0.8 x limit + 0.2 x target
 //!                  target   = 0.5 x limit                             if more than one in twenty was dropped
 //! ```
@@ -16,6 +16,26 @@
 //! `base` is the latency of normal days: a mean over the periods in which nothing was refused, of some seconds. While the
 //! pool is saturated its latency is mostly the queue's and the base stands almost still; it drifts up, by a
 //! factor of two in two minutes at most, so that work which has become slower is not taken for a queue for ever.
+//!
+//! # What it is worth
+//! In simulation, ten backends at 75 % of what they can do, for ten seconds at half as much again, then as before; callers
+//! give up after a second (nine seeds, of whose requests the pool could answer 89 % meanwhile; `tests/sim/storm.rs`):
+//!
+//! | limit | answered | refused | median | 99 % |
+//! |---|--:|--:|--:|--:|
+//! | none | 15 to 33 % | 0 | 300 to 670 ms | 950 to 1,000 ms |
+//! | by drops alone (`tolerance_percent` 1,000) | 78 to 84 % | 16 to 22 % | 200 to 270 ms | 660 to 850 ms |
+//! | by latency and drops (the defaults) | 75 to 82 % | 18 to 25 % | 47 to 68 ms | 180 to 270 ms |
+//!
+//! So latency is the signal to have, and drops alone are for those who would rather wait than be refused. Without a limit the
+//! pool is well again 11 to 21 seconds after the overload, with one at once, but for chance: in one of the nine runs more
+//! than one request in a hundred of a second found no room, 16 s later.
+//!
+//! # Why none is set by default
+//! A limit is only as good as what it takes for normal. It refuses what the pool could bear where latency rises for another
+//! reason than load, and after a quiet time until it has learnt. Every request writes a cache line that all threads share. And
+//! the room for a request is the host's to take and to give back, which a default could not do for it. Whoever can be offered
+//! more than they can do should set one.
 //!
 //! # Source
 //! Netflix concurrency-limits (2018), `Gradient2Limit`. Difference: the base there is a long-term average, which an
@@ -39,7 +59,7 @@ mod tests;
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
 pub struct LimitConfig {
-    /// The limit before anything is learnt. Default 500, from `min` to `max`. It grows by a fifth of its square root each 100 ms at best, and
+    /// The limit before anything is learnt. Default 500, from `min` to `max`. It grows by three fifths of its square root each 100 ms at best, and
     /// shrinks by a tenth: rather too high than too low.
     pub initial: u32,
     /// The lowest limit. Default 4, from 1 to `max`. It bounds the harm of a latency that rose for another reason than load.
@@ -287,12 +307,15 @@ impl Learnt {
     /// The limit after one more period.
     fn after(&mut self, period: &Period, config: &LimitConfig) -> u32 {
         const SMOOTHING: f64 = 0.2;
+        // With 1 the median of an overload is a third shorter, and for as long as half a minute after it chance bursts find
+        // no room.
+        const QUEUE: f64 = 3.0;
         let mut target = self.limit;
         if period.count > 0.0 {
             let mean = period.mean.max(1.0);
             self.learn_base(mean, period.is_saturated);
             let tolerated = f64::from(config.tolerance_percent) / 100.0 * self.base;
-            target = self.limit * (tolerated / mean).clamp(0.5, 1.0) + self.limit.sqrt();
+            target = self.limit * (tolerated / mean).clamp(0.5, 1.0) + QUEUE * self.limit.sqrt();
         }
         if period.drops * 20.0 > period.drops + period.count {
             target = target.min(self.limit * 0.5);

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use tenfold_load_balancer::testing::for_each_seed;
-use tenfold_load_balancer::{BudgetConfig, RequestConfig};
+use tenfold_load_balancer::{BudgetConfig, LimitConfig, RequestConfig};
 
 use crate::backend::{Ill, MS, Nanos, S, Service};
-use crate::world::{Plan, World};
+use crate::world::{Fate, Plan, Story, World};
 
 /// Ten good seconds, whose credits would pay for half as many tries more, and then everybody is ill for four seconds.
 fn all_fall(ill: Ill) -> Plan {
@@ -67,4 +67,67 @@ fn an_overload_ends_when_its_cause_does() {
     let budget = BudgetConfig { min_per_second: 1_000_000, ..BudgetConfig::default() };
     let naive = RequestConfig { max_tries: 4, hedge: None, budget, ..RequestConfig::default() };
     assert!(failed_after(32 * S, naive, 1) > 0.5, "the control recovers too: this test shows nothing");
+}
+
+/// How an [`overload`] went. Shares are in thousandths of what arrived.
+#[derive(Debug)]
+#[allow(dead_code, reason = "to be printed")]
+struct Course {
+    /// In its last nine seconds.
+    answered: usize,
+    refused: usize,
+    /// What those answers took.
+    median_ms: u64,
+    p99_ms: u64,
+    /// How many seconds after it there was the last one in which one request in a hundred was not answered.
+    recovery_s: u64,
+    /// Refused from a second after it on, at the load of before.
+    refused_later: usize,
+}
+
+fn course(story: &Story) -> Course {
+    let arrived = |from: Nanos, to: Nanos| -> Vec<&Fate> {
+        story.fates.iter().filter(|fate| (from..to).contains(&fate.arrived)).collect()
+    };
+    let permille = |fates: &[&Fate], is_meant: fn(&Fate) -> bool| {
+        fates.iter().filter(|fate| is_meant(fate)).count() * 1_000 / fates.len()
+    };
+    let storm = arrived(3 * S, 12 * S);
+    let mut took: Vec<Nanos> = storm.iter().filter(|fate| fate.is_success).map(|fate| fate.took).collect();
+    took.sort_unstable();
+    let at = |percent: usize| took.get(took.len() * percent / 100).map_or(0, |took| took / MS);
+    let is_bad = |second: &u64| permille(&arrived((12 + second) * S, (13 + second) * S), |fate| !fate.is_success) >= 10;
+    Course {
+        answered: permille(&storm, |fate| fate.is_success),
+        refused: permille(&storm, |fate| fate.is_refused),
+        median_ms: at(50),
+        p99_ms: at(99),
+        recovery_s: (0..28).rev().find(is_bad).map_or(0, |second| second + 1),
+        refused_later: permille(&arrived(13 * S, 40 * S), |fate| fate.is_refused),
+    }
+}
+
+/// What a limit is worth in an overload, and what its two signals are: drops alone (additive increase, multiplicative
+/// decrease), or latency as well.
+#[test]
+fn a_limit_answers_in_time_what_it_lets_in() {
+    let drops_alone = LimitConfig { tolerance_percent: 1_000, ..LimitConfig::default() };
+    for seed in 0..3 {
+        let run = |name, limit: Option<LimitConfig>| {
+            let course = course(&World::run(&overload(RequestConfig { limit, ..RequestConfig::default() }), seed));
+            println!("seed {seed}, {name}: {course:?}");
+            course
+        };
+        let off = run("off", None);
+        let drops = run("drops alone", Some(drops_alone.clone()));
+        let both = run("latency and drops", Some(LimitConfig::default()));
+        // The pool can do 889 of a thousand.
+        assert!(off.answered < 400, "the control bears it: this test shows nothing");
+        assert!(drops.answered > 700 && both.answered > 700, "seed {seed}: {drops:?}, {both:?}");
+        assert!(
+            2 * both.median_ms < drops.median_ms && 2 * both.p99_ms < off.p99_ms,
+            "seed {seed}: {drops:?}, {both:?}"
+        );
+        assert!(both.refused_later <= 5, "seed {seed}: {both:?}");
+    }
 }

@@ -4,11 +4,12 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tenfold_load_balancer::{
-    Action, Attempt, BackendState, BackendStats, Balancer, Config, Exchange, Failure, HealthState, Outcome,
-    OutlierConfig, Pick, Picker, Policy, Request, RequestConfig, RequestPolicy, Rng,
+    Action, Attempt, BackendState, BackendStats, Balancer, ConcurrencyLimit, Config, Exchange, Failure, HealthState,
+    Outcome, OutlierConfig, Permit, Pick, Picker, Policy, Priority, Request, RequestConfig, RequestPolicy, Rng,
 };
 
 use crate::backend::{Arrival, Backend, Ill, MS, Nanos, S, Service, Ticket};
@@ -58,6 +59,8 @@ pub(crate) struct Fate {
     pub(crate) arrived: Nanos,
     pub(crate) took: Nanos,
     pub(crate) is_success: bool,
+    /// Whether it was sent to nobody, because enough were in flight.
+    pub(crate) is_refused: bool,
 }
 
 /// What came of it all.
@@ -130,6 +133,7 @@ struct Journey {
     picks: HashMap<Attempt, Pick>,
     /// How the try that ended last did.
     last: Option<Outcome>,
+    _permit: Option<Permit<Arc<ConcurrencyLimit>>>,
 }
 
 /// A try at a backend.
@@ -259,17 +263,28 @@ impl World {
         if self.now >= self.plan.length {
             return;
         }
-        self.next += 1;
-        let mut exchange = Exchange::new(&self.requests, true, None, self.instant());
-        exchange.report_slow(self.balancer.slow_after());
-        self.journeys.insert(self.next, Journey { exchange, arrived: self.now, picks: HashMap::new(), last: None });
-        self.go_on(self.next);
+        self.begin();
         if self.plan.clients > 0 {
             return;
         }
         let uniform = (self.rng.next_u64() >> 11) as f64 / (1_u64 << 53) as f64;
         let gap = -(1.0 - uniform).ln() * S as f64 / self.rate as f64;
         self.schedule(self.now + gap as Nanos, Event::Arrive);
+    }
+
+    /// Lets one request in, if there is room for it.
+    fn begin(&mut self) {
+        let permit = self.requests.limit().map(|limit| Permit::of(Arc::clone(limit), Priority::Default)).transpose();
+        let Ok(_permit) = permit else {
+            let fate = Fate { arrived: self.now, took: 0, is_success: false, is_refused: true };
+            return self.story.fates.push(fate);
+        };
+        self.next += 1;
+        let mut exchange = Exchange::new(&self.requests, true, None, self.instant());
+        exchange.report_slow(self.balancer.slow_after());
+        let journey = Journey { exchange, arrived: self.now, picks: HashMap::new(), last: None, _permit };
+        self.journeys.insert(self.next, journey);
+        self.go_on(self.next);
     }
 
     /// Does what the request's machine asks for, until it waits or is done.
@@ -300,7 +315,7 @@ impl World {
         journey.picks.drain().for_each(|(_, pick)| pick.cancel(self.origin + Duration::from_nanos(self.now)));
         let is_success = is_answered && journey.last == Some(Outcome::Success);
         let took = self.now - journey.arrived;
-        self.story.fates.push(Fate { arrived: journey.arrived, took, is_success });
+        self.story.fates.push(Fate { arrived: journey.arrived, took, is_success, is_refused: false });
         if self.plan.clients > 0 {
             self.schedule(self.now + MS, Event::Arrive);
         }
