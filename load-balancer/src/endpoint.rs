@@ -29,16 +29,17 @@ use crate::{Backend, BackendId};
 /// Weight, zone and priority are not here, because they may change while requests are in flight;
 /// [`Balancer::backends`](crate::Balancer::backends) lists them.
 //
-// On cache lines of its own: the reference count in the line before it is written by every pick.
-#[repr(align(128))]
+// In this order: what every request writes, the count of references before it and the measurements that come first, lies
+// together, so that a core which has taken that line from another has all it needs.
+#[repr(C)]
 pub struct Endpoint<T = ()> {
+    vitals: Vitals,
     id: BackendId,
     address: SocketAddr,
     /// Whether new requests may go to it, for tables that are not rebuilt when health changes.
     open: AtomicBool,
     pool: Arc<Pool<T>>,
     data: T,
-    vitals: Vitals,
     report: Reported,
 }
 

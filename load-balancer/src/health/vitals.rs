@@ -31,10 +31,9 @@ use crate::{Failure, Outcome};
 
 /// The measurements of one backend.
 //
-// On cache lines of its own: every request that ends writes here.
-// In this order, so that what it writes lies in the first line.
+// In this order, so that what every request that ends writes comes first.
 #[derive(Debug)]
-#[repr(C, align(128))]
+#[repr(C)]
 pub(crate) struct Vitals {
     tally: Tally,
     failing: Score,

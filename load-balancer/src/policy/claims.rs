@@ -30,8 +30,8 @@
 
 use super::logarithm::negative_ln;
 use super::rounds::{Class, Rounds};
-use super::seat::{NoSeats, Seat, hash_of, place_of, rehash, total_weight};
-use super::slots::{DEFAULT_SLOTS, Preference, slot_count};
+use super::seat::{NoSeats, Seat, hash_of, total_weight};
+use super::slots::{DEFAULT_SLOTS, Owners, Preference, slot_count};
 use crate::Key;
 
 const FREE: u32 = u32::MAX;
@@ -48,10 +48,10 @@ const FREE: u32 = u32::MAX;
 /// - **C2** No seat owns more than `cap * slots * weight / total weight` slots, rounded up.
 ///
 /// # Complexity
-/// Building: O(m log m) steps expected for `m` slots, times O(log c) for `c` different weights; 4 bytes a slot.
+/// Building: O(m log m) steps expected for `m` slots, times O(log c) for `c` different weights; 2 bytes a slot, 4 with more than 65,536 seats.
 #[derive(Clone, Debug)]
 pub struct CappedRendezvous {
-    owners: Box<[u32]>,
+    owners: Owners,
 }
 
 impl CappedRendezvous {
@@ -87,19 +87,24 @@ impl CappedRendezvous {
     #[inline]
     #[must_use]
     pub fn find(&self, key: Key, attempt: u32) -> u32 {
-        self.owners[place_of(rehash(key.hash(), attempt), self.owners.len())]
+        self.owners.find(key, attempt)
     }
 
     /// The memory it takes beside itself.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        size_of_val(&*self.owners)
+        self.owners.bytes()
+    }
+
+    /// All that is needed to find a key's seat.
+    pub(super) fn into_owners(self) -> Owners {
+        self.owners
     }
 
     /// The owner of each slot.
     #[cfg(test)]
-    pub(super) fn owners(&self) -> &[u32] {
-        &self.owners
+    pub(super) fn owners(&self) -> Vec<u32> {
+        self.owners.to_vec()
     }
 }
 

@@ -1,8 +1,8 @@
 //! Maglev hashing: a flat table of which the backends take turns to claim their favourite slots.
 
 use super::rounds::Rounds;
-use super::seat::{NoSeats, Seat, place_of, rehash};
-use super::slots::{DEFAULT_SLOTS, Preference, slot_count};
+use super::seat::{NoSeats, Seat};
+use super::slots::{DEFAULT_SLOTS, Owners, Preference, slot_count};
 use crate::Key;
 
 const FREE: u32 = u32::MAX;
@@ -15,14 +15,14 @@ const FREE: u32 = u32::MAX;
 /// [`CappedRendezvous`](crate::hash::CappedRendezvous) moves far fewer and costs a little balance.
 ///
 /// # Complexity
-/// Building: O(m log m) steps expected for `m` slots, times O(log c) for `c` different weights; 4 bytes a slot.
+/// Building: O(m log m) steps expected for `m` slots, times O(log c) for `c` different weights; 2 bytes a slot, 4 with more than 65,536 seats.
 ///
 /// # Source
 /// Eisenbud et al., "Maglev: A Fast and Reliable Software Network Load Balancer", NSDI 2016, section 3.4; weights by
 /// the frequency of turns, as the paper suggests.
 #[derive(Clone, Debug)]
 pub struct Maglev {
-    owners: Box<[u32]>,
+    owners: Owners,
 }
 
 impl Maglev {
@@ -64,18 +64,23 @@ impl Maglev {
     #[inline]
     #[must_use]
     pub fn find(&self, key: Key, attempt: u32) -> u32 {
-        self.owners[place_of(rehash(key.hash(), attempt), self.owners.len())]
+        self.owners.find(key, attempt)
     }
 
     /// The memory it takes beside itself.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        size_of_val(&*self.owners)
+        self.owners.bytes()
+    }
+
+    /// All that is needed to find a key's seat.
+    pub(super) fn into_owners(self) -> Owners {
+        self.owners
     }
 
     /// The owner of each slot.
     #[cfg(test)]
-    pub(super) fn owners(&self) -> &[u32] {
-        &self.owners
+    pub(super) fn owners(&self) -> Vec<u32> {
+        self.owners.to_vec()
     }
 }

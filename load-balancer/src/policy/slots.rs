@@ -1,12 +1,15 @@
-//! What the flat tables have in common: a prime number of slots, and each backend's own order over all of them.
+//! What the flat tables have in common: a prime number of slots, their owners, and each backend's own order over all of them.
 
-use super::seat::{Seat, place_of};
+use std::sync::Arc;
 
-/// Slots of a table unless the caller says otherwise: 256 KiB, which fits the second-level caches of servers, and at
+use super::seat::{Seat, place_of, rehash};
+use crate::Key;
+
+/// Slots of a table unless the caller says otherwise: 128 KiB, which fits the second-level caches of servers, and at
 /// least a hundred slots for each of 650 backends.
 pub(super) const DEFAULT_SLOTS: u32 = 65_537;
 
-/// Not more slots than this (64 MiB), except where there are more backends.
+/// Not more slots than this (32 MiB), except where there are more backends.
 const MAX_SLOTS: u32 = 1 << 24;
 
 /// A table grows until it has so many slots for each backend.
@@ -27,6 +30,48 @@ pub(super) fn slot_count(wanted: u32, seats: usize) -> u32 {
 fn is_prime(number: u32) -> bool {
     let number = u64::from(number);
     number >= 2 && (2..).take_while(|factor| factor * factor <= number).all(|factor| number % factor != 0)
+}
+
+/// The owner of each slot, which is all that a look-up reads. Clones share it.
+#[derive(Clone, Debug)]
+pub(crate) enum Owners {
+    /// Of up to 65,536 seats, which is nearly always: half the memory, and twice as much of it in the caches.
+    Few(Arc<[u16]>),
+    Many(Arc<[u32]>),
+}
+
+impl Owners {
+    /// The index of the key's seat, for attempt 0; for further attempts other slots' seats.
+    #[inline]
+    pub(crate) fn find(&self, key: Key, attempt: u32) -> u32 {
+        let hash = rehash(key.hash(), attempt);
+        match self {
+            Self::Few(owners) => owners[place_of(hash, owners.len())].into(),
+            Self::Many(owners) => owners[place_of(hash, owners.len())],
+        }
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::Few(owners) => size_of_val(&**owners),
+            Self::Many(owners) => size_of_val(&**owners),
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn to_vec(&self) -> Vec<u32> {
+        match self {
+            Self::Few(owners) => owners.iter().map(|&owner| owner.into()).collect(),
+            Self::Many(owners) => owners.to_vec(),
+        }
+    }
+}
+
+impl From<Vec<u32>> for Owners {
+    fn from(owners: Vec<u32>) -> Self {
+        let few: Result<Arc<[u16]>, _> = owners.iter().map(|&owner| u16::try_from(owner)).collect();
+        few.map_or_else(|_| Self::Many(owners.into()), Self::Few)
+    }
 }
 
 /// A backend's order over the slots: from an offset on, in steps of a skip. It comes by every slot once, because the
@@ -72,6 +117,18 @@ mod tests {
         assert!(slot_count(u32::MAX, 1) < MAX_SLOTS + 100);
         let primes: Vec<u32> = (0..30).filter(|&number| is_prime(number)).collect();
         assert_eq!(primes, [2, 3, 5, 7, 11, 13, 17, 19, 23, 29]);
+    }
+
+    #[test]
+    fn owners_are_the_same_in_words_of_either_size() {
+        for last in [u32::from(u16::MAX), u32::from(u16::MAX) + 1] {
+            let all: Vec<u32> = (0..1_000).chain([last]).collect();
+            let owners = Owners::from(all.clone());
+            assert_eq!(owners.to_vec(), all);
+            assert_eq!(owners.bytes(), all.len() * if last > u16::MAX.into() { 4 } else { 2 });
+            assert_eq!(owners.find(Key::from_hash(u64::MAX), 0), last);
+            assert_eq!(owners.find(Key::from_hash(0), 0), 0);
+        }
     }
 
     #[test]

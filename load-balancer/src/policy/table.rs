@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::random::{Alias, Draw};
+use super::slots::Owners;
 use super::smooth::Smooth;
 use super::{
     CappedRendezvous, Maglev, NoSeats, Policy, Rendezvous, RingHash, Seat, least_request, p2c, peak_ewma, prequal,
@@ -15,6 +16,9 @@ use crate::endpoint::Slot;
 use crate::request::Key;
 
 /// One backend that a table may choose, and how much it takes.
+//
+// A cache line each: what a pick reads of it lies in one, and its index is shifted rather than multiplied.
+#[repr(align(64))]
 pub(crate) struct Place<T> {
     pub(crate) slot: crate::sync::Arc<Slot<T>>,
     /// At least 1.
@@ -50,8 +54,8 @@ pub(crate) enum Table {
     },
     LeastRequest(Draw),
     Ring(Arc<RingHash>),
-    Maglev(Arc<Maglev>),
-    Capped(Arc<CappedRendezvous>),
+    /// Maglev and capped rendezvous, which differ in how they are built alone.
+    Flat(Owners),
     Rendezvous(Arc<Rendezvous>),
 }
 
@@ -80,12 +84,12 @@ impl Table {
                 Self::Ring(Arc::new(RingHash::build(seats, points)?))
             }
             Policy::Maglev(config) => {
-                Self::Maglev(Arc::new(Maglev::build(seats, config.slots.unwrap_or(Maglev::DEFAULT_SLOTS))?))
+                Self::Flat(Maglev::build(seats, config.slots.unwrap_or(Maglev::DEFAULT_SLOTS))?.into_owners())
             }
             Policy::CappedRendezvous(config) => {
                 let slots = config.slots.unwrap_or(CappedRendezvous::DEFAULT_SLOTS);
                 let cap = config.cap_percent.unwrap_or(CappedRendezvous::DEFAULT_CAP_PERCENT);
-                Self::Capped(Arc::new(CappedRendezvous::build(seats, slots, cap)?))
+                Self::Flat(CappedRendezvous::build(seats, slots, cap)?.into_owners())
             }
             Policy::Rendezvous(_) => Self::Rendezvous(Arc::new(Rendezvous::build(seats)?)),
         })
@@ -109,8 +113,7 @@ impl Table {
         match (self, key) {
             (Self::RoundRobin, _) => cursor.next(places.len()),
             (Self::Smooth(round), _) => round.seat(cursor.next(round.len())) as usize,
-            (Self::Maglev(table), Some(key)) => table.find(key, attempt) as usize,
-            (Self::Capped(table), Some(key)) => table.find(key, attempt) as usize,
+            (Self::Flat(owners), Some(key)) => owners.find(key, attempt) as usize,
             _ => self.choose_other(places, cursor, key, attempt, now),
         }
     }
@@ -134,8 +137,7 @@ impl Table {
             Self::Prequal { full } => prequal::choose(places, *full, cursor, time()),
             Self::LeastRequest(draw) => least_request::choose(places, draw, cursor),
             Self::Ring(ring) => ring.find(key(), attempt) as usize,
-            Self::Maglev(table) => table.find(key(), attempt) as usize,
-            Self::Capped(table) => table.find(key(), attempt) as usize,
+            Self::Flat(owners) => owners.find(key(), attempt) as usize,
             Self::Rendezvous(all) => all.find(key(), attempt) as usize,
         }
     }
