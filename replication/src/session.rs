@@ -235,9 +235,10 @@ impl State {
         }
         let begin = self.marks.partition_point(|mark| mark.shard < shard);
         while let Some(mark) = self.marks.get(begin).copied().filter(|mark| mark.shard == shard) {
+            let next = self.of(shard).get(1).map(|next| history.standing(Position::new(next.epoch, next.seen)));
             match history.standing(Position::new(mark.epoch, mark.seen)) {
-                // Its log is part of what the later marks stand for.
-                Standing::Kept if self.of(shard).len() > 1 => drop(self.marks.remove(begin)),
+                // Its log is part of what the later marks stand for, unless those are of epochs that are not known here.
+                Standing::Kept if next.is_some_and(|next| next != Standing::Unknown) => drop(self.marks.remove(begin)),
                 Standing::Kept | Standing::Unknown => break,
                 Standing::Lost { kept } => {
                     self.marks.remove(begin);
@@ -278,6 +279,17 @@ mod tests {
         assert!(lost.own_write);
         assert_eq!((lost.position, lost.kept), (at(1, 120), at(1, 100)));
         assert_eq!(session.settle(SHARD, &history), Ok(Floor::At(at(2, 110))));
+    }
+
+    /// Asked where the next epoch is not known yet, and only then where it is.
+    #[test]
+    fn an_older_view_hides_no_loss() {
+        let session = Session::new();
+        session.wrote(CLUSTER, SHARD, at(1, 120)).unwrap();
+        session.saw(CLUSTER, SHARD, at(2, 110)).unwrap();
+        assert_eq!(session.settle(SHARD, &History::new(Epoch(1))), Ok(Floor::At(at(2, 110))));
+        let history = History::new(Epoch(1)).promoted(Epoch(2), Lsn(100)).unwrap();
+        assert!(session.settle(SHARD, &history).unwrap_err().own_write);
     }
 
     #[test]

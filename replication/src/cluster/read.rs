@@ -325,6 +325,8 @@ impl<D: Driver> Shared<D> {
             return Ok(Judgement::Fresh);
         };
         let now_known = self.topology();
+        // What the session wrote may be lost to an epoch that was entered meanwhile, and this answer be of that one.
+        let floor = if now_known.epoch() == topology.epoch() { floor } else { self.settle(session, &now_known)? };
         let history = now_known.history().or(topology.history());
         let standing = history.map_or(Standing::Unknown, |history| history.standing(position));
         if let Standing::Lost { .. } = standing {
