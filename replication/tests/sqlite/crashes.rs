@@ -9,6 +9,8 @@ use tenfold_replication::driver::{Access, Ballot, Driver, Promotion};
 use tenfold_replication::{Epoch, Mode, Node, NodeId, Rng};
 
 const DIR: &str = "TENFOLD_CHILD_DIR";
+/// Writes what a deferred key forbids, instead.
+const ORPHANS: &str = "TENFOLD_CHILD_ORPHANS";
 const SCHEMA: &str = "create table entry(id integer primary key, filling blob);
                       create table total(id integer primary key, entries integer)";
 
@@ -33,6 +35,10 @@ fn a_child_that_writes() {
         }
         let primary = primary(&driver, &nodes).await;
         let mut writer = driver.connect(&nodes[primary], Access::Write).await.unwrap().connection;
+        while std::env::var_os(ORPHANS).is_some() {
+            writer.execute("insert into child values (1, 77)", ()).await.unwrap_err();
+            println!("entries 1");
+        }
         loop {
             let entries = writer.run(add).await.unwrap();
             println!("entries {entries}");
@@ -59,16 +65,19 @@ async fn primary(driver: &SqliteDriver, nodes: &[Node]) -> usize {
     newest.1
 }
 
-fn spawn(dir: &str) -> Child {
+fn spawn(dir: &str, is_orphaning: bool) -> Child {
     let program = std::env::current_exe().unwrap();
     let mut command = Command::new(program);
     command.args(["--exact", "crashes::a_child_that_writes", "--nocapture", "--test-threads=1"]).env(DIR, dir);
+    if is_orphaning {
+        command.env(ORPHANS, "");
+    }
     command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap()
 }
 
 /// Runs it until it is killed after so long; gives the last count that it acknowledged.
-fn run_and_kill(dir: &str, after: Duration) -> i64 {
-    let mut child = spawn(dir);
+fn run_and_kill(dir: &str, after: Duration, is_orphaning: bool) -> i64 {
+    let mut child = spawn(dir, is_orphaning);
     let output = child.stdout.take().unwrap();
     let reader = std::thread::spawn(move || {
         let counts = BufReader::new(output).lines().map_while(Result::ok);
@@ -135,7 +144,7 @@ async fn nothing_acknowledged_is_lost_and_replicas_converge_after_each_kill() {
     drop(first);
     let (mut held, mut wrote) = (0, 0);
     for round in 0..rounds() {
-        let acknowledged = run_and_kill(dir, Duration::from_millis(60 + rng.below(200)));
+        let acknowledged = run_and_kill(dir, Duration::from_millis(60 + rng.below(200)), false);
         let (driver, total) = converge(dir).await;
         assert!(total >= acknowledged.max(held), "round {round}: {acknowledged} acknowledged, {total} there");
         assert!(total <= acknowledged.max(held) + 1, "round {round}: more than was under way");
@@ -149,6 +158,27 @@ async fn nothing_acknowledged_is_lost_and_replicas_converge_after_each_kill() {
     }
     println!("{held} transactions");
     assert!(u64::from(wrote) * 2 >= rounds(), "the child hardly ever wrote: {wrote} rounds");
+}
+
+/// A process that dies while such a commit fails leaves nothing of it in the log.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_deferred_key_forbids_is_not_replayed_after_a_kill() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path().to_str().unwrap();
+    let (first, nodes) = (SqliteDriver::default(), nodes(dir));
+    first.create(&nodes, Mode::Asynchronous).await.unwrap();
+    let schema = "create table parent(id integer primary key);
+                  create table child(id integer primary key, p references parent deferrable initially deferred)";
+    first.connect(&nodes[0], Access::Write).await.unwrap().connection.migrate(schema).await.unwrap();
+    let before = first.observe(&nodes[0]).await.unwrap().received;
+    drop(first);
+    let mut tried = 0;
+    for round in 0..rounds().min(12) {
+        tried += run_and_kill(dir, Duration::from_millis(150 + 20 * round), true);
+        let driver = SqliteDriver::default();
+        assert_eq!(driver.observe(&nodes[0]).await.unwrap().received, before, "round {round}");
+    }
+    assert!(tried > 0, "the child never got to it");
 }
 
 async fn fail_over(driver: &SqliteDriver, nodes: &[Node], target: usize, epoch: u64) {

@@ -37,7 +37,7 @@ pub(crate) trait Fixture: Sized {
 pub(crate) type Connection<F> = <<F as Fixture>::Driver as Driver>::Connection;
 pub(crate) type Failure<F> = <<F as Fixture>::Driver as Driver>::Error;
 
-fn ms(ms: u64) -> Duration {
+pub(crate) fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
@@ -45,7 +45,7 @@ fn ballot(epoch: u64) -> Ballot {
     Ballot { epoch: Epoch(epoch), coordinator: 1 }
 }
 
-async fn cluster<F: Fixture>(fixture: &F) -> Cluster<F::Driver> {
+pub(crate) async fn cluster<F: Fixture>(fixture: &F) -> Cluster<F::Driver> {
     let config = Config { observe_interval: ms(20), ..Config::default() };
     let cluster = Cluster::builder(fixture.driver()).nodes(fixture.nodes()).config(config).seed(1).build().unwrap();
     tokio::spawn(cluster.clone().drive());
@@ -54,7 +54,7 @@ async fn cluster<F: Fixture>(fixture: &F) -> Cluster<F::Driver> {
 }
 
 /// Looks until it is so. How long that takes is no matter of these tests.
-async fn until<T: PartialEq + std::fmt::Debug>(expected: T, mut look: impl AsyncFnMut() -> T) {
+pub(crate) async fn until<T: PartialEq + std::fmt::Debug>(expected: T, mut look: impl AsyncFnMut() -> T) {
     for _ in 0..2_000 {
         if look().await == expected {
             return;

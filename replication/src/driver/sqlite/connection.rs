@@ -10,7 +10,7 @@ use super::state::State;
 use super::writer::Writer;
 use super::{SqliteError, driver::blocking};
 use crate::driver::{Access, Mark};
-use crate::{Lsn, Position};
+use crate::{Lsn, NodeId, Position};
 
 /// A connection to one node's database.
 ///
@@ -106,6 +106,12 @@ impl SqliteConnection {
         };
         let incarnation = node.incarnation();
         Ok(Self { node, incarnation, handle: Some(handle), access, transaction: None, mark: Mark::default() })
+    }
+
+    /// The node at its other end.
+    #[must_use]
+    pub fn node_id(&self) -> NodeId {
+        self.node.id
     }
 
     /// Runs statements: in the transaction that is under way, or in one of their own.

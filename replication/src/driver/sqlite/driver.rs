@@ -9,6 +9,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::connection::SqliteConnection;
+use super::discarded::Discarded;
 use super::node::FileNode;
 use super::{SqliteConfig, SqliteError, replica};
 use crate::driver::{Access, Ballot, Class, Connected, Driver, Mark, Observation, Promotion, Rejoined};
@@ -147,6 +148,15 @@ impl SqliteDriver {
     /// Brings back a node that was taken down, as what its files say that it is. It is to be served again.
     pub fn bring_up(&self, node: &Node) {
         self.nodes.open.lock().remove(&PathBuf::from(node.address()));
+    }
+
+    /// The transactions that this node alone had, as a primary, and that it gave up when it rejoined: of all its rejoins.
+    /// They are kept until somebody removes `discarded` in its directory.
+    ///
+    /// # Errors
+    /// What the files say no with.
+    pub async fn discarded(&self, node: &Node) -> Result<Vec<Discarded>, SqliteError> {
+        self.on(node, super::discarded::read).await
     }
 
     /// A hash of all tables and rows of a node, the same on nodes that hold the same; and where in the log that is.

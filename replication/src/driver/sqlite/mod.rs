@@ -60,7 +60,8 @@
 //! that: after [`fence`](crate::driver::Driver::fence) has returned, the node acknowledges nothing more, in no process
 //! and after no restart. A promoted replica goes on from the end of its log in a new epoch. A former primary rejoins by
 //! [`rejoin`](crate::driver::Driver::rejoin): the transactions that it alone had are counted in
-//! [`Rejoined::discarded`](crate::driver::Rejoined::discarded), and its database is copied anew.
+//! [`Rejoined::discarded`](crate::driver::Rejoined::discarded) and kept, as [`SqliteDriver::discarded`] reads them, and
+//! its database is copied anew.
 //!
 //! A write is seen by readers of the primary before replicas have confirmed it. What such a reader saw and a failover
 //! undoes is told to its session, like any loss.
@@ -74,6 +75,7 @@ mod confirmed;
 mod connection;
 mod content;
 mod control;
+mod discarded;
 mod driver;
 mod error;
 mod log;
@@ -85,6 +87,7 @@ mod state;
 mod writer;
 
 pub use connection::SqliteConnection;
+pub use discarded::{Discarded, DiscardedRows};
 pub use driver::SqliteDriver;
 pub use error::SqliteError;
 /// The SQLite library, whose types statements are made of.

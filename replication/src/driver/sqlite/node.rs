@@ -193,7 +193,10 @@ impl FileNode {
         let state = State::read(&target)?;
         let theirs = upstream.control.read()?;
         self.control.update(|control| {
-            *self.log.lock() = Log::create(&self.log_dir(), state.tail, self.config.segment_bytes)?;
+            // Locked before: nobody is to look while the old files are gone.
+            let mut log = self.log.lock();
+            *log = Log::create(&self.log_dir(), state.tail, self.config.segment_bytes)?;
+            drop(log);
             control.cluster = state.cluster;
             control.history = theirs.history.until(state.tail.lsn);
             control.is_incomplete = false;

@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::SqliteError;
+use super::discarded;
 use super::driver::{Nodes, blocking};
 use super::log::LogReader;
 use super::node::FileNode;
@@ -96,7 +97,11 @@ async fn receive(node: &Arc<FileNode>, nodes: &Nodes, backlog: &Backlog) -> std:
                 let _ = tokio::time::timeout(POLL, appended.changed()).await;
             }
             Ok(None) => tokio::time::sleep(POLL).await,
-            Err(_) => tokio::time::sleep(RETRY).await,
+            Err(_) => {
+                // It is not heard: nobody has to wait for that to show.
+                *node.heard.lock() = None;
+                tokio::time::sleep(RETRY).await;
+            }
         }
     }
 }
@@ -234,6 +239,7 @@ impl FileNode {
                 let mine = self.log_end()?;
                 let common = self.common_with(upstream, mine)?;
                 if common < mine.lsn {
+                    discarded::keep(self, common)?;
                     discarded = Some((common, mine.lsn));
                 }
                 // Changes have no way back: what the database has of them goes with a new copy.

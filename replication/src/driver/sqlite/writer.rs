@@ -5,20 +5,21 @@
 //!   the caller's statements                        triggers note keys
 //!   read what they changed, note the place         in the same transaction
 //!   ┌ lock of the node's promise: is it still a primary?
-//!   │ append to the log, sync                      a crash before this: nothing happened
-//!   │ commit                                       a crash before this: opening the node applies the record
+//!   │ commit: SQLite checks deferred keys, and if they hold
+//!   │   append to the log, sync                    a crash before this: nothing happened
+//!   │   the commit itself                          a crash before this: opening the node applies the record
 //!   └
 //!   wait for replicas, as the mode asks
 //! ```
 //!
 //! So the log is never behind the database, and ahead of it by one transaction at most, which nobody was told of. Replicas
-//! read the log up to where the primary's database is. If the commit itself fails, as for a deferred foreign key,
-//! the record is cut off again.
+//! read the log up to where the primary's database is. What a deferred key forbids never gets into the log; if the
+//! commit itself fails, as on a full disk, the record is cut off again.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use rusqlite::Connection;
 
 use super::SqliteError;
@@ -39,17 +40,42 @@ pub(super) struct Writer {
     pub(super) db: Connection,
     node: Arc<FileNode>,
     capture: Option<Capture>,
-    /// Commits that do not come from here are rolled back: the log would not have them.
-    may_commit: Arc<AtomicBool>,
+    gate: Arc<Mutex<Gate>>,
+}
+
+/// What becomes of a commit against which SQLite has found nothing.
+#[derive(Debug)]
+enum Gate {
+    /// It does not come from here: it is rolled back, since the log would not have it.
+    Closed,
+    /// It goes on.
+    Open,
+    /// It goes on once this is in the log.
+    Log(Record),
+    /// The log did not take it: it was rolled back.
+    Refused(SqliteError),
+}
+
+impl Gate {
+    /// Whether the commit is to be rolled back.
+    fn refuses(&mut self, node: &FileNode) -> bool {
+        if let Self::Log(record) = self {
+            *self = match node.log.lock().append(std::slice::from_ref(record)) {
+                Ok(()) => Self::Open,
+                Err(error) => Self::Refused(error),
+            };
+        }
+        !matches!(self, Self::Open)
+    }
 }
 
 impl Writer {
     pub(super) fn open(node: &Arc<FileNode>) -> Result<Self, SqliteError> {
         let mut db = node.connect(Access::Write)?;
-        let may_commit = Arc::new(AtomicBool::new(true));
-        let allowed = Arc::clone(&may_commit);
-        db.commit_hook(Some(move || !allowed.load(Ordering::Relaxed)))?;
-        Ok(Self { db, node: Arc::clone(node), capture: None, may_commit })
+        let gate = Arc::new(Mutex::new(Gate::Open));
+        let (hook, logger) = (Arc::clone(&gate), Arc::clone(node));
+        db.commit_hook(Some(move || hook.lock().refuses(&logger)))?;
+        Ok(Self { db, node: Arc::clone(node), capture: None, gate })
     }
 
     /// Begins a transaction that has the database to itself.
@@ -57,7 +83,7 @@ impl Writer {
         if !self.node.control.read()?.is_writable() {
             return Err(SqliteError::ReadOnly);
         }
-        self.may_commit.store(true, Ordering::Relaxed);
+        *self.gate.lock() = Gate::Open;
         self.begin_immediate()?;
         // A process that died between the log and the database has left a record.
         if self.node.log_end()? != State::read(&self.db)?.tail {
@@ -69,7 +95,7 @@ impl Writer {
             self.roll_back()?;
             return Err(error);
         }
-        self.may_commit.store(false, Ordering::Relaxed);
+        *self.gate.lock() = Gate::Closed;
         Ok(())
     }
 
@@ -122,7 +148,7 @@ impl Writer {
         }
         let changes = capture.take(&self.db, self.node.config.max_transaction_bytes)?;
         if changes.is_empty() {
-            self.may_commit.store(true, Ordering::Relaxed);
+            *self.gate.lock() = Gate::Open;
             self.db.execute_batch("commit")?;
             return Ok(None);
         }
@@ -171,22 +197,31 @@ impl Writer {
                 return Err(SqliteError::ReadOnly);
             }
             let record = Record::after(state.tail, control.history.current(), kind, payload);
-            State { tail: record.at, ..state }.write(&self.db)?;
-            node.log.lock().append(std::slice::from_ref(&record))?;
-            self.may_commit.store(true, Ordering::Relaxed);
-            if let Err(error) = self.db.execute_batch("commit") {
-                return Err(match node.log.lock().cut(state.tail.lsn) {
-                    Ok(()) => error.into(),
-                    Err(_) => SqliteError::CommitUnknown(error),
-                });
-            }
-            Ok((record.at, control.clone()))
+            let tail = record.at;
+            State { tail, ..state }.write(&self.db)?;
+            self.commit_logged(record, state.tail)?;
+            Ok((tail, control.clone()))
         })?;
         node.appended.send_replace(tail.lsn);
         node.applied.send_replace(tail.lsn);
         self.confirm(tail, &control)?;
         self.forget(tail);
         Ok(Position::new(tail.epoch, tail.lsn))
+    }
+
+    fn commit_logged(&self, record: Record, before: Tail) -> Result<(), SqliteError> {
+        *self.gate.lock() = Gate::Log(record);
+        let committed = self.db.execute_batch("commit");
+        let gate = std::mem::replace(&mut *self.gate.lock(), Gate::Closed);
+        match (committed, gate) {
+            (Ok(()), _) => Ok(()),
+            (Err(_), Gate::Refused(error)) => Err(error),
+            (Err(error), Gate::Log(_) | Gate::Closed) => Err(error.into()),
+            (Err(error), Gate::Open) => match self.node.log.lock().cut(before.lsn) {
+                Ok(()) => Err(error.into()),
+                Err(_) => Err(SqliteError::CommitUnknown(error)),
+            },
+        }
     }
 
     /// Waits until so many replicas have it as the mode asks for.
