@@ -17,17 +17,19 @@ use tenfold_benches::queue::{self, Candidate};
 use tenfold_benches::report::write_row;
 
 const HELP: &str = "\
-usage: queue [--quick] [--only NAME]... [--scenario NAME]... [--size 100,1024] [--producers 1,16,64] [--rounds N] [--dir D]
+usage: queue [--quick] [--only NAME]... [--scenario NAME]... [--size 100,1024] [--producers 1,16,64] [--rounds N]
+             [--messages N] [--dir D]
        queue --list
 
 All queues take turns, round after round, each turn with fresh files on a settled disk; a figure is the median of the rounds.
 Files go to a folder below D, or among the temporary ones: give one on the disk that is meant. --quick takes one round of 100 ms
 instead of 5 of 1 s, and fewer sizes and producers unless they are given. Scenarios: produce, batch, window, tasks, relaxed,
-consume, end-to-end, recovery, memory, all.";
+consume, end-to-end, recovery, idle, memory, all. --messages is how many `recovery` and `idle` hold, a million by default.";
 
 const MAX_PRODUCERS: u64 = 10_000;
 const MAX_SIZE: u64 = 1 << 20;
 const MAX_ROUNDS: u64 = 1_000;
+const MAX_MESSAGES: u64 = 100_000_000;
 
 struct Options {
     scenarios: Vec<Scenario>,
@@ -83,6 +85,12 @@ fn run() -> Result<(), Failure> {
                 }
                 continue;
             }
+            if scenario == Scenario::Idle {
+                for row in contest.idle(size, &options.candidates)? {
+                    write_row(&mut io::stdout().lock(), &row)?;
+                }
+                continue;
+            }
             for &producers in &producers {
                 for row in contest.run(Cell { scenario, size, producers }, &options.candidates)? {
                     write_row(&mut io::stdout().lock(), &row)?;
@@ -109,7 +117,7 @@ fn again_with(folder: &Path) -> io::Error {
 fn options() -> Result<Option<Options>, Failure> {
     let mut parser = lexopt::Parser::from_env();
     let (mut scenarios, mut names, mut folder) = (Vec::new(), Vec::new(), std::env::temp_dir());
-    let (mut sizes, mut producers, mut rounds, mut quick) = (None, None, None, false);
+    let (mut sizes, mut producers, mut rounds, mut messages, mut quick) = (None, None, None, None, false);
     while let Some(argument) = parser.next()? {
         match argument {
             Long("scenario") => {
@@ -124,6 +132,7 @@ fn options() -> Result<Option<Options>, Failure> {
             Long("size") => sizes = Some(cli::numbers(&mut parser, "--size", 8, MAX_SIZE)?),
             Long("producers") => producers = Some(cli::numbers(&mut parser, "--producers", 1, MAX_PRODUCERS)?),
             Long("rounds") => rounds = Some(cli::number(&mut parser, "--rounds", 1, MAX_ROUNDS)?),
+            Long("messages") => messages = Some(cli::number(&mut parser, "--messages", 1, MAX_MESSAGES)?),
             Long("dir") => folder = parser.value()?.into(),
             Long("quick") => quick = true,
             Long("list") => {
@@ -144,6 +153,10 @@ fn options() -> Result<Option<Options>, Failure> {
         let admits = |scenario: &Scenario| candidates.iter().any(|candidate| scenario.admits(candidate));
         scenarios.extend(Scenario::ALL.into_iter().filter(admits));
     }
-    let pace = Pace { rounds: rounds.unwrap_or(pace.rounds), ..pace };
+    let pace = Pace {
+        rounds: rounds.unwrap_or(pace.rounds),
+        backlog: messages.map_or(pace.backlog, |messages| messages as u64),
+        ..pace
+    };
     Ok(Some(Options { scenarios, sizes, producers, pace, folder, candidates }))
 }

@@ -10,6 +10,7 @@
 //! | `consume` | take and ack, the ack waited for where the queue is one that syncs |
 //! | `end-to-end` | 500 messages a second; from before the send until they are received |
 //! | `recovery` | a million messages, `kill -9`, and the time until the first is out again; bytes a message |
+//! | `idle` | a million messages that are not due, and a consumer that waits |
 //! | `memory` | no disk at all |
 //!
 //! [`ours`] is tenfold's, [`baseline`] what the disk allows and a bare channel, `peers` the others: those need
@@ -19,6 +20,7 @@ pub mod baseline;
 pub mod contest;
 pub mod disk;
 pub mod drive;
+pub mod idle;
 pub mod latencies;
 pub mod load;
 pub mod ours;
@@ -38,7 +40,7 @@ use bytes::Bytes;
 use nix::unistd::Pid;
 use serde::Serialize;
 
-use self::load::{Lap, Load};
+use self::load::{Bodies, Lap, Load};
 use self::scenario::Scenario;
 use crate::clock::Stopwatch;
 
@@ -137,6 +139,15 @@ pub trait Queue: Send + Sync {
     /// What the queue gave.
     fn tasks(&self, _: &Load) -> Result<Option<Lap>, Trouble> {
         Ok(None)
+    }
+
+    /// Holds so many messages that come due only after `delay`.
+    ///
+    /// # Errors
+    ///
+    /// That it cannot, or what the queue gave.
+    fn delayed(&self, _: &Bodies, _count: u64, _delay: Duration) -> Outcome {
+        Err("it cannot delay messages".into())
     }
 
     /// How many messages it holds, if it can count them.

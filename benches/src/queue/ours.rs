@@ -7,9 +7,9 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tenfold_mq::{Config, Consumer, Delivery, Durability, Producer, QueueError, Ticket};
+use tenfold_mq::{Config, Consumer, Delivery, Durability, Message, Producer, QueueError, Ticket};
 
-use super::load::{Lap, Load, WINDOW};
+use super::load::{BATCH, Bodies, Lap, Load, WINDOW};
 use super::scenario::Scenario;
 use super::{Candidate, Origin, Outcome, Policy, Queue, Sender, Setting, Taker, Trouble, drive};
 
@@ -122,6 +122,16 @@ impl Queue for Tenfold {
             })
         };
         drive::tasks(&runtime, load, make).map(Some)
+    }
+
+    fn delayed(&self, bodies: &Bodies, count: u64, delay: Duration) -> Outcome {
+        let producer = self.queue.producer();
+        for first in (0..count).step_by(BATCH) {
+            let numbers = first..count.min(first + BATCH as u64);
+            let batch = numbers.map(|number| Message::new(bodies.get(number).clone()).with_delay(delay));
+            Producer::send_batch(&producer, batch)?;
+        }
+        Ok(())
     }
 
     fn held(&self) -> Result<Option<u64>, Trouble> {

@@ -27,11 +27,14 @@ pub const FILL: &str = "fill";
 /// The first argument that makes it open one and drain it: `reopen NAME FOLDER SIZE COUNT`.
 pub const REOPEN: &str = "reopen";
 
-/// How long filling may take.
+/// How long filling a million messages, or fewer, may take.
 const MAX_FILL: Duration = Duration::from_secs(40);
 
-/// How long draining may take.
+/// How long draining as many may take.
 const MAX_DRAIN: Duration = Duration::from_secs(4);
+
+/// The process that drains looks at its memory once in so many messages.
+const LOOK_EVERY: u64 = 10_000;
 
 /// What a process of either role leaves behind when it is done, beside the folder.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -44,6 +47,7 @@ struct Report {
     open_ms: f64,
     first_ms: f64,
     is_cut_short: bool,
+    peak_bytes: u64,
 }
 
 impl Contest {
@@ -115,6 +119,7 @@ fn recover(candidate: &Candidate, folder: &Path, size: usize, count: u64) -> Res
         first_message_ms: rounded(opened.first_ms, 2),
         found: opened.messages,
         is_cut_short: opened.is_cut_short,
+        peak_mib: rounded(opened.peak_bytes as f64 / f64::from(1 << 20), 1),
         ratio_to_best_peer: None,
     })
 }
@@ -164,7 +169,8 @@ pub fn play(role: &str, arguments: &[OsString]) -> Result<(), Trouble> {
     let is_durable = |candidate: &&Candidate| candidate.sync == Policy::Always;
     let candidate = candidates.iter().find(is_lazy).or_else(|| candidates.iter().find(is_durable));
     let candidate = candidate.ok_or("it does not sync")?;
-    let played = if role == FILL { fill(candidate, folder, size, count) } else { reopen(candidate, folder, size) };
+    let played =
+        if role == FILL { fill(candidate, folder, size, count) } else { reopen(candidate, folder, size, count) };
     let (queue, report) = match played {
         Ok((queue, report)) => (Some(queue), report),
         Err(trouble) => (None, Report { trouble: Some(trouble.to_string()), ..Report::default() }),
@@ -183,10 +189,16 @@ pub fn play(role: &str, arguments: &[OsString]) -> Result<(), Trouble> {
 
 type Played = Result<(Box<dyn Queue>, Report), Trouble>;
 
+/// So many times as much as a million messages may take.
+fn millions(count: u64) -> u32 {
+    u32::try_from(count.div_ceil(1_000_000)).unwrap_or(u32::MAX).max(1)
+}
+
 fn fill(candidate: &Candidate, folder: &Path, size: usize, count: u64) -> Played {
+    let max_fill = MAX_FILL * millions(count);
     let load = Load {
         producers: 1,
-        window: MAX_FILL,
+        window: max_fill,
         warm_up: Duration::ZERO,
         timed_one_of: 1,
         max_messages: count,
@@ -196,18 +208,18 @@ fn fill(candidate: &Candidate, folder: &Path, size: usize, count: u64) -> Played
     let worker = queue.server().unwrap_or_else(Pid::this);
     let before = resident_bytes(worker)?;
     let stopwatch = Stopwatch::start();
-    let messages = drive::fill(queue.as_ref(), &load, count, MAX_FILL)?;
+    let messages = drive::fill(queue.as_ref(), &load, count, max_fill)?;
     let seconds = stopwatch.elapsed().as_secs_f64();
     if messages < count {
-        return Err(format!("only {messages} of {count} messages in {MAX_FILL:?}").into());
+        return Err(format!("only {messages} of {count} messages in {max_fill:?}").into());
     }
     let resident_bytes = resident_bytes(worker)?.saturating_sub(before);
     let server = queue.server().map(Pid::as_raw);
     Ok((queue, Report { messages, seconds, resident_bytes, server, ..Report::default() }))
 }
 
-fn reopen(candidate: &Candidate, folder: &Path, size: usize) -> Played {
-    let bodies = Bodies::of(size);
+fn reopen(candidate: &Candidate, folder: &Path, size: usize, count: u64) -> Played {
+    let (bodies, max_drain) = (Bodies::of(size), MAX_DRAIN * millions(count));
     let stopwatch = Stopwatch::start();
     let queue = (candidate.open)(&setting(candidate, folder, size))?;
     let open_ms = stopwatch.elapsed().as_secs_f64() * 1e3;
@@ -216,10 +228,14 @@ fn reopen(candidate: &Candidate, folder: &Path, size: usize) -> Played {
     let mut taker = queue.taker().ok_or("nothing can be taken from it")?;
     let mut messages = taker.take_waiting(Duration::from_secs(5), &mut look)? as u64;
     let first_ms = stopwatch.elapsed().as_secs_f64() * 1e3;
+    let mut peak_bytes = resident_bytes(Pid::this())?;
     let mut is_cut_short = true;
-    while stopwatch.elapsed() < MAX_DRAIN {
+    while stopwatch.elapsed() < max_drain {
         let taken = taker.take(100, &mut look)?;
         messages += taken as u64;
+        if messages / LOOK_EVERY != (messages - taken as u64) / LOOK_EVERY {
+            peak_bytes = peak_bytes.max(resident_bytes(Pid::this())?);
+        }
         if taken == 0 {
             is_cut_short = false;
             break;
@@ -229,7 +245,7 @@ fn reopen(candidate: &Candidate, folder: &Path, size: usize) -> Played {
     if wrong > 0 {
         return Err(format!("{wrong} wrong bodies").into());
     }
-    Ok((queue, Report { messages, open_ms, first_ms, is_cut_short, ..Report::default() }))
+    Ok((queue, Report { messages, open_ms, first_ms, is_cut_short, peak_bytes, ..Report::default() }))
 }
 
 fn setting<'a>(candidate: &Candidate, folder: &'a Path, size: usize) -> Setting<'a> {

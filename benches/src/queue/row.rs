@@ -60,8 +60,30 @@ pub struct RecoveryRow {
     pub found: u64,
     /// Whether time was up before it was empty; if not, `found` is `messages`.
     pub is_cut_short: bool,
+    /// Resident memory of the process that opened and drained it, at its most, in MiB; shared files that it has mapped left
+    /// out.
+    pub peak_mib: f64,
     /// The best peer's `first_message_ms` over this one's.
     pub ratio_to_best_peer: Option<f64>,
+}
+
+/// A row of `idle`.
+#[derive(Clone, Debug, Serialize)]
+pub struct IdleRow {
+    /// `idle`.
+    pub scenario: &'static str,
+    /// The queue's name.
+    pub queue: &'static str,
+    /// What a confirmation means.
+    pub sync: Policy,
+    /// The size of a body.
+    pub size: usize,
+    /// Messages that wait for their time.
+    pub messages: u64,
+    /// How long a consumer waited.
+    pub seconds: f64,
+    /// Processor time meanwhile, as a share of one core.
+    pub busy_percent: f64,
 }
 
 /// A figure of one contender, and with what it is compared.

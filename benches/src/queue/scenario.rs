@@ -23,6 +23,8 @@ pub enum Scenario {
     EndToEnd,
     /// Kill, open, receive.
     Recovery,
+    /// Delayed messages alone.
+    Idle,
     /// No disk.
     Memory,
 }
@@ -30,8 +32,8 @@ pub enum Scenario {
 /// A name that stands for no scenario.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "no scenario is called `{name}`; there are produce, batch, window, tasks, relaxed, consume, end-to-end, recovery, memory, \
-     all"
+    "no scenario is called `{name}`; there are produce, batch, window, tasks, relaxed, consume, end-to-end, recovery, idle, \
+     memory, all"
 )]
 pub struct UnknownScenario {
     name: String,
@@ -39,7 +41,7 @@ pub struct UnknownScenario {
 
 impl Scenario {
     /// All, in the order in which they are run.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Produce,
         Self::Batch,
         Self::Window,
@@ -48,6 +50,7 @@ impl Scenario {
         Self::Consume,
         Self::EndToEnd,
         Self::Recovery,
+        Self::Idle,
         Self::Memory,
     ];
 
@@ -63,6 +66,7 @@ impl Scenario {
             Self::Consume => "consume",
             Self::EndToEnd => "end-to-end",
             Self::Recovery => "recovery",
+            Self::Idle => "idle",
             Self::Memory => "memory",
         }
     }
@@ -80,6 +84,7 @@ impl Scenario {
             Self::Relaxed => matches!(candidate.sync, Policy::Interval | Policy::Os),
             Self::Consume => candidate.sync != Policy::None && candidate.origin != Origin::Baseline,
             Self::Recovery => candidate.origin != Origin::Baseline && candidate.sync == Policy::Always,
+            Self::Idle => candidate.origin == Origin::Ours && candidate.sync == Policy::Os,
             Self::Memory => candidate.sync == Policy::None,
         }
     }

@@ -17,7 +17,7 @@ const FIELDS: [&str; 12] = [
     "probe_us",
 ];
 
-const RECOVERY_FIELDS: [&str; 13] = [
+const RECOVERY_FIELDS: [&str; 14] = [
     "scenario",
     "queue",
     "sync",
@@ -30,8 +30,11 @@ const RECOVERY_FIELDS: [&str; 13] = [
     "first_message_ms",
     "found",
     "is_cut_short",
+    "peak_mib",
     "ratio_to_best_peer",
 ];
+
+const IDLE_FIELDS: [&str; 7] = ["scenario", "queue", "sync", "size", "messages", "seconds", "busy_percent"];
 
 #[test]
 fn ours_takes_part_in_every_scenario() {
@@ -39,7 +42,8 @@ fn ours_takes_part_in_every_scenario() {
     let arguments = ["--quick", "--only", "tenfold", "--only", "bare-committer", "--scenario", "all", "--dir", folder];
     let run = rows(QUEUE, &arguments);
     assert_eq!(run.code, Some(0), "{}", run.complaint);
-    let scenarios = ["produce", "batch", "window", "tasks", "relaxed", "consume", "end-to-end", "recovery", "memory"];
+    let scenarios =
+        ["produce", "batch", "window", "tasks", "relaxed", "consume", "end-to-end", "recovery", "idle", "memory"];
     for scenario in scenarios {
         let of_ours = |row: &&serde_json::Value| row["scenario"] == scenario && row["queue"] == "tenfold";
         let ours: Vec<_> = run.rows.iter().filter(of_ours).collect();
@@ -48,6 +52,8 @@ fn ours_takes_part_in_every_scenario() {
             if scenario == "recovery" {
                 has_fields(row, &RECOVERY_FIELDS);
                 assert_eq!(row["found"], row["messages"], "{row}");
+            } else if scenario == "idle" {
+                has_fields(row, &IDLE_FIELDS);
             } else {
                 has_fields(row, &FIELDS);
                 assert!(row["per_second"].as_f64().unwrap() > 0.0, "{row}");
@@ -71,6 +77,7 @@ fn bad_command_lines_are_refused() {
     refused(QUEUE, &["--producers", "0"], "--producers takes a number from 1");
     refused(QUEUE, &["--size", "7"], "--size takes a number from 8");
     refused(QUEUE, &["--rounds", "0"], "--rounds");
+    refused(QUEUE, &["--messages", "0"], "--messages takes a number from 1");
     refused(QUEUE, &["--scenario", "lunch"], "`lunch`");
     refused(QUEUE, &["--only", "larry"], "`larry`");
     refused(QUEUE, &["extra"], "extra");
