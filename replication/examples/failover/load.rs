@@ -122,16 +122,17 @@ impl Run {
         let violations = checked.as_ref().err().cloned().unwrap_or_default();
         let count = |is: fn(&Violation) -> bool| violations.iter().filter(|violation| is(violation)).count();
         let lost = count(|violation| matches!(violation, Violation::LostWrite { .. }));
+        let (writes, reads) = (self.writes.lock().clone(), self.reads.lock().clone());
         let figures = [
-            ("acknowledged_writes", self.writes.lock().len()),
-            ("reads", self.reads.lock().len()),
+            ("acknowledged_writes", writes.len()),
+            ("reads", reads.len()),
             ("lost_and_told", checked.as_ref().map_or(0, |summary| summary.lost)),
             ("lost_and_not_told", lost),
             ("doubled", count(|violation| matches!(violation, Violation::Doubled(_)))),
             ("stale_reads_of_own_writes", count(|violation| matches!(violation, Violation::StaleRead { .. }))),
             ("violations", violations.len()),
-            ("writes_unavailable_ms", longest_gap(&self.writes.lock())),
-            ("reads_unavailable_ms", longest_gap(&self.reads.lock())),
+            ("writes_unavailable_ms", longest_gap(&writes)),
+            ("reads_unavailable_ms", longest_gap(&reads)),
         ];
         let figures: Vec<_> = figures.iter().map(|(name, figure)| format!("  \"{name}\": {figure}")).collect();
         let mode = match mode {
