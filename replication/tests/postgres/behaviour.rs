@@ -1,7 +1,8 @@
 //! What every driver must do, here on servers.
 
-use super::fixture::Servers;
+use super::fixture::{Servers, is_left_out};
 use super::suite::suite;
+use super::supervised;
 
 suite! { Servers:
     a_session_reads_its_writes_over_lag
@@ -13,4 +14,25 @@ suite! { Servers:
     a_lower_ballot_is_refused_by_all_calls
     an_old_primary_rejoins_without_what_it_alone_had
     a_write_that_too_few_confirm_is_ambiguous
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_primary_is_replaced_and_rejoins_by_itself() {
+    if !is_left_out() {
+        supervised::a_lost_primary_is_replaced_and_rejoins_by_itself::<Servers>().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_quorum_loses_nothing_over_failovers() {
+    if !is_left_out() {
+        supervised::a_quorum_loses_nothing_over_failovers::<Servers>().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_planned_change_fails_no_write() {
+    if !is_left_out() {
+        supervised::a_planned_change_fails_no_write::<Servers>().await;
+    }
 }

@@ -176,8 +176,10 @@ impl Fixture for Servers {
         self.script(&["kill", &node.0.to_string()]);
     }
 
+    /// A supervisor may stop it again, to rewind it, before it has come up.
     async fn restart(&self, node: NodeId) {
-        self.script(&["start", &node.0.to_string()]);
+        let start = ["start", &node.0.to_string(), "--dir"];
+        Command::new(SCRIPT).args(start).arg(self.cluster_dir()).output().unwrap();
     }
 
     async fn replay(&self, node: NodeId, is_running: bool) {

@@ -2,6 +2,8 @@
 
 #[path = "../suite/mod.rs"]
 mod suite;
+#[path = "../suite/supervised.rs"]
+mod supervised;
 
 mod behaviour;
 mod failovers;
