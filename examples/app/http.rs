@@ -1,5 +1,6 @@
 //! The HTTP client that tiers call each other with: pooled connections, a deadline on every call, bounded answers.
 
+use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -20,6 +21,9 @@ const MAX_IDLE_PER_SERVER: usize = 512;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CallError {
+    /// Nobody listens there: the server is dead.
+    #[error("the server refuses the connection")]
+    Refused,
     /// No connection, or it broke: the server is down or went away.
     #[error("the server cannot be reached")]
     Unreachable,
@@ -87,8 +91,8 @@ impl Http {
     ///
     /// # Errors
     ///
-    /// [`CallError::Unreachable`], [`CallError::TimedOut`], or [`CallError::Garbled`] for an answer over 1 MiB. A
-    /// status of 400 and above is an answer, not an error.
+    /// [`CallError::Refused`], [`CallError::Unreachable`], [`CallError::TimedOut`], or [`CallError::Garbled`] for an
+    /// answer over 1 MiB. A status of 400 and above is an answer, not an error.
     ///
     /// # Cancel safety
     ///
@@ -101,7 +105,7 @@ impl Http {
             .body(Full::new(body))
             .map_err(|_| CallError::Garbled)?;
         let exchange = async {
-            let response = self.client.request(request).await.map_err(|_| CallError::Unreachable)?;
+            let response = self.client.request(request).await.map_err(|error| unanswered(&error))?;
             let (head, body) = response.into_parts();
             let body = Limited::new(body, MAX_ANSWER_BYTES).collect().await.map_err(|_| CallError::Garbled)?;
             Ok(Answer { status: head.status, headers: head.headers, body: body.to_bytes() })
@@ -132,5 +136,14 @@ impl Http {
     ) -> Result<Answer, CallError> {
         let json = serde_json::to_vec(body).map_err(|_| CallError::Garbled)?;
         self.call(method, to, path, Bytes::from(json)).await
+    }
+}
+
+fn unanswered(error: &(dyn std::error::Error + 'static)) -> CallError {
+    let io =
+        std::iter::successors(Some(error), |error| error.source()).find_map(|error| error.downcast_ref::<io::Error>());
+    match io.map(io::Error::kind) {
+        Some(io::ErrorKind::ConnectionRefused) => CallError::Refused,
+        _ => CallError::Unreachable,
     }
 }

@@ -49,7 +49,7 @@ impl Database for RemoteDatabase {
 impl From<CallError> for DatabaseError {
     fn from(error: CallError) -> Self {
         match error {
-            CallError::Unreachable => Self::Unavailable,
+            CallError::Refused | CallError::Unreachable => Self::Unavailable,
             CallError::TimedOut => Self::TimedOut,
             CallError::Garbled => Self::Garbled,
         }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use app::balancer::{self, BalancerConfig, Member, Rules};
 use app::bank::{self, Withdrawing};
-use app::cached::{CacheConfig, InProcess, Protection, Strategy, owner_of};
+use app::cached::{CacheConfig, CachedUsers, InProcess, Protection, Ring, Strategy, owner_of};
 use app::database::{Batch, Database, DatabaseError, Statement, Value};
 use app::document::{self, Documents};
 use app::measure::model;
@@ -377,6 +377,41 @@ async fn r24_a_fill_slower_than_a_write_is_refused() {
     // The control: the same fill without a lease is taken, and served.
     system.http.send(Method::PUT, cache, "/entry/4", &old).await.unwrap();
     assert_eq!(system.read(4).await.version(), Some(1));
+}
+
+#[tokio::test]
+async fn r24_a_write_is_acknowledged_only_when_no_server_can_serve_the_old_value() {
+    for strategy in [Strategy::Aside, Strategy::ReadThrough] {
+        let system = System::start(3, strategy, Protection::default()).await;
+        let servers: Vec<_> = system.caches.iter().map(|cache| cache.0).collect();
+        let owner = owner_of(&servers, 6).unwrap();
+        let other = *servers.iter().find(|server| **server != owner).unwrap();
+        // Two servers hold the key, as after a while in which the owner was passed over.
+        let old = json!({ "version": 1, "user": User::sample(UserId(6)) });
+        for server in [owner, other] {
+            system.http.send(Method::PUT, server, "/entry/6", &old).await.unwrap();
+        }
+        assert_eq!(system.write(6).await, 2);
+        for server in [owner, other] {
+            let answer = system.http.get(server, "/entry/6").await.unwrap();
+            assert_eq!(answer.status, StatusCode::NOT_FOUND, "{strategy:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn r24_a_write_that_a_hung_cache_server_does_not_confirm_is_refused() {
+    let (hung, _) = serve(axum::Router::new().fallback(std::future::pending::<()>)).await;
+    let (_dir, store) = sample(Discipline::Acid);
+    let users = CachedUsers::new(SqlUsers::new(store), Ring::new([hung]), Strategy::Aside, Protection::default());
+    assert_eq!(users.update(User::sample(UserId(5))).await, Err(DatabaseError::TimedOut));
+    let (seen, _) = users.user(UserId(5)).await.unwrap().unwrap();
+    assert_eq!(seen.version, 2, "it was written all the same, and readers go past the cache");
+
+    let (_dir, store) = sample(Discipline::Acid);
+    let users =
+        CachedUsers::new(SqlUsers::new(store), Ring::new([dead().await]), Strategy::Aside, Protection::default());
+    assert_eq!(users.update(User::sample(UserId(5))).await, Ok(Some(2)), "a dead server has nothing to serve");
 }
 
 #[tokio::test]

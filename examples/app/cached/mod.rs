@@ -6,8 +6,8 @@
 //! | [`Strategy::ReadThrough`] | the cache server, once a key | the cache server | the web server invalidates |
 //! | [`Strategy::RefreshAhead`] | the cache server, in the background before the entry expires | the cache server | the same |
 //!
-//! Whatever the strategy, a cache server that does not answer costs hit ratio and never an error: the web server goes
-//! to the database itself.
+//! Whatever the strategy, a cache server that does not answer costs readers hit ratio and never an error: the web server
+//! goes to the database itself. A writer waits for one that hangs, and a dead one costs it nothing.
 
 mod config;
 mod engine;

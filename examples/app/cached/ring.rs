@@ -5,7 +5,10 @@
 //! nothing to agree on: whoever knows the same servers finds the same owner.
 //!
 //! A server that fails to answer is passed over for a while. Two web servers may disagree for that while about who owns
-//! a key, so an invalidation may miss a copy; the time to live bounds how long such a copy is served.
+//! a key, and several servers may hold it. So whoever changes a key tells all of them, and the change is acknowledged
+//! when each has confirmed or is dead, its memory with it: a server that merely hangs would serve its old copy when it
+//! wakes. That makes writes wait for the slowest cache server; where they must not, acknowledge at once and let the time
+//! to live bound how long an old copy is served.
 //!
 //! Source: Thaler and Ravishankar, "Using name-based mappings to increase hit rates", IEEE/ACM Transactions on
 //! Networking 6 (1998).
@@ -18,10 +21,14 @@ use bytes::Bytes;
 use hyper::Method;
 use tenfold_rig::{Instant, now};
 
-use crate::http::{Answer, Http};
+use crate::http::{Answer, CallError, Http};
 
 const TIMEOUT: Duration = Duration::from_millis(500);
 const PASSED_OVER_FOR: Duration = Duration::from_millis(500);
+/// A server that does not confirm is asked again, after so long, until so much time has passed.
+const ASK_AGAIN_AFTER: Duration = Duration::from_millis(20);
+/// See `ASK_AGAIN_AFTER`.
+const CONFIRM_WITHIN: Duration = Duration::from_secs(2);
 
 /// The cache servers as one client sees them.
 #[derive(Debug)]
@@ -50,19 +57,47 @@ impl Ring {
         self.live_owner(key).map(|server| server.address)
     }
 
-    /// Sends a request about `key` to its owner. `None` means that no cache answered: go on without.
+    /// Sends a request about `key` to its owner; returns who that is and what it says. `None` means that no cache
+    /// answered: go on without.
     ///
     /// A server that does not answer within half a second is passed over for the next half second.
-    pub async fn ask(&self, key: u64, method: Method, path: &str, body: Bytes) -> Option<Answer> {
+    pub async fn ask(&self, key: u64, method: Method, path: &str) -> Option<(SocketAddr, Answer)> {
         let server = self.live_owner(key)?;
-        match self.http.call(method, server.address, path, body).await {
-            Ok(answer) if !answer.status.is_server_error() => Some(answer),
+        match self.http.call(method, server.address, path, Bytes::new()).await {
+            Ok(answer) if !answer.status.is_server_error() => Some((server.address, answer)),
             // The server works but could not reach the database: its health is not in doubt.
             Ok(_) => None,
             Err(_) => {
                 let until = self.elapsed_ms() + PASSED_OVER_FOR.as_millis() as u64;
                 server.down_until.store(until, Ordering::Relaxed);
                 None
+            }
+        }
+    }
+
+    /// Tells one server something that it need not hear.
+    pub async fn tell(&self, server: SocketAddr, method: Method, path: &str, body: Bytes) {
+        let _ = self.http.call(method, server, path, body).await;
+    }
+
+    /// Has every server drop the entry at `path`, those that are passed over included.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::TimedOut`] if one neither confirms nor refuses connections within 2 seconds.
+    pub async fn drop_everywhere(&self, path: &str) -> Result<(), CallError> {
+        let servers = self.servers.iter().map(|server| self.drop_at(server.address, path));
+        futures_util::future::try_join_all(servers).await.map(drop)
+    }
+
+    async fn drop_at(&self, server: SocketAddr, path: &str) -> Result<(), CallError> {
+        let until = now() + CONFIRM_WITHIN;
+        loop {
+            match self.http.call(Method::DELETE, server, path, Bytes::new()).await {
+                Ok(answer) if answer.status.is_success() => return Ok(()),
+                Err(CallError::Refused) => return Ok(()),
+                _ if now() >= until => return Err(CallError::TimedOut),
+                _ => tenfold_rig::sleep(ASK_AGAIN_AFTER).await,
             }
         }
     }

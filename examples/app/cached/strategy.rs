@@ -1,5 +1,6 @@
 //! The three strategies as the web server carries them out.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -62,7 +63,7 @@ impl<U: Users> CachedUsers<U> {
         for _ in 0..BUSY_LOOKS {
             match self.look(id).await {
                 Look::Hit(found) => return Ok(Some((found, Answered::Cache))),
-                Look::Fill(lease) => return self.read_and_fill(id, lease).await,
+                Look::Fill(server, lease) => return self.read_and_fill(id, server, lease).await,
                 Look::NoCache => return self.store.user(id).await,
                 Look::Busy => tenfold_rig::sleep(BUSY_PAUSE).await,
             }
@@ -71,18 +72,15 @@ impl<U: Users> CachedUsers<U> {
     }
 
     async fn look(&self, id: UserId) -> Look {
-        let (method, path) = if self.protection.lease {
-            (Method::POST, format!("/lease/{id}"))
-        } else {
-            (Method::GET, format!("/entry/{id}"))
-        };
-        let Some(answer) = self.ring.ask(id.0, method, &path, Bytes::new()).await else {
+        let (method, path) =
+            if self.protection.lease { (Method::POST, format!("/lease/{id}")) } else { (Method::GET, entry(id)) };
+        let Some((server, answer)) = self.ring.ask(id.0, method, &path).await else {
             return Look::NoCache;
         };
         let read = match answer.status {
             StatusCode::OK => answer.json().map(Look::Hit),
-            StatusCode::NOT_FOUND => Ok(Look::Fill(None)),
-            StatusCode::CREATED => answer.json().map(|lease| Look::Fill(Some(lease))),
+            StatusCode::NOT_FOUND => Ok(Look::Fill(server, None)),
+            StatusCode::CREATED => answer.json().map(|lease| Look::Fill(server, Some(lease))),
             StatusCode::LOCKED => Ok(Look::Busy),
             _ => Ok(Look::NoCache),
         };
@@ -92,36 +90,32 @@ impl<U: Users> CachedUsers<U> {
     async fn read_and_fill(
         &self,
         id: UserId,
+        server: SocketAddr,
         lease: Option<Lease>,
     ) -> Result<Option<(Versioned, Answered)>, DatabaseError> {
         let read = self.store.user(id).await;
         match (&read, lease) {
-            (Ok(Some((found, _))), lease) => self.fill(id, lease, found).await,
+            (Ok(Some((found, _))), lease) => self.fill(id, server, lease, found).await,
             // Nothing to fill: give the lease back, or the next readers wait for it in vain.
-            (_, Some(_)) => self.invalidate(id).await,
+            (_, Some(_)) => self.ring.tell(server, Method::DELETE, &entry(id), Bytes::new()).await,
             (_, None) => {}
         }
         read
     }
 
-    /// Fills the cache; a refusal or a dead server changes nothing for the reader.
-    async fn fill(&self, id: UserId, lease: Option<Lease>, found: &Versioned) {
+    /// Fills the cache that had no entry; a refusal or a dead server changes nothing for the reader.
+    async fn fill(&self, id: UserId, server: SocketAddr, lease: Option<Lease>, found: &Versioned) {
         let path = match lease {
-            Some(Lease { lease }) => format!("/entry/{id}?lease={lease}"),
-            None => format!("/entry/{id}"),
+            Some(Lease { lease }) => format!("{}?lease={lease}", entry(id)),
+            None => entry(id),
         };
         let json = serde_json::to_vec(found).expect("a user has a JSON form");
-        self.ring.ask(id.0, Method::PUT, &path, Bytes::from(json)).await;
-    }
-
-    /// Drops the entry and voids its lease.
-    async fn invalidate(&self, id: UserId) {
-        self.ring.ask(id.0, Method::DELETE, &format!("/entry/{id}"), Bytes::new()).await;
+        self.ring.tell(server, Method::PUT, &path, Bytes::from(json)).await;
     }
 
     /// Asks the cache server for the user; it reads the database itself if it must.
     async fn through(&self, id: UserId) -> Result<Option<(Versioned, Answered)>, DatabaseError> {
-        let Some(answer) = self.ring.ask(id.0, Method::GET, &format!("/through/{id}"), Bytes::new()).await else {
+        let Some((_, answer)) = self.ring.ask(id.0, Method::GET, &format!("/through/{id}")).await else {
             return self.store.user(id).await;
         };
         if answer.status == StatusCode::NOT_FOUND {
@@ -137,9 +131,13 @@ impl<U: Users> CachedUsers<U> {
 
 enum Look {
     Hit(Versioned),
-    Fill(Option<Lease>),
+    Fill(SocketAddr, Option<Lease>),
     Busy,
     NoCache,
+}
+
+fn entry(id: UserId) -> String {
+    format!("/entry/{id}")
 }
 
 impl<U: Users> Users for CachedUsers<U> {
@@ -157,9 +155,10 @@ impl<U: Users> Users for CachedUsers<U> {
         Box::pin(async move {
             let id = user.id;
             let outcome = self.store.update(user).await;
-            // After an unclear outcome the write may have happened, so the entry goes in any case.
+            // After an unclear outcome the write may have happened, so the entry goes in any case. And a write whose old
+            // value may still be served is not acknowledged.
             if self.protection.invalidate {
-                self.invalidate(id).await;
+                self.ring.drop_everywhere(&entry(id)).await?;
             }
             outcome
         })

@@ -29,6 +29,8 @@ pub struct Setup {
     pub balancer: Option<Rules>,
     /// Whether web and database servers take their modelled time.
     pub is_modelled: bool,
+    /// Whether the web servers read the database's file themselves, and cache what they read.
+    pub is_database_near: bool,
     /// Whether the processes have a network of their own, with private addresses beyond those of the loopback.
     pub has_own_network: bool,
 }
@@ -37,7 +39,7 @@ impl Default for Setup {
     /// Three web servers behind a balancer with failover.
     fn default() -> Self {
         let balancer = Some(Rules::default());
-        Self { webs: 3, spares: 0, balancer, is_modelled: true, has_own_network: false }
+        Self { webs: 3, spares: 0, balancer, is_modelled: true, is_database_near: false, has_own_network: false }
     }
 }
 
@@ -54,10 +56,10 @@ impl Setup {
         self.with(Rules::default().without_failover())
     }
 
-    /// The same without modelled times.
+    /// The same for counting who answers: nothing takes modelled time, and no request goes on to the database server.
     #[must_use]
-    pub fn unmodelled(self) -> Self {
-        Self { is_modelled: false, ..self }
+    pub fn to_count(self) -> Self {
+        Self { is_modelled: false, is_database_near: true, ..self }
     }
 
     /// Puts a web server at its private address.

@@ -1,8 +1,9 @@
 //! r10: one address, and an even spread behind it, by the count of the web servers themselves.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tenfold_rig::{Claim, Exchange, Load, LoadPlan, RoleResult};
+use tenfold_rig::{Claim, Exchange, Failure, Load, LoadPlan, RoleResult};
 
 use super::Fleet;
 use crate::rung::Climb;
@@ -18,8 +19,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub struct Spread {
     /// Requests of the generator.
     pub sent: u64,
-    /// Those that failed.
-    pub failed: u64,
+    /// Those that failed, by kind.
+    pub failures: BTreeMap<Failure, u64>,
     /// What each web server answered, by its own count.
     pub answered: Vec<u64>,
     /// Addresses that the clients know.
@@ -36,7 +37,8 @@ impl Spread {
     /// Whether the servers answered what was sent. A machine that stands still for a moment may cost a few answers.
     fn adds_up(&self) -> bool {
         let answered = self.answered.iter().sum::<u64>();
-        self.failed * 100 <= self.sent && (self.sent - self.failed..=self.sent).contains(&answered)
+        let failed = self.failures.values().sum::<u64>();
+        failed * 100 <= self.sent && (self.sent - failed..=self.sent).contains(&answered)
     }
 }
 
@@ -51,7 +53,7 @@ pub async fn spread(climb: &Climb, fleet: &Fleet, rate: f64, time: Duration) -> 
     let load = Load::new(fleet.stack.client()?, plan)?;
     let result = load.run(climb.keys.reads(climb.seed), Exchange::verdict).await;
     let (known, answered) = (fleet.stack.fronts.len(), fleet.answered().await?);
-    Ok(Spread { sent: result.sent, failed: result.failed, answered, known })
+    Ok(Spread { sent: result.sent, failures: result.failures, answered, known })
 }
 
 /// The claims of r10: in turn, beside the same requests placed by what they ask for.
@@ -68,9 +70,9 @@ pub fn spread_claims(in_turn: &Spread, by_key: &Spread) -> Vec<Claim> {
             .control(uneven)
             .unit("times")
             .note(format!(
-                "{} sent, answered by the servers' own count {:?}; at most {MOST_UNEVEN}; control: placed by the user \
-                 asked for, {} sent",
-                in_turn.sent, in_turn.answered, by_key.sent
+                "{} sent, answered by the servers' own count {:?}, failed {:?}; at most {MOST_UNEVEN}; control: placed by \
+                 the user asked for, {} sent, failed {:?}",
+                in_turn.sent, in_turn.answered, in_turn.failures, by_key.sent, by_key.failures
             )),
     ]
 }

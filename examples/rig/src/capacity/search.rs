@@ -29,6 +29,8 @@ const BURN_IN: f64 = 0.3;
 /// So much of the budget at least must be averaged, even if that takes more time than planned.
 const LEAST_AVERAGED: f64 = 0.25;
 const MAX_OVERTIME: f64 = 2.5;
+/// And so many times the budget, if the limit has not come near by then: no figure at all is worse than a late one.
+const MAX_OVERTIME_FAR: f64 = 5.0;
 /// Rates further than this from the expected one are not tried.
 const MAX_FACTOR: f64 = 20.0;
 /// The 99th percentile of fewer requests is no verdict.
@@ -114,7 +116,8 @@ impl Search {
         let is_enough = self.average.weight >= LEAST_AVERAGED * self.budget_s;
         let left_s = self.budget_s - self.spent_s;
         // A quarter second more is no stretch.
-        if (left_s < 0.25 && is_enough) || self.spent_s >= MAX_OVERTIME * self.budget_s || self.lost().is_some() {
+        let overtime = if self.average.weight > 0.0 { MAX_OVERTIME } else { MAX_OVERTIME_FAR };
+        if (left_s < 0.25 && is_enough) || self.spent_s >= overtime * self.budget_s || self.lost().is_some() {
             return None;
         }
         let usual_s = (self.budget_s * 0.1).clamp(0.8, 1.5);
