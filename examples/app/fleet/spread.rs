@@ -11,8 +11,10 @@ use crate::rung::Climb;
 /// The busiest server may have so many times the requests of the idlest.
 const MOST_UNEVEN: f64 = 1.02;
 
-/// Who answers is asked, not how fast.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Who answers is asked, not how fast: a machine that stands still for a moment shall cost no answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// See `PATIENCE`: as many as wait after so long.
+const MAX_IN_FLIGHT: usize = 20_000;
 
 /// Who answered what was sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,7 +36,7 @@ impl Spread {
         self.answered.iter().max().copied().unwrap_or(0) as f64 / least.max(1) as f64
     }
 
-    /// Whether the servers answered what was sent. A machine that stands still for a moment may cost a few answers.
+    /// Whether the servers answered what was sent, but for a few.
     fn adds_up(&self) -> bool {
         let answered = self.answered.iter().sum::<u64>();
         let failed = self.failures.values().sum::<u64>();
@@ -49,7 +51,7 @@ impl Spread {
 /// The load cannot be made, or a web server does not answer.
 pub async fn spread(climb: &Climb, fleet: &Fleet, rate: f64, time: Duration) -> RoleResult<Spread> {
     let mut plan = LoadPlan::new(rate, time).warm_up(Duration::ZERO).seed(climb.seed);
-    plan.timeout = PATIENCE;
+    (plan.timeout, plan.max_in_flight) = (PATIENCE, MAX_IN_FLIGHT);
     let load = Load::new(fleet.stack.client()?, plan)?;
     let result = load.run(climb.keys.reads(climb.seed), Exchange::verdict).await;
     let (known, answered) = (fleet.stack.fronts.len(), fleet.answered().await?);
