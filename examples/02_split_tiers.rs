@@ -116,13 +116,16 @@ fn climb(climb: Arc<Climb>) -> RungFuture<RungReport> {
         report.tiers = vec![TierView::new("web", ["web"]), TierView::new("database", ["db"])];
         report.nodes = 2;
         let (web, db) = sizes(&climb);
-        let (split, wide_web, wide_db, money, stores) = tokio::try_join!(
-            size(&climb, "02 web | db", (web, db)),
-            size(&climb, "02 with 2 x web", (web.scaled(2), db)),
-            size(&climb, "02 with 2 x db", (web, db.scaled(2))),
-            money(&climb),
-            stores::compare(("02-sql", "02-documents"), climb.seed),
-        )?;
+        let narrow = async {
+            let split = size(&climb, "02 web | db", (web, db));
+            tokio::try_join!(split, size(&climb, "02 with 2 x web", (web.scaled(2), db)))
+        };
+        let wide = async {
+            let wide_db = size(&climb, "02 with 2 x db", (web, db.scaled(2)));
+            tokio::try_join!(wide_db, stores::compare(("02-sql", "02-documents"), climb.seed))
+        };
+        let (((split, wide_web), (wide_db, stores)), money) =
+            tokio::try_join!(climb.both(narrow, wide), money(&climb))?;
         split.fill(&mut report);
         report.curves.extend([wide_web.curve.clone(), wide_db.curve.clone()]);
         report.claims.extend(sized_apart(&climb, &split, &wide_web, &wide_db));
@@ -137,7 +140,7 @@ fn climb(climb: Arc<Climb>) -> RungFuture<RungReport> {
 
 async fn size(climb: &Climb, label: &str, (web, db): Sizes) -> RoleResult<Measured> {
     let model = Network::tandem([model(&climb.cost, web), model(&climb.cost, db)]);
-    let budget = Duration::from_secs(climb.pick(12, 5));
+    let budget = Duration::from_secs(climb.pick(6, 5));
     let sizing = Sizing { label, model, budget, side_by_side: true };
     let start = |seed| async move { Ok((start(climb, seed, (web, db), None).await?, climb.keys.reads(seed))) };
     capacity(climb, sizing, start).await

@@ -127,7 +127,7 @@ fn climb(climb: Arc<Climb>) -> RungFuture<RungReport> {
 async fn size(climb: &Climb, label: &str, setup: Setup) -> RoleResult<Measured> {
     let web = model(&climb.cost, climb.cost.service(Tier::Web)).copies(setup.webs.into());
     let model = Network::tandem([web, model(&climb.cost, climb.cost.service(Tier::Database))]);
-    let budget = Duration::from_secs(climb.pick(7, 5));
+    let budget = Duration::from_secs(climb.pick(6, 5));
     let sizing = Sizing { label, model, budget, side_by_side: true };
     let start = |seed| {
         let plan = Plan { seed, ..Plan::new(climb, setup.clone()) };
@@ -145,9 +145,9 @@ async fn spread(climb: &Climb) -> RoleResult<Vec<Claim>> {
         start(Plan::new(climb, Setup::default().to_count().with(in_turn)), None),
         start(Plan::new(climb, Setup::default().to_count().with(by_key)), None),
     )?;
-    let time = Duration::from_secs(climb.pick(18, 5));
+    let time = Duration::from_secs(climb.pick(15, 5));
     let (in_turn, by_key) = tokio::try_join!(
-        fleet::spread(climb, &in_turn, climb.pick(1_700.0, 700.0), time),
+        fleet::spread(climb, &in_turn, climb.pick(2_050.0, 700.0), time),
         fleet::spread(climb, &by_key, 200.0, time),
     )?;
     Ok(fleet::spread_claims(&in_turn, &by_key))

@@ -175,7 +175,7 @@ async fn size(climb: &Climb, label: &str, setup: Setup, share: &Share) -> RoleRe
         let paths = |at: &[StationId]| [(hits, vec![at[0], at[1]]), (1.0 - hits, at.to_vec())];
         Network::routed([web, cache, database], paths)
     };
-    let budget = Duration::from_secs(climb.pick(7, 4));
+    let budget = Duration::from_secs(climb.pick(5, 4));
     let sizing = Sizing { label, model: model(share.hit_ratio())?, budget, side_by_side: setup.caches == 0 };
     let measured = capacity(climb, sizing, |seed| async move {
         let site = start(climb, seed, setup, None).await?;

@@ -44,6 +44,19 @@ impl Climb {
         if self.quick { quick } else { full }
     }
 
+    /// Two measurements, one after the other; in a quick run, whose repeats are fewer, side by side.
+    ///
+    /// # Errors
+    ///
+    /// That of either.
+    pub async fn both<A, B>(
+        &self,
+        one: impl Future<Output = RoleResult<A>>,
+        other: impl Future<Output = RoleResult<B>>,
+    ) -> RoleResult<(A, B)> {
+        if self.quick { tokio::try_join!(one, other) } else { Ok((one.await?, other.await?)) }
+    }
+
     /// The promise that capacity is measured against.
     pub fn promise(&self) -> Promise {
         Promise::default()

@@ -44,7 +44,8 @@ impl Spread {
     }
 }
 
-/// Sends reads at `rate` for `time` and asks the web servers what arrived.
+/// Sends reads at `rate` for `time` and asks the web servers what arrived. Waits before that, while the systems of the
+/// other trials start, which takes all that the machine has.
 ///
 /// # Errors
 ///
@@ -53,6 +54,7 @@ pub async fn spread(climb: &Climb, fleet: &Fleet, rate: f64, time: Duration) -> 
     let mut plan = LoadPlan::new(rate, time).warm_up(Duration::ZERO).seed(climb.seed);
     (plan.timeout, plan.max_in_flight) = (PATIENCE, MAX_IN_FLIGHT);
     let load = Load::new(fleet.stack.client()?, plan)?;
+    tenfold_rig::sleep(Duration::from_secs(climb.pick(3, 1))).await;
     let result = load.run(climb.keys.reads(climb.seed), Exchange::verdict).await;
     let (known, answered) = (fleet.stack.fronts.len(), fleet.answered().await?);
     Ok(Spread { sent: result.sent, failures: result.failures, answered, known })
