@@ -83,6 +83,7 @@ mod position;
 mod rng;
 mod route;
 mod session;
+pub mod shard;
 #[cfg(feature = "tokio")]
 mod signal;
 #[cfg(feature = "sim")]
