@@ -2,12 +2,12 @@
 //!
 //! A key has a [`Slot`], by a hash that never changes; a [`SlotMap`] says which shard owns each slot, and has a version. To
 //! grow, slots move: [`SlotMap::with_shard`] names as few as even shares allow, about one in n, and
-//! [`SlotMap::moved`] makes the next version, slot by slot. Everything here is pure: where the map is kept, and how rows
-//! are copied, is the host's matter.
+//! [`SlotMap::moved`] makes the next version, slot by slot. This much is pure.
 //!
-//! A process that works with an old map must not write to a shard that has given the slot away. So each shard keeps the
-//! version of the last change of each of its slots beside its data and compares it in the transaction of the write:
-//! [`SlotMap::check`] says which of both is behind.
+//! With the feature `tokio`, `Shards` reads and writes on the cluster that owns a key, reads from all, and moves slots while
+//! they are written, over the tables that a `SlotStore` knows. A process with an old map must not write to a shard that has
+//! given the slot away: each shard keeps beside its data since which version it owns a slot, and that is compared in the
+//! transaction of each write. Where the map is kept, and how other processes get it, is the host's matter.
 //!
 //! # Examples
 //! ```
@@ -34,9 +34,19 @@
 mod codec;
 mod hot;
 mod map;
+#[cfg(feature = "tokio")]
+mod mover;
 mod plan;
+#[cfg(feature = "tokio")]
+mod shards;
+#[cfg(feature = "tokio")]
+mod store;
 
 pub use codec::DecodeError;
 pub use hot::{HotKey, HotKeys};
 pub use map::{MAX_SLOTS, MapError, Slot, SlotMap, StaleMap};
 pub use plan::Move;
+#[cfg(feature = "tokio")]
+pub use shards::{Sessions, ShardError, Shards};
+#[cfg(feature = "tokio")]
+pub use store::{Holding, HoldingState, SlotStore};

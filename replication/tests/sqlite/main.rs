@@ -11,3 +11,4 @@ mod damage;
 mod fixture;
 mod refusals;
 mod replay;
+mod shards;

@@ -1,0 +1,313 @@
+//! The handle: reads and writes on the shard that owns the key.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use thiserror::Error;
+use tokio::time::Instant as Deadline;
+
+use super::map::{MapError, Slot, SlotMap, StaleMap};
+use super::store::{Holding, Refused, SlotStore};
+use crate::ShardId;
+use crate::checkout::Checkout;
+use crate::clock::{deadline, left};
+use crate::cluster::Cluster;
+use crate::driver::Driver;
+use crate::error::Error;
+use crate::intent::ReadOptions;
+use crate::session::Session;
+use crate::signal::Signal;
+
+/// How long a request waits at most for a slot that is moving, or for a newer map. In an undisturbed move a slot is closed
+/// for milliseconds.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How often it looks whether the slot is open again, as after a move that was given up.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+
+/// Clusters that share the keys of one database between them. Cheap to clone; clones are the same.
+pub struct Shards<D: Driver, S> {
+    pub(super) shared: Arc<Shared<D, S>>,
+}
+
+pub(super) struct Shared<D: Driver, S> {
+    pub(super) store: S,
+    clusters: ArcSwap<BTreeMap<ShardId, Cluster<D>>>,
+    map: ArcSwap<SlotMap>,
+    published: Signal,
+    /// Held by who moves a slot.
+    pub(super) moving: tokio::sync::Mutex<()>,
+}
+
+/// One user's sessions, one a shard: each shard has a log of its own.
+#[derive(Debug, Default)]
+pub struct Sessions {
+    by_shard: Mutex<BTreeMap<ShardId, Arc<Session>>>,
+}
+
+/// Why a request on shards was not done; `E` is the driver's error.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ShardError<E> {
+    /// What the shard's cluster says.
+    #[error(transparent)]
+    Cluster(#[from] Error<E>),
+    /// This process has an old map, and no newer one was published in time; or the shard was set back. No effect.
+    #[error(transparent)]
+    Stale(#[from] StaleMap),
+    /// The slot was moving for as long as was waited. No effect.
+    #[error("slot {} is moving", .0.0)]
+    Moving(Slot),
+    /// The map names a shard whose cluster was not given.
+    #[error("there is no cluster of shard {}", .0.0)]
+    NoCluster(ShardId),
+    /// A move that the map does not allow.
+    #[error(transparent)]
+    Map(#[from] MapError),
+    /// Noted keys came faster than they could be copied; the slot stays where it was.
+    #[error("slot {} is written faster than it can be copied", .0.0)]
+    TooBusy(Slot),
+}
+
+/// A slot, since when its shard owns it, the shard, and the session there.
+type Place<D> = (Slot, u64, Cluster<D>, Arc<Session>);
+
+impl Sessions {
+    /// Nothing seen yet on any shard.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The session on one shard, to be printed as a token for instance.
+    pub fn of(&self, shard: ShardId) -> Arc<Session> {
+        Arc::clone(self.by_shard.lock().entry(shard).or_default())
+    }
+
+    /// Goes on from a session on one shard.
+    pub fn set(&self, shard: ShardId, session: Session) {
+        self.by_shard.lock().insert(shard, Arc::new(session));
+    }
+}
+
+impl<D: Driver, S: SlotStore<D>> Shards<D, S> {
+    /// These clusters, each built with its [`shard`](crate::Builder::shard), by this map.
+    ///
+    /// # Errors
+    /// [`ShardError::NoCluster`], if the map names another.
+    pub fn new(
+        map: SlotMap,
+        clusters: impl IntoIterator<Item = Cluster<D>>,
+        store: S,
+    ) -> Result<Self, ShardError<D::Error>> {
+        let clusters: BTreeMap<_, _> = clusters.into_iter().map(|cluster| (cluster.shared.shard, cluster)).collect();
+        if let Some(shard) = map.shards().into_iter().find(|shard| !clusters.contains_key(shard)) {
+            return Err(ShardError::NoCluster(shard));
+        }
+        let shared = Shared {
+            store,
+            clusters: ArcSwap::from_pointee(clusters),
+            map: ArcSwap::from_pointee(map),
+            published: Signal::default(),
+            moving: tokio::sync::Mutex::new(()),
+        };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// Adds a cluster, which owns nothing before slots are moved to it.
+    pub fn add(&self, cluster: Cluster<D>) {
+        self.shared.clusters.rcu(|clusters| {
+            let mut clusters = BTreeMap::clone(clusters);
+            clusters.insert(cluster.shared.shard, cluster.clone());
+            clusters
+        });
+    }
+
+    /// The map in use.
+    #[must_use]
+    pub fn map(&self) -> Arc<SlotMap> {
+        self.shared.map.load_full()
+    }
+
+    /// Uses a newer map from now on, as another process has made it; false if the one in use is as new.
+    pub fn publish(&self, map: SlotMap) -> bool {
+        let map = Arc::new(map);
+        let before = self
+            .shared
+            .map
+            .rcu(|current| if map.version() > current.version() { Arc::clone(&map) } else { Arc::clone(current) });
+        self.shared.published.raise();
+        map.version() > before.version()
+    }
+
+    /// The cluster of a shard.
+    ///
+    /// # Errors
+    /// [`ShardError::NoCluster`]
+    pub fn cluster(&self, shard: ShardId) -> Result<Cluster<D>, ShardError<D::Error>> {
+        self.shared.clusters.load().get(&shard).cloned().ok_or(ShardError::NoCluster(shard))
+    }
+
+    /// Runs one transaction on the shard that owns the key, as [`Cluster::transaction`] does.
+    ///
+    /// The closure must write what belongs to this key alone: only this key is copied when the slot moves meanwhile.
+    ///
+    /// # Errors
+    /// [`ShardError`]; only [`Error::Ambiguous`] leaves open whether it took effect.
+    ///
+    /// # Cancel safety
+    /// As [`Cluster::transaction`].
+    pub async fn write<T, F, R>(&self, sessions: &Sessions, key: &[u8], f: F) -> Result<T, ShardError<D::Error>>
+    where
+        F: Fn(Checkout<D>) -> R + Send + Sync,
+        R: Future<Output = Result<T, D::Error>> + Send,
+        T: Send,
+    {
+        let deadline = deadline(PATIENCE);
+        loop {
+            let map = self.map();
+            let (slot, since, cluster, session) = self.place(&map, sessions, key)?;
+            let (store, f) = (&self.shared.store, &f);
+            let run = cluster.transaction(&session, move |mut checkout| async move {
+                let holding = store.holding(&mut checkout, slot).await?.unwrap_or(Holding::FIRST);
+                match holding.admit_write(since) {
+                    Ok(true) => store.note(&mut checkout, slot, key).await?,
+                    Ok(false) => {}
+                    Err(refused) => {
+                        checkout.set_rollback_only();
+                        return Ok(Err(refused));
+                    }
+                }
+                f(checkout).await.map(Ok)
+            });
+            match run.await? {
+                Ok(value) => return Ok(value),
+                Err(refused) => self.wait(&map, slot, refused, deadline).await?,
+            }
+        }
+    }
+
+    /// Reads what belongs to a key, on a node of the shard that owns it, as [`Cluster::read`] does, from one snapshot.
+    ///
+    /// While this process has an old map, a replica of the former owner that lags may answer with what it held before the
+    /// move. Publish new maps to all processes, and give no slot back before they have them.
+    ///
+    /// # Errors
+    /// [`ShardError`]
+    pub async fn read<T, F, R>(&self, sessions: &Sessions, key: &[u8], f: F) -> Result<T, ShardError<D::Error>>
+    where
+        F: Fn(Checkout<D>) -> R + Send + Sync,
+        R: Future<Output = Result<T, D::Error>> + Send,
+        T: Send,
+    {
+        let deadline = deadline(PATIENCE);
+        let mut options = ReadOptions::new().snapshot();
+        loop {
+            let map = self.map();
+            let (slot, since, cluster, session) = self.place(&map, sessions, key)?;
+            let (store, f) = (&self.shared.store, &f);
+            let read = cluster.read_with(&session, &options, move |mut checkout| async move {
+                let holding = store.holding(&mut checkout, slot).await?.unwrap_or(Holding::FIRST);
+                match holding.admit_read(since) {
+                    Ok(()) => f(checkout).await.map(Ok),
+                    Err(refused) => Ok(Err(refused)),
+                }
+            });
+            match read.await? {
+                Ok(value) => return Ok(value),
+                // A replica that has not heard of the move yet; the primary has.
+                Err(Refused::Otherwise(theirs)) if theirs < since && !options.primary => {
+                    options = options.from_primary();
+                }
+                Err(refused) => self.wait(&map, slot, refused, deadline).await?,
+            }
+        }
+    }
+
+    /// Reads from every shard at once, each from one snapshot, and gives what each answers: some may fail while others do
+    /// not, and what to make of that is for the caller to say.
+    ///
+    /// Not one snapshot over shards. The closure is given the shard's id: of a slot that is being copied both shards hold
+    /// rows, so let it count rows of the slots of that shard alone ([`SlotMap::slots_of`]).
+    pub async fn gather<T, F, R>(&self, sessions: &Sessions, f: F) -> Vec<(ShardId, Result<T, ShardError<D::Error>>)>
+    where
+        F: Fn(ShardId, Checkout<D>) -> R + Send + Sync,
+        R: Future<Output = Result<T, D::Error>> + Send,
+        T: Send,
+    {
+        let f = &f;
+        let reads = self.map().shards().into_iter().map(|shard| async move {
+            let read = async {
+                let session = sessions.of(shard);
+                let options = ReadOptions::new().snapshot();
+                Ok(self.cluster(shard)?.read_with(&session, &options, |checkout| f(shard, checkout)).await?)
+            };
+            (shard, read.await)
+        });
+        join_all(reads.collect()).await
+    }
+
+    /// Where a key is, by this map.
+    fn place(&self, map: &SlotMap, sessions: &Sessions, key: &[u8]) -> Result<Place<D>, ShardError<D::Error>> {
+        let (slot, shard) = (map.slot(key), map.shard_of(key));
+        Ok((slot, map.since(slot).unwrap_or(1), self.cluster(shard)?, sessions.of(shard)))
+    }
+
+    /// Until the slot may be open again, or a newer map is there.
+    async fn wait(
+        &self,
+        map: &SlotMap,
+        slot: Slot,
+        refused: Refused,
+        deadline: Deadline,
+    ) -> Result<(), ShardError<D::Error>> {
+        if left(deadline).is_zero() {
+            return Err(match refused {
+                Refused::Closed => ShardError::Moving(slot),
+                Refused::Otherwise(theirs) => {
+                    map.check(slot, theirs).err().map_or(ShardError::Moving(slot), Into::into)
+                }
+            });
+        }
+        let is_newer = || self.shared.map.load().version() > map.version();
+        let published = self.shared.published.until(is_newer);
+        match refused {
+            Refused::Closed => drop(tokio::time::timeout(LOOK_EVERY, published).await),
+            Refused::Otherwise(_) => drop(tokio::time::timeout_at(deadline, published).await),
+        }
+        Ok(())
+    }
+}
+
+impl<D: Driver, S> Clone for Shards<D, S> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared) }
+    }
+}
+
+impl<D: Driver, S> fmt::Debug for Shards<D, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shards").field("map", &self.shared.map.load().version()).finish_non_exhaustive()
+    }
+}
+
+/// Runs futures side by side in this task, to the end of the last.
+async fn join_all<F: Future>(futures: Vec<F>) -> Vec<F::Output> {
+    let mut running: Vec<_> = futures.into_iter().map(|future| (Box::pin(future), None)).collect();
+    std::future::poll_fn(|context| {
+        let mut is_done = true;
+        for (future, output) in running.iter_mut().filter(|(_, output)| output.is_none()) {
+            match future.as_mut().poll(context) {
+                std::task::Poll::Ready(value) => *output = Some(value),
+                std::task::Poll::Pending => is_done = false,
+            }
+        }
+        if is_done { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+    })
+    .await;
+    running.into_iter().filter_map(|(_, output)| output).collect()
+}

@@ -1,0 +1,142 @@
+//! What a shard keeps of its slots, beside the rows.
+
+use std::future::Future;
+
+use super::map::Slot;
+use crate::driver::Driver;
+
+/// What a shard knows of one slot: kept in its database, and read in the transaction of each write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Holding {
+    /// What it may do with it.
+    pub state: HoldingState,
+    /// The version of the map that made it so.
+    pub since: u64,
+}
+
+/// What a shard may do with a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum HoldingState {
+    /// Reads and writes.
+    Owned,
+    /// The same, and the keys of writes are noted, since the rows are being copied to another shard.
+    Leaving,
+    /// Reads alone, for the moment in which the last noted keys are copied.
+    Closed,
+    /// Nothing: the rows are being copied here.
+    Arriving,
+    /// Nothing: another shard owns it.
+    Gone,
+}
+
+/// A shard's database, as far as slots are concerned. Implemented by the host, who knows the tables.
+///
+/// All calls are made within transactions, but for those that say otherwise. A table of holdings, one of noted keys, and a
+/// column with the slot in every table that is sharded are what it takes.
+///
+/// # Contract
+/// [`SlotStore::holding`] in a transaction that writes keeps the slot's holding from being changed until the transaction
+/// ends: SQLite's writers take turns anyway; elsewhere read it `for share`, and change it `for update`.
+pub trait SlotStore<D: Driver>: Send + Sync + 'static {
+    /// What the shard knows of a slot; `None` if it never took part in a move: it is [`Owned`](HoldingState::Owned) since
+    /// version 1 then.
+    fn holding(
+        &self,
+        connection: &mut D::Connection,
+        slot: Slot,
+    ) -> impl Future<Output = Result<Option<Holding>, D::Error>> + Send;
+
+    /// Keeps it.
+    fn hold(
+        &self,
+        connection: &mut D::Connection,
+        slot: Slot,
+        holding: Holding,
+    ) -> impl Future<Output = Result<(), D::Error>> + Send;
+
+    /// Notes that a key of a slot is changed by this transaction, under a number that rises.
+    fn note(
+        &self,
+        connection: &mut D::Connection,
+        slot: Slot,
+        key: &[u8],
+    ) -> impl Future<Output = Result<(), D::Error>> + Send;
+
+    /// The first notes of a slot, so many at most, by their numbers. Within a read.
+    fn noted(
+        &self,
+        connection: &mut D::Connection,
+        slot: Slot,
+        most: usize,
+    ) -> impl Future<Output = Result<Vec<(u64, Vec<u8>)>, D::Error>> + Send;
+
+    /// Forgets the notes of a slot up to and with this number.
+    fn forget(
+        &self,
+        connection: &mut D::Connection,
+        slot: Slot,
+        up_to: u64,
+    ) -> impl Future<Output = Result<(), D::Error>> + Send;
+
+    /// The keys of a slot that come after this one, in order, so many at most. Within a read.
+    fn keys(
+        &self,
+        connection: &mut D::Connection,
+        slot: Slot,
+        after: Option<&[u8]>,
+        most: usize,
+    ) -> impl Future<Output = Result<Vec<Vec<u8>>, D::Error>> + Send;
+
+    /// All rows of a key, in a form that [`SlotStore::import`] understands; `None` if there are none. Within a read.
+    fn export(
+        &self,
+        connection: &mut D::Connection,
+        key: &[u8],
+    ) -> impl Future<Output = Result<Option<Vec<u8>>, D::Error>> + Send;
+
+    /// Puts these rows in the place of those that the key has.
+    fn import(
+        &self,
+        connection: &mut D::Connection,
+        slot: Slot,
+        key: &[u8],
+        rows: Option<&[u8]>,
+    ) -> impl Future<Output = Result<(), D::Error>> + Send;
+
+    /// Deletes the rows and the notes of a slot.
+    fn purge(&self, connection: &mut D::Connection, slot: Slot) -> impl Future<Output = Result<(), D::Error>> + Send;
+}
+
+/// Why a shard does not serve a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refused {
+    /// It is about to move, and will be served soon, here or there.
+    Closed,
+    /// The shard knows of this change of the slot, and the map at hand of another one.
+    Otherwise(u64),
+}
+
+impl Holding {
+    /// What a shard knows of a slot that has never moved.
+    pub(super) const FIRST: Self = Self { state: HoldingState::Owned, since: 1 };
+
+    /// Whether a write is taken from somebody for whom the shard owns the slot since `since`, and whether its key is noted.
+    pub(super) fn admit_write(self, since: u64) -> Result<bool, Refused> {
+        self.admit_read(since)?;
+        match self.state {
+            HoldingState::Closed => Err(Refused::Closed),
+            state => Ok(state == HoldingState::Leaving),
+        }
+    }
+
+    /// Whether a read is answered.
+    pub(super) fn admit_read(self, since: u64) -> Result<(), Refused> {
+        match self.state {
+            HoldingState::Gone => Err(Refused::Otherwise(self.since)),
+            // The map was published before the shard was told.
+            HoldingState::Arriving if self.since == since => Err(Refused::Closed),
+            _ if self.since != since => Err(Refused::Otherwise(self.since)),
+            _ => Ok(()),
+        }
+    }
+}

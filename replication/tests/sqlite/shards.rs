@@ -1,0 +1,296 @@
+//! Slots that move between clusters of SQLite files while they are read and written.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use tenfold_replication::driver::sqlite::{SqliteConfig, SqliteConnection, SqliteDriver, SqliteError};
+use tenfold_replication::shard::{Holding, HoldingState, Move, Sessions, ShardError, Shards, Slot, SlotMap, SlotStore};
+use tenfold_replication::{Cluster, Mode, ShardId};
+
+use super::fixture::Files;
+use super::suite::Fixture;
+
+const SLOTS: u16 = 16;
+const KEYS: u64 = 120;
+const SCHEMA: &str = "
+    create table counter(key text primary key, slot integer not null, number integer not null) strict;
+    create table holding(slot integer primary key, state integer not null, since integer not null) strict;
+    create table note(number integer primary key autoincrement, slot integer not null, key text not null) strict;";
+
+/// The tables above.
+struct Counters;
+
+const STATES: [HoldingState; 5] =
+    [HoldingState::Owned, HoldingState::Leaving, HoldingState::Closed, HoldingState::Arriving, HoldingState::Gone];
+
+fn text(key: &[u8]) -> String {
+    String::from_utf8(key.to_vec()).unwrap()
+}
+
+impl SlotStore<SqliteDriver> for Counters {
+    async fn holding(&self, db: &mut SqliteConnection, slot: Slot) -> Result<Option<Holding>, SqliteError> {
+        let sql = "select state, since from holding where slot = ?1";
+        let rows = db.query(sql, (slot.0,), |row| {
+            Ok(Holding { state: STATES[usize::from(row.get::<_, u16>(0)?)], since: row.get::<_, i64>(1)? as u64 })
+        });
+        Ok(rows.await?.pop())
+    }
+
+    async fn hold(&self, db: &mut SqliteConnection, slot: Slot, holding: Holding) -> Result<(), SqliteError> {
+        let state = STATES.iter().position(|state| *state == holding.state).unwrap();
+        let sql = "insert into holding values (?1, ?2, ?3)
+            on conflict (slot) do update set state = excluded.state, since = excluded.since";
+        db.execute(sql, (slot.0, state as i64, holding.since as i64)).await.map(drop)
+    }
+
+    async fn note(&self, db: &mut SqliteConnection, slot: Slot, key: &[u8]) -> Result<(), SqliteError> {
+        db.execute("insert into note(slot, key) values (?1, ?2)", (slot.0, text(key))).await.map(drop)
+    }
+
+    async fn noted(
+        &self,
+        db: &mut SqliteConnection,
+        slot: Slot,
+        most: usize,
+    ) -> Result<Vec<(u64, Vec<u8>)>, SqliteError> {
+        let sql = "select number, key from note where slot = ?1 order by number limit ?2";
+        db.query(sql, (slot.0, most as i64), |row| Ok((row.get::<_, i64>(0)? as u64, row.get::<_, String>(1)?.into())))
+            .await
+    }
+
+    async fn forget(&self, db: &mut SqliteConnection, slot: Slot, up_to: u64) -> Result<(), SqliteError> {
+        db.execute("delete from note where slot = ?1 and number <= ?2", (slot.0, up_to as i64)).await.map(drop)
+    }
+
+    async fn keys(
+        &self,
+        db: &mut SqliteConnection,
+        slot: Slot,
+        after: Option<&[u8]>,
+        most: usize,
+    ) -> Result<Vec<Vec<u8>>, SqliteError> {
+        let sql = "select key from counter where slot = ?1 and (?2 is null or key > ?2) order by key limit ?3";
+        db.query(sql, (slot.0, after.map(text), most as i64), |row| Ok(row.get::<_, String>(0)?.into())).await
+    }
+
+    async fn export(&self, db: &mut SqliteConnection, key: &[u8]) -> Result<Option<Vec<u8>>, SqliteError> {
+        let rows = db.query("select number from counter where key = ?1", (text(key),), |row| row.get::<_, i64>(0));
+        Ok(rows.await?.pop().map(|number| number.to_le_bytes().to_vec()))
+    }
+
+    async fn import(
+        &self,
+        db: &mut SqliteConnection,
+        slot: Slot,
+        key: &[u8],
+        rows: Option<&[u8]>,
+    ) -> Result<(), SqliteError> {
+        db.execute("delete from counter where key = ?1", (text(key),)).await?;
+        if let Some(number) = rows {
+            let number = i64::from_le_bytes(number.try_into().unwrap());
+            db.execute("insert into counter values (?1, ?2, ?3)", (text(key), slot.0, number)).await?;
+        }
+        Ok(())
+    }
+
+    async fn purge(&self, db: &mut SqliteConnection, slot: Slot) -> Result<(), SqliteError> {
+        db.execute("delete from counter where slot = ?1", (slot.0,)).await?;
+        db.execute("delete from note where slot = ?1", (slot.0,)).await.map(drop)
+    }
+}
+
+type Fleet = Shards<SqliteDriver, Counters>;
+
+/// Clusters of two nodes each, and processes that use them.
+struct Bed {
+    files: Vec<Files>,
+}
+
+impl Bed {
+    async fn with(shards: u16) -> Self {
+        let mut files = Vec::new();
+        for _ in 0..shards {
+            files.push(Files::with(2, Mode::Asynchronous, SqliteConfig::default(), SCHEMA).await);
+        }
+        Self { files }
+    }
+
+    /// One process.
+    async fn process(&self, map: &SlotMap) -> Fleet {
+        let mut clusters = Vec::new();
+        for (shard, files) in (0..).zip(&self.files) {
+            let cluster = Cluster::builder(files.driver()).nodes(files.nodes.clone()).shard(ShardId(shard));
+            let cluster = cluster.build().unwrap();
+            tokio::spawn(cluster.clone().drive());
+            cluster.ready(Duration::from_secs(10)).await.unwrap();
+            clusters.push(cluster);
+        }
+        Shards::new(map.clone(), clusters, Counters).unwrap()
+    }
+}
+
+fn first_map(shards: u16) -> SlotMap {
+    SlotMap::new(SLOTS, &(0..shards).map(ShardId).collect::<Vec<_>>()).unwrap()
+}
+
+fn key(number: u64) -> String {
+    format!("key/{number}")
+}
+
+/// Adds one to a counter.
+async fn add(fleet: &Fleet, sessions: &Sessions, key: &str) -> Result<(), ShardError<SqliteError>> {
+    let slot = fleet.map().slot(key.as_bytes()).0;
+    let name = key.to_owned();
+    let write = fleet.write(sessions, key.as_bytes(), move |mut db| {
+        let name = name.clone();
+        async move {
+            let sql = "insert into counter values (?1, ?2, 1) on conflict (key) do update set number = number + 1";
+            db.execute(sql, (name, slot)).await.map(drop)
+        }
+    });
+    write.await
+}
+
+async fn value(fleet: &Fleet, sessions: &Sessions, key: &str) -> i64 {
+    let name = key.to_owned();
+    let read = fleet.read(sessions, key.as_bytes(), move |mut db| {
+        let name = name.clone();
+        async move { db.query("select number from counter where key = ?1", (name,), |row| row.get::<_, i64>(0)).await }
+    });
+    read.await.unwrap().pop().unwrap_or(0)
+}
+
+/// All counters of all shards, each on the shard that owns it.
+async fn sum(fleet: &Fleet, sessions: &Sessions) -> i64 {
+    let map = fleet.map();
+    let parts = fleet.gather(sessions, |shard, mut db| {
+        let slots: Vec<_> = map.slots_of(shard).map(|slot| slot.0.to_string()).collect();
+        let sql = format!("select coalesce(sum(number), 0) from counter where slot in ({})", slots.join(","));
+        async move { Ok(db.query(sql, (), |row| row.get::<_, i64>(0)).await?[0]) }
+    });
+    parts.await.into_iter().map(|(_, part)| part.unwrap()).sum()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slots_move_under_writes_and_none_is_lost_or_doubled() {
+    let bed = Bed::with(3).await;
+    let map = first_map(2);
+    let (mover, other) = (bed.process(&map).await, bed.process(&map).await);
+    let acknowledged: Arc<Vec<AtomicU64>> = Arc::new((0..KEYS).map(|_| AtomicU64::new(0)).collect());
+    let is_over = Arc::new(AtomicBool::new(false));
+    let writers: Vec<_> = [mover.clone(), other.clone()]
+        .into_iter()
+        .cycle()
+        .take(4)
+        .zip(0_u64..)
+        .map(|(fleet, writer)| {
+            let (acknowledged, is_over) = (Arc::clone(&acknowledged), Arc::clone(&is_over));
+            tokio::spawn(async move {
+                let sessions = Sessions::new();
+                let mut number = writer;
+                while !is_over.load(Ordering::Relaxed) {
+                    number = (number * 31 + 7 + writer) % KEYS;
+                    let key = key(number);
+                    add(&fleet, &sessions, &key).await.unwrap();
+                    acknowledged[number as usize].fetch_add(1, Ordering::Relaxed);
+                    // A session reads its own write, wherever the slot is now.
+                    assert!(value(&fleet, &sessions, &key).await > 0);
+                }
+            })
+        })
+        .collect();
+    let moves = map.with_shard(ShardId(2)).unwrap();
+    assert_eq!(moves.len(), 5);
+    for one in moves {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let map = mover.move_slot(one).await.unwrap();
+        // The other process hears of it later, and its writes wait until then.
+        tokio::time::sleep(Duration::from_millis(30)).await;
+        assert!(other.publish((*map).clone()));
+    }
+    is_over.store(true, Ordering::Relaxed);
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    let sessions = Sessions::new();
+    let mut all = 0;
+    for number in 0..KEYS {
+        let expected = acknowledged[number as usize].load(Ordering::Relaxed) as i64;
+        let name = key(number);
+        let found = mover.write(&sessions, name.as_bytes(), move |mut db| async move {
+            db.query("select number from counter where key = ?1", (key(number),), |row| row.get::<_, i64>(0)).await
+        });
+        assert_eq!(found.await.unwrap().pop().unwrap_or(0), expected, "{}", key(number));
+        all += expected;
+    }
+    assert_eq!(sum(&mover, &sessions).await, all);
+    assert_eq!(mover.map().count(ShardId(2)), 5);
+}
+
+#[tokio::test]
+async fn a_process_with_an_old_map_writes_nothing_to_the_former_owner() {
+    let bed = Bed::with(2).await;
+    let map = first_map(2);
+    let (mover, other) = (bed.process(&map).await, bed.process(&map).await);
+    let (sessions, name) = (Arc::new(Sessions::new()), key(1));
+    add(&other, &sessions, &name).await.unwrap();
+    let (slot, from) = (map.slot(name.as_bytes()), map.shard_of(name.as_bytes()));
+    let one = Move { slot, from, to: ShardId(1 - from.0) };
+    let newer = mover.move_slot(one).await.unwrap();
+
+    // It waits for a newer map, and finds its way with it.
+    let late = {
+        let (other, sessions, name) = (other.clone(), Arc::clone(&sessions), name.clone());
+        tokio::spawn(async move { add(&other, &sessions, &name).await })
+    };
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(!late.is_finished());
+    // What was copied is there for all who have the new map, on replicas as well.
+    assert_eq!(value(&mover, &Sessions::new(), &name).await, 1);
+    other.publish((*newer).clone());
+    late.await.unwrap().unwrap();
+    assert_eq!(value(&other, &sessions, &name).await, 2);
+    // Moving it again, from where it is not, is refused by the map.
+    assert!(matches!(mover.move_slot(one).await, Err(ShardError::Map(_))));
+}
+
+#[tokio::test]
+async fn an_interrupted_move_is_taken_up_or_given_up() {
+    let bed = Bed::with(2).await;
+    let map = first_map(2);
+    let (first, second) = (bed.process(&map).await, bed.process(&map).await);
+    let sessions = Sessions::new();
+    for number in 0..KEYS {
+        add(&first, &sessions, &key(number)).await.unwrap();
+    }
+    let one = Move { slot: Slot(0), from: ShardId(0), to: ShardId(1) };
+    for give_up in [true, false] {
+        for patience in [1, 3, 6, 10, 15, 25] {
+            // Dropped in the middle, wherever that is.
+            let _ = tokio::time::timeout(Duration::from_millis(patience), first.move_slot(one)).await;
+            if first.map().version() > 1 {
+                break;
+            }
+            if give_up {
+                second.stay(one).await.unwrap();
+                assert_eq!(sum(&second, &Sessions::new()).await, KEYS as i64);
+            }
+        }
+        if first.map().version() > 1 {
+            break;
+        }
+    }
+    let done = match first.map().version() {
+        1 => second.move_slot(one).await.unwrap(),
+        _ => first.map(),
+    };
+    second.publish((*done).clone());
+    assert_eq!(second.map().owner(Slot(0)), Some(ShardId(1)));
+    let mut all = 0;
+    for number in 0..KEYS {
+        add(&second, &sessions, &key(number)).await.unwrap();
+        all += value(&second, &sessions, &key(number)).await;
+    }
+    assert_eq!(all, 2 * KEYS as i64);
+}
