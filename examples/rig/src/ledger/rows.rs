@@ -71,6 +71,8 @@ pub const ROWS: &[Row] = &[
     ]),
     tested("r24", "06", "staleness after an update is bounded and counted, and the race of fill and delete is closed", &[
         "r24_a_fill_slower_than_a_write_is_refused",
+        "r24_a_write_is_acknowledged_only_when_no_server_can_serve_the_old_value",
+        "r24_a_write_that_a_hung_cache_server_does_not_confirm_is_refused",
     ]),
     tested("r25", "06", "when a cache pays: from a hundred reads a write to ten writes a read", &[
         "r25_every_write_costs_the_cache_the_next_hit",
