@@ -33,7 +33,6 @@ pub enum DecodeError {
 impl SlotMap {
     /// The map as bytes.
     #[must_use]
-    #[allow(clippy::cast_possible_truncation, reason = "a run is no longer than the map, whose length is 16 bits wide")]
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = MAGIC.to_vec();
         bytes.extend(self.version.to_le_bytes());

@@ -126,7 +126,6 @@ impl SlotMap {
     /// # Complexity
     /// O(n) in the length of the key, about a nanosecond a byte.
     #[must_use]
-    #[allow(clippy::cast_possible_truncation, reason = "below the number of slots, which is 16 bits wide")]
     pub fn slot(&self, key: &[u8]) -> Slot {
         Slot(scale(hash(key), self.owners.len() as u64) as u16)
     }
@@ -172,7 +171,6 @@ impl SlotMap {
 
     /// How many slots there are.
     #[must_use]
-    #[allow(clippy::cast_possible_truncation, reason = "I1")]
     pub fn slots(&self) -> u16 {
         self.owners.len() as u16
     }

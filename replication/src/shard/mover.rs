@@ -12,14 +12,18 @@
 //! ```
 //!
 //! No write is lost: whoever writes reads the holding in the same transaction, so that a write is before the closing, and its
-//! key noted, or refused. None is doubled: a key is copied as it is, not by repeating what changed it. All steps can be
-//! repeated; a move that was interrupted is taken up by asking for it again.
+//! key noted, or refused. None is doubled: a key is copied as it is, not by repeating what changed it.
+//!
+//! All steps can be repeated, and each is made only from the step before. Where a move was interrupted is read from both
+//! shards; rows are deleted only where the other shard is sure to have them. A shard that has failed over in the meantime and
+//! lost a step says so to the session that made it, which is one for the whole move.
 
 use std::sync::Arc;
 
-use super::map::{MapError, Slot, SlotMap};
+use super::map::{MapError, Slot, SlotMap, StaleMap};
 use super::plan::Move;
 use super::shards::{ShardError, Shards};
+use super::store::HoldingState::{Arriving, Closed, Gone, Leaving, Owned};
 use super::store::{Holding, HoldingState, SlotStore};
 use crate::cluster::Cluster;
 use crate::driver::Driver;
@@ -36,6 +40,33 @@ const MAX_PAGES: usize = 10_000;
 /// How often a step is repeated of which it is not known whether it took effect.
 const TRIES: usize = 5;
 
+/// One slot on its way.
+struct Journey<D: Driver> {
+    slot: Slot,
+    /// In which version its owner got it.
+    since: u64,
+    /// In which version the other one gets it.
+    next: u64,
+    from: Side<D>,
+    to: Side<D>,
+}
+
+/// A shard that takes part, and what was done there.
+struct Side<D: Driver> {
+    cluster: Cluster<D>,
+    session: Session,
+}
+
+/// How far a move has come.
+enum Progress {
+    /// The rows are where they were.
+    Before,
+    /// They are where they go, and also where they were.
+    Copied,
+    /// They are where they go alone.
+    Over,
+}
+
 /// Keys with their rows, and the number of the last note among them.
 struct Page {
     rows: Vec<(Vec<u8>, Option<Vec<u8>>)>,
@@ -43,12 +74,18 @@ struct Page {
 }
 
 impl<D: Driver, S: SlotStore<D>> Shards<D, S> {
-    /// Moves a slot, and publishes the map in which it has moved; gives that map, for other processes.
+    /// Moves a slot, and publishes the map in which it has moved; gives that map, for other processes. A move that was
+    /// interrupted is taken up.
     ///
-    /// One process at a time may move slots. Reads go on all the while; writes of the slot wait for its last noted keys.
+    /// One process at a time may move slots, and others get each map before the next move. Reads go on all the while; writes
+    /// of the slot wait for its last noted keys. 256 keys at a time are held in memory with their rows.
+    ///
+    /// In asynchronous mode a failover right after the move can lose what the former owner was told, as it can lose any
+    /// write: it would take writes again from who has an old map. Move slots in quorum mode.
     ///
     /// # Errors
-    /// [`ShardError`]: the slot stays where it was, and is open, unless the shards could not be told.
+    /// [`ShardError`]. The slot stays where it was and is open, unless the shards could not be told so, or
+    /// [`ShardError::Unsettled`].
     ///
     /// # Cancel safety
     /// Dropped, it leaves the slot as it is, perhaps closed: ask for the same move again, or [`Shards::stay`].
@@ -56,90 +93,112 @@ impl<D: Driver, S: SlotStore<D>> Shards<D, S> {
         let _alone = self.shared.moving.lock().await;
         let map = self.map();
         let next = map.moved(one)?;
-        let (from, to) = (self.cluster(one.from)?, self.cluster(one.to)?);
-        let since = map.since(one.slot).ok_or(MapError::NoSuchSlot(one.slot))?;
-        let arrived = Holding { state: HoldingState::Owned, since: next.version() };
-        // A move that was interrupted at its end has only to be told.
-        if self.holding(&to, one.slot).await? != Some(arrived) {
-            if let Err(error) = self.copy(one.slot, since, next.version(), &from, &to).await {
-                self.back(one.slot, since, &from, &to).await?;
+        let journey = self.journey(&map, one)?;
+        if let Progress::Before = self.progress(&journey).await? {
+            if let Err(error) = self.copy(&journey).await {
+                self.back(&journey).await?;
                 return Err(error);
             }
-            self.hold(&to, one.slot, arrived, false).await?;
         }
-        self.hold(&from, one.slot, Holding { state: HoldingState::Gone, since: next.version() }, true).await?;
-        self.publish(next);
-        Ok(self.map())
+        // Also of one that had arrived in a version that was never published.
+        self.turn(&journey.to, &journey, &[Arriving, Owned], Owned, journey.next).await?;
+        self.turn(&journey.from, &journey, &[Closed, Gone], Gone, journey.next).await?;
+        if self.publish(next) {
+            return Ok(self.map());
+        }
+        Err(StaleMap { slot: one.slot, ours: journey.since, theirs: self.map().version() }.into())
     }
 
     /// Gives a move up that was interrupted: the slot is open where it was, and what was copied is deleted.
     ///
     /// # Errors
-    /// [`ShardError`]
+    /// [`ShardError`]; [`ShardError::Stale`], if the move is over but for its map: ask for it again then.
     pub async fn stay(&self, one: Move) -> Result<(), ShardError<D::Error>> {
         let _alone = self.shared.moving.lock().await;
         let map = self.map();
         map.moved(one)?;
-        let since = map.since(one.slot).ok_or(MapError::NoSuchSlot(one.slot))?;
-        self.back(one.slot, since, &self.cluster(one.from)?, &self.cluster(one.to)?).await
+        let journey = self.journey(&map, one)?;
+        match self.progress(&journey).await? {
+            Progress::Before | Progress::Copied => self.back(&journey).await,
+            Progress::Over => Err(StaleMap { slot: one.slot, ours: journey.since, theirs: journey.next }.into()),
+        }
     }
 
-    async fn back(
-        &self,
-        slot: Slot,
-        since: u64,
-        from: &Cluster<D>,
-        to: &Cluster<D>,
-    ) -> Result<(), ShardError<D::Error>> {
-        self.hold(to, slot, Holding { state: HoldingState::Gone, since }, true).await?;
-        self.hold(from, slot, Holding { state: HoldingState::Owned, since }, false).await
+    fn journey(&self, map: &SlotMap, one: Move) -> Result<Journey<D>, ShardError<D::Error>> {
+        let side =
+            |shard| Ok::<_, ShardError<D::Error>>(Side { cluster: self.cluster(shard)?, session: Session::new() });
+        let since = map.since(one.slot).ok_or(MapError::NoSuchSlot(one.slot))?;
+        let (from, to) = (side(one.from)?, side(one.to)?);
+        Ok(Journey { slot: one.slot, since, next: map.version() + 1, from, to })
+    }
+
+    /// What both shards say, held against the map.
+    async fn progress(&self, journey: &Journey<D>) -> Result<Progress, ShardError<D::Error>> {
+        let slot = journey.slot;
+        let left = self.holding(&journey.from, slot).await?.unwrap_or(Holding::FIRST);
+        let arrived = self.holding(&journey.to, slot).await?.filter(|holding| holding.state == Owned);
+        let stale = |theirs| Err(StaleMap { slot, ours: journey.since, theirs }.into());
+        match (left.state, arrived) {
+            // Moved by somebody whose map is newer than this one.
+            (_, Some(arrived)) if arrived.since > journey.next => stale(arrived.since),
+            (Gone, None) => stale(left.since),
+            (state, _) if state != Gone && left.since != journey.since => stale(left.since),
+            (Gone, Some(_)) => Ok(Progress::Over),
+            (Closed, Some(_)) => Ok(Progress::Copied),
+            (Owned | Leaving | Closed, None) => Ok(Progress::Before),
+            (Owned | Leaving, Some(_)) | (Arriving, _) => Err(ShardError::Unsettled(slot)),
+        }
+    }
+
+    /// The rows are at `from`, and `to` was not published.
+    async fn back(&self, journey: &Journey<D>) -> Result<(), ShardError<D::Error>> {
+        let any = [Owned, Leaving, Closed, Arriving, Gone];
+        self.turn(&journey.to, journey, &any, Gone, journey.since).await?;
+        self.turn(&journey.from, journey, &[Owned, Leaving, Closed], Owned, journey.since).await
     }
 
     /// Copies all, and leaves the slot closed.
-    async fn copy(
-        &self,
-        slot: Slot,
-        since: u64,
-        next: u64,
-        from: &Cluster<D>,
-        to: &Cluster<D>,
-    ) -> Result<(), ShardError<D::Error>> {
-        self.hold(to, slot, Holding { state: HoldingState::Arriving, since: next }, true).await?;
-        self.hold(from, slot, Holding { state: HoldingState::Leaving, since }, false).await?;
+    async fn copy(&self, journey: &Journey<D>) -> Result<(), ShardError<D::Error>> {
+        let Journey { slot, since, next, from, to } = journey;
+        self.turn(to, journey, &[Owned, Arriving, Gone], Arriving, *next).await?;
+        self.turn(from, journey, &[Owned, Leaving, Closed], Leaving, *since).await?;
         let mut after = None;
         loop {
-            let page = self.page_of_keys(from, slot, after.as_deref()).await?;
-            self.put(to, slot, &page).await?;
+            let page = self.page_of_keys(from, *slot, after.as_deref()).await?;
+            self.put(to, *slot, &page).await?;
             match page.rows.into_iter().next_back() {
                 Some((last, _)) => after = Some(last),
                 None => break,
             }
         }
         let mut pages = 0;
-        while self.follow(slot, from, to).await? > FEW {
+        while self.follow(journey).await? > FEW {
             pages += 1;
             if pages == MAX_PAGES {
-                return Err(ShardError::TooBusy(slot));
+                return Err(ShardError::TooBusy(*slot));
             }
         }
-        self.hold(from, slot, Holding { state: HoldingState::Closed, since }, false).await?;
-        while self.follow(slot, from, to).await? > 0 {}
+        self.turn(from, journey, &[Leaving], Closed, *since).await?;
+        while self.follow(journey).await? > 0 {}
         Ok(())
     }
 
     /// Copies a page of noted keys; gives how many there were.
-    async fn follow(&self, slot: Slot, from: &Cluster<D>, to: &Cluster<D>) -> Result<usize, ShardError<D::Error>> {
-        let page = self.page_of_notes(from, slot).await?;
+    async fn follow(&self, journey: &Journey<D>) -> Result<usize, ShardError<D::Error>> {
+        let Journey { slot, from, to, .. } = journey;
+        let page = self.page_of_notes(from, *slot).await?;
         if page.rows.is_empty() {
             return Ok(0);
         }
-        self.put(to, slot, &page).await?;
-        let (store, last) = (&self.shared.store, page.last);
+        self.put(to, *slot, &page).await?;
+        let (store, slot, last) = (&self.shared.store, *slot, page.last);
         let forget = async || {
-            from.transaction(&Session::new(), move |mut checkout| async move {
-                store.forget(&mut checkout, slot, last).await
-            })
-            .await
+            from.cluster
+                .transaction(
+                    &from.session,
+                    move |mut checkout| async move { store.forget(&mut checkout, slot, last).await },
+                )
+                .await
         };
         surely(forget).await?;
         Ok(page.rows.len())
@@ -147,13 +206,12 @@ impl<D: Driver, S: SlotStore<D>> Shards<D, S> {
 
     async fn page_of_keys(
         &self,
-        from: &Cluster<D>,
+        from: &Side<D>,
         slot: Slot,
         after: Option<&[u8]>,
     ) -> Result<Page, ShardError<D::Error>> {
-        let store = &self.shared.store;
-        let (session, options) = (Session::new(), latest());
-        let read = from.read_with(&session, &options, move |mut checkout| async move {
+        let (store, options) = (&self.shared.store, latest());
+        let read = from.cluster.read_with(&from.session, &options, move |mut checkout| async move {
             let mut rows = Vec::new();
             for key in store.keys(&mut checkout, slot, after, PAGE).await? {
                 let exported = store.export(&mut checkout, &key).await?;
@@ -164,10 +222,9 @@ impl<D: Driver, S: SlotStore<D>> Shards<D, S> {
         Ok(read.await?)
     }
 
-    async fn page_of_notes(&self, from: &Cluster<D>, slot: Slot) -> Result<Page, ShardError<D::Error>> {
-        let store = &self.shared.store;
-        let (session, options) = (Session::new(), latest());
-        let read = from.read_with(&session, &options, move |mut checkout| async move {
+    async fn page_of_notes(&self, from: &Side<D>, slot: Slot) -> Result<Page, ShardError<D::Error>> {
+        let (store, options) = (&self.shared.store, latest());
+        let read = from.cluster.read_with(&from.session, &options, move |mut checkout| async move {
             let (mut rows, mut last) = (Vec::new(), 0);
             for (number, key) in store.noted(&mut checkout, slot, PAGE).await? {
                 let exported = store.export(&mut checkout, &key).await?;
@@ -179,49 +236,57 @@ impl<D: Driver, S: SlotStore<D>> Shards<D, S> {
         Ok(read.await?)
     }
 
-    async fn put(&self, to: &Cluster<D>, slot: Slot, page: &Page) -> Result<(), ShardError<D::Error>> {
+    async fn put(&self, to: &Side<D>, slot: Slot, page: &Page) -> Result<(), ShardError<D::Error>> {
         let store = &self.shared.store;
         let put = async || {
-            to.transaction(&Session::new(), move |mut checkout| async move {
-                for (key, rows) in &page.rows {
-                    store.import(&mut checkout, slot, key, rows.as_deref()).await?;
-                }
-                Ok(())
-            })
-            .await
-        };
-        surely(put).await
-    }
-
-    async fn holding(&self, shard: &Cluster<D>, slot: Slot) -> Result<Option<Holding>, ShardError<D::Error>> {
-        let store = &self.shared.store;
-        let (session, options) = (Session::new(), latest());
-        let read = shard
-            .read_with(&session, &options, move |mut checkout| async move { store.holding(&mut checkout, slot).await });
-        Ok(read.await?)
-    }
-
-    /// Changes what a shard knows of a slot, and empties it if it is to be empty.
-    async fn hold(
-        &self,
-        shard: &Cluster<D>,
-        slot: Slot,
-        holding: Holding,
-        is_empty: bool,
-    ) -> Result<(), ShardError<D::Error>> {
-        let store = &self.shared.store;
-        let hold = async || {
-            shard
-                .transaction(&Session::new(), move |mut checkout| async move {
-                    store.hold(&mut checkout, slot, holding).await?;
-                    if is_empty {
-                        store.purge(&mut checkout, slot).await?;
+            to.cluster
+                .transaction(&to.session, move |mut checkout| async move {
+                    for (key, rows) in &page.rows {
+                        store.import(&mut checkout, slot, key, rows.as_deref()).await?;
                     }
                     Ok(())
                 })
                 .await
         };
-        surely(hold).await
+        surely(put).await
+    }
+
+    async fn holding(&self, side: &Side<D>, slot: Slot) -> Result<Option<Holding>, ShardError<D::Error>> {
+        let (store, options) = (&self.shared.store, latest());
+        let read = side.cluster.read_with(&side.session, &options, move |mut checkout| async move {
+            store.holding(&mut checkout, slot).await
+        });
+        Ok(read.await?)
+    }
+
+    /// Takes a shard from one of these states to the next, which may have been done before. One that holds no rows then is
+    /// emptied.
+    async fn turn(
+        &self,
+        side: &Side<D>,
+        journey: &Journey<D>,
+        before: &[HoldingState],
+        state: HoldingState,
+        since: u64,
+    ) -> Result<(), ShardError<D::Error>> {
+        let (store, slot, after) = (&self.shared.store, journey.slot, Holding { state, since });
+        let turn = async || {
+            side.cluster
+                .transaction(&side.session, move |mut checkout| async move {
+                    let held = store.holding(&mut checkout, slot).await?.unwrap_or(Holding::FIRST);
+                    if held != after && !before.contains(&held.state) {
+                        checkout.set_rollback_only();
+                        return Ok(false);
+                    }
+                    store.hold(&mut checkout, slot, after).await?;
+                    if matches!(state, Arriving | Gone) {
+                        store.purge(&mut checkout, slot).await?;
+                    }
+                    Ok(true)
+                })
+                .await
+        };
+        if surely(turn).await? { Ok(()) } else { Err(ShardError::Unsettled(slot)) }
     }
 }
 
@@ -231,7 +296,7 @@ fn latest() -> ReadOptions {
 }
 
 /// Repeats a step that may be done twice, until it is known to be done.
-async fn surely<E>(step: impl AsyncFn() -> Result<(), Error<E>>) -> Result<(), ShardError<E>> {
+async fn surely<T, E>(step: impl AsyncFn() -> Result<T, Error<E>>) -> Result<T, ShardError<E>> {
     let mut tries = 0;
     loop {
         match step().await {

@@ -71,6 +71,10 @@ pub enum ShardError<E> {
     /// Noted keys came faster than they could be copied; the slot stays where it was.
     #[error("slot {} is written faster than it can be copied", .0.0)]
     TooBusy(Slot),
+    /// A shard was not as a move had left it: two processes move the slot at once, or a failover has lost a step. Nothing is
+    /// deleted; somebody has to see which shard has the right rows.
+    #[error("the shards do not agree on who owns slot {}", .0.0)]
+    Unsettled(Slot),
 }
 
 /// A slot, since when its shard owns it, the shard, and the session there.
@@ -154,7 +158,8 @@ impl<D: Driver, S: SlotStore<D>> Shards<D, S> {
 
     /// Runs one transaction on the shard that owns the key, as [`Cluster::transaction`] does.
     ///
-    /// The closure must write what belongs to this key alone: only this key is copied when the slot moves meanwhile.
+    /// The closure must write what belongs to this key alone: only this key is copied when the slot moves meanwhile. While the
+    /// slot is closed, or the map is old, it waits, up to 10 seconds beside what the cluster waits for.
     ///
     /// # Errors
     /// [`ShardError`]; only [`Error::Ambiguous`] leaves open whether it took effect.
@@ -191,7 +196,8 @@ impl<D: Driver, S: SlotStore<D>> Shards<D, S> {
         }
     }
 
-    /// Reads what belongs to a key, on a node of the shard that owns it, as [`Cluster::read`] does, from one snapshot.
+    /// Reads what belongs to a key, on a node of the shard that owns it, as [`Cluster::read`] does, from one snapshot. While
+    /// the map is old, it waits, up to 10 seconds beside what the cluster waits for.
     ///
     /// While this process has an old map, a replica of the former owner that lags may answer with what it held before the
     /// move. Publish new maps to all processes, and give no slot back before they have them.
@@ -229,26 +235,56 @@ impl<D: Driver, S: SlotStore<D>> Shards<D, S> {
     }
 
     /// Reads from every shard at once, each from one snapshot, and gives what each answers: some may fail while others do
-    /// not, and what to make of that is for the caller to say.
+    /// not, and what to make of that is for the caller to say. A shard of which this process has an old map fails with
+    /// [`ShardError::Stale`], or answers from a replica that lags, as for [`Shards::read`].
     ///
-    /// Not one snapshot over shards. The closure is given the shard's id: of a slot that is being copied both shards hold
-    /// rows, so let it count rows of the slots of that shard alone ([`SlotMap::slots_of`]).
+    /// Not one snapshot over shards. Of a slot that is being copied both shards hold rows, so let the closure count those of
+    /// the slots that the map gives to that shard alone ([`SlotMap::slots_of`]).
+    ///
+    /// # Complexity
+    /// O(n) in the slots, beside what the closure does.
     pub async fn gather<T, F, R>(&self, sessions: &Sessions, f: F) -> Vec<(ShardId, Result<T, ShardError<D::Error>>)>
     where
-        F: Fn(ShardId, Checkout<D>) -> R + Send + Sync,
+        F: Fn(ShardId, Arc<SlotMap>, Checkout<D>) -> R + Send + Sync,
         R: Future<Output = Result<T, D::Error>> + Send,
         T: Send,
     {
-        let f = &f;
-        let reads = self.map().shards().into_iter().map(|shard| async move {
-            let read = async {
-                let session = sessions.of(shard);
-                let options = ReadOptions::new().snapshot();
-                Ok(self.cluster(shard)?.read_with(&session, &options, |checkout| f(shard, checkout)).await?)
-            };
-            (shard, read.await)
+        let (map, f) = (self.map(), &f);
+        let reads = map.shards().into_iter().map(|shard| {
+            let map = Arc::clone(&map);
+            async move { (shard, self.read_all(sessions, shard, &map, f).await) }
         });
         join_all(reads.collect()).await
+    }
+
+    async fn read_all<T, F, R>(
+        &self,
+        sessions: &Sessions,
+        shard: ShardId,
+        map: &Arc<SlotMap>,
+        f: &F,
+    ) -> Result<T, ShardError<D::Error>>
+    where
+        F: Fn(ShardId, Arc<SlotMap>, Checkout<D>) -> R + Send + Sync,
+        R: Future<Output = Result<T, D::Error>> + Send,
+        T: Send,
+    {
+        let (cluster, session, store) = (self.cluster(shard)?, sessions.of(shard), &self.shared.store);
+        let mut options = ReadOptions::new().snapshot();
+        loop {
+            let read = cluster.read_with(&session, &options, move |mut checkout| async move {
+                match refused(map, shard, &store.holdings(&mut checkout).await?) {
+                    None => f(shard, Arc::clone(map), checkout).await.map(Ok),
+                    Some(refused) => Ok(Err(refused)),
+                }
+            });
+            match read.await? {
+                Ok(value) => return Ok(value),
+                // A replica may not have heard of a move that the primary knows of.
+                Err(_) if !options.primary => options = options.from_primary(),
+                Err((slot, refused)) => return Err(error(map, slot, refused)),
+            }
+        }
     }
 
     /// Where a key is, by this map.
@@ -293,6 +329,22 @@ impl<D: Driver, S> fmt::Debug for Shards<D, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Shards").field("map", &self.shared.map.load().version()).finish_non_exhaustive()
     }
+}
+
+fn error<E>(map: &SlotMap, slot: Slot, refused: Refused) -> ShardError<E> {
+    match refused {
+        Refused::Closed => ShardError::Moving(slot),
+        Refused::Otherwise(theirs) => map.check(slot, theirs).err().map_or(ShardError::Moving(slot), Into::into),
+    }
+}
+
+/// The first slot that the map gives to a shard and the shard knows otherwise of.
+fn refused(map: &SlotMap, shard: ShardId, known: &[(Slot, Holding)]) -> Option<(Slot, Refused)> {
+    let known: BTreeMap<_, _> = known.iter().copied().collect();
+    map.slots_of(shard).find_map(|slot| {
+        let holding = known.get(&slot).copied().unwrap_or(Holding::FIRST);
+        Some((slot, holding.admit_read(map.since(slot)?).err()?))
+    })
 }
 
 /// Runs futures side by side in this task, to the end of the last.

@@ -31,7 +31,7 @@ pub enum HoldingState {
 
 /// A shard's database, as far as slots are concerned. Implemented by the host, who knows the tables.
 ///
-/// All calls are made within transactions, but for those that say otherwise. A table of holdings, one of noted keys, and a
+/// All calls are made within transactions that may write, but for those that say otherwise. A table of holdings, one of noted keys, and a
 /// column with the slot in every table that is sharded are what it takes.
 ///
 /// # Contract
@@ -46,7 +46,13 @@ pub trait SlotStore<D: Driver>: Send + Sync + 'static {
         slot: Slot,
     ) -> impl Future<Output = Result<Option<Holding>, D::Error>> + Send;
 
-    /// Keeps it.
+    /// What the shard knows of all slots that ever took part in a move. Within a read.
+    fn holdings(
+        &self,
+        connection: &mut D::Connection,
+    ) -> impl Future<Output = Result<Vec<(Slot, Holding)>, D::Error>> + Send;
+
+    /// Keeps what it knows of one.
     fn hold(
         &self,
         connection: &mut D::Connection,

@@ -6,34 +6,8 @@ use tenfold_replication::{Epoch, Lsn, Mode, NodeId, Position};
 
 use super::fixture::Files;
 use super::suite::{Fixture, suite};
-use super::supervised;
 
-suite! { Files:
-    a_session_reads_its_writes_over_lag
-    a_wait_is_bounded_and_says_how_far_it_got
-    a_transaction_is_all_or_nothing
-    marks_cover_what_was_written_and_seen
-    reads_and_replicas_refuse_to_write
-    a_fenced_primary_never_writes_again
-    a_lower_ballot_is_refused_by_all_calls
-    an_old_primary_rejoins_without_what_it_alone_had
-    a_write_that_too_few_confirm_is_ambiguous
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_lost_primary_is_replaced_and_rejoins_by_itself() {
-    supervised::a_lost_primary_is_replaced_and_rejoins_by_itself::<Files>().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_quorum_loses_nothing_over_failovers() {
-    supervised::a_quorum_loses_nothing_over_failovers::<Files>().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_planned_change_fails_no_write() {
-    supervised::a_planned_change_fails_no_write::<Files>().await;
-}
+suite!(Files);
 
 /// Three transactions that only the old primary had are lost, and can be read for good.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tenfold_replication::driver::sqlite::{SqliteConfig, SqliteConnection, SqliteDriver, SqliteError};
 use tenfold_replication::shard::{Holding, HoldingState, Move, Sessions, ShardError, Shards, Slot, SlotMap, SlotStore};
-use tenfold_replication::{Cluster, Mode, ShardId};
+use tenfold_replication::{Checkout, Cluster, Mode, Session, ShardId};
 
 use super::fixture::Files;
 use super::suite::Fixture;
@@ -35,6 +35,14 @@ impl SlotStore<SqliteDriver> for Counters {
             Ok(Holding { state: STATES[usize::from(row.get::<_, u16>(0)?)], since: row.get::<_, i64>(1)? as u64 })
         });
         Ok(rows.await?.pop())
+    }
+
+    async fn holdings(&self, db: &mut SqliteConnection) -> Result<Vec<(Slot, Holding)>, SqliteError> {
+        db.query("select state, since, slot from holding", (), |row| {
+            let (state, since) = (STATES[usize::from(row.get::<_, u16>(0)?)], row.get::<_, i64>(1)? as u64);
+            Ok((Slot(row.get(2)?), Holding { state, since }))
+        })
+        .await
     }
 
     async fn hold(&self, db: &mut SqliteConnection, slot: Slot, holding: Holding) -> Result<(), SqliteError> {
@@ -161,15 +169,24 @@ async fn value(fleet: &Fleet, sessions: &Sessions, key: &str) -> i64 {
     read.await.unwrap().pop().unwrap_or(0)
 }
 
-/// All counters of all shards, each on the shard that owns it.
+/// All counters of one shard that it owns.
+async fn counted(shard: ShardId, map: Arc<SlotMap>, mut db: Checkout<SqliteDriver>) -> Result<i64, SqliteError> {
+    let slots: Vec<_> = map.slots_of(shard).map(|slot| slot.0.to_string()).collect();
+    let sql = format!("select coalesce(sum(number), 0) from counter where slot in ({})", slots.join(","));
+    Ok(db.query(sql, (), |row| row.get::<_, i64>(0)).await?[0])
+}
+
+/// All counters of all shards.
 async fn sum(fleet: &Fleet, sessions: &Sessions) -> i64 {
-    let map = fleet.map();
-    let parts = fleet.gather(sessions, |shard, mut db| {
-        let slots: Vec<_> = map.slots_of(shard).map(|slot| slot.0.to_string()).collect();
-        let sql = format!("select coalesce(sum(number), 0) from counter where slot in ({})", slots.join(","));
-        async move { Ok(db.query(sql, (), |row| row.get::<_, i64>(0)).await?[0]) }
-    });
-    parts.await.into_iter().map(|(_, part)| part.unwrap()).sum()
+    fleet.gather(sessions, counted).await.into_iter().map(|(_, part)| part.unwrap()).sum()
+}
+
+/// Changes what a shard knows of a slot, as a process did that is no more.
+async fn hold(fleet: &Fleet, shard: ShardId, slot: Slot, state: HoldingState, since: u64) {
+    let cluster = fleet.cluster(shard).unwrap();
+    let (holding, session) = (Holding { state, since }, Session::new());
+    let hold = cluster.transaction(&session, move |mut db| async move { Counters.hold(&mut db, slot, holding).await });
+    hold.await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -293,4 +310,60 @@ async fn an_interrupted_move_is_taken_up_or_given_up() {
         all += value(&second, &sessions, &key(number)).await;
     }
     assert_eq!(all, 2 * KEYS as i64);
+}
+
+/// As after a crash between the last step and the publishing of the map, while the map went on with another move.
+#[tokio::test]
+async fn a_move_that_is_over_but_for_its_map_is_never_undone() {
+    let bed = Bed::with(2).await;
+    let map = first_map(2);
+    let (crashed, process) = (bed.process(&map).await, bed.process(&map).await);
+    let sessions = Sessions::new();
+    for number in 0..KEYS {
+        add(&crashed, &sessions, &key(number)).await.unwrap();
+    }
+    let [one, another] = [0, 1].map(|slot| Move { slot: Slot(slot), from: ShardId(0), to: ShardId(1) });
+    crashed.move_slot(one).await.unwrap();
+    assert!(matches!(process.stay(one).await, Err(ShardError::Stale(_))));
+    // A replica that lags has the rows still.
+    bed.files[0].caught_up().await;
+    let parts = process.gather(&sessions, counted).await;
+    let stale = |part: &Result<i64, _>| matches!(part, Err(ShardError::Stale(stale)) if stale.is_ours());
+    assert!(stale(&parts[0].1) && parts[1].1.is_ok(), "what moved is missed, not left out: {parts:?}");
+
+    process.move_slot(another).await.unwrap();
+    let map = process.move_slot(one).await.unwrap();
+    assert_eq!((map.version(), map.since(Slot(0))), (3, Some(3)));
+    assert_eq!(sum(&process, &Sessions::new()).await, KEYS as i64);
+    for number in 0..KEYS {
+        add(&process, &sessions, &key(number)).await.unwrap();
+    }
+    assert_eq!(sum(&process, &sessions).await, 2 * KEYS as i64);
+    // Its map is older than what the shards know of the slot.
+    let late = bed.process(&first_map(2)).await;
+    assert!(matches!(late.move_slot(one).await, Err(ShardError::Stale(stale)) if stale.is_ours()));
+    assert_eq!(sum(&process, &sessions).await, 2 * KEYS as i64);
+}
+
+#[tokio::test]
+async fn a_copied_slot_is_handed_over_or_given_back_and_a_doubtful_one_is_left_alone() {
+    let bed = Bed::with(2).await;
+    let fleet = bed.process(&first_map(2)).await;
+    let sessions = Sessions::new();
+    for number in 0..KEYS {
+        add(&fleet, &sessions, &key(number)).await.unwrap();
+    }
+    let one = Move { slot: Slot(0), from: ShardId(0), to: ShardId(1) };
+    // Both shards own it, as after a failover that lost the closing.
+    hold(&fleet, ShardId(1), one.slot, HoldingState::Owned, 2).await;
+    assert!(matches!(fleet.move_slot(one).await, Err(ShardError::Unsettled(Slot(0)))));
+    assert!(matches!(fleet.stay(one).await, Err(ShardError::Unsettled(Slot(0)))));
+    assert_eq!(sum(&fleet, &sessions).await, KEYS as i64);
+    // Closed with all rows copied: the rows that count are still where they were.
+    hold(&fleet, ShardId(0), one.slot, HoldingState::Closed, 1).await;
+    fleet.stay(one).await.unwrap();
+    assert_eq!(sum(&fleet, &sessions).await, KEYS as i64);
+    let map = fleet.move_slot(one).await.unwrap();
+    assert_eq!(map.owner(one.slot), Some(ShardId(1)));
+    assert_eq!(sum(&fleet, &sessions).await, KEYS as i64);
 }

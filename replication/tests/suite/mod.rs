@@ -277,11 +277,29 @@ pub(crate) async fn a_write_that_too_few_confirm_is_ambiguous<F: Fixture>() {
 
 /// The suite as tests of their own, on this fixture.
 macro_rules! suite {
-    ($fixture:ty: $($name:ident)*) => {
+    ($fixture:ty) => {
+        suite! { $fixture, suite:
+            a_session_reads_its_writes_over_lag
+            a_wait_is_bounded_and_says_how_far_it_got
+            a_transaction_is_all_or_nothing
+            marks_cover_what_was_written_and_seen
+            reads_and_replicas_refuse_to_write
+            a_fenced_primary_never_writes_again
+            a_lower_ballot_is_refused_by_all_calls
+            an_old_primary_rejoins_without_what_it_alone_had
+            a_write_that_too_few_confirm_is_ambiguous
+        }
+        suite! { $fixture, supervised:
+            a_lost_primary_is_replaced_and_rejoins_by_itself
+            a_quorum_loses_nothing_over_failovers
+            a_planned_change_fails_no_write
+        }
+    };
+    ($fixture:ty, $module:ident: $($name:ident)*) => {
         $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn $name() {
             if !<$fixture as super::suite::Fixture>::is_left_out() {
-                super::suite::$name::<$fixture>().await;
+                super::$module::$name::<$fixture>().await;
             }
         })*
     };
