@@ -407,6 +407,8 @@ async fn r24_a_write_that_a_hung_cache_server_does_not_confirm_is_refused() {
     assert_eq!(users.update(User::sample(UserId(5))).await, Err(DatabaseError::TimedOut));
     let (seen, _) = users.user(UserId(5)).await.unwrap().unwrap();
     assert_eq!(seen.version, 2, "it was written all the same, and readers go past the cache");
+    let nobody = User::sample(UserId(4_711));
+    assert_eq!(users.update(nobody).await, Ok(None), "a write that changed nothing needs no confirmation");
 
     let (_dir, store) = sample(Discipline::Acid);
     let users =

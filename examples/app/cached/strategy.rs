@@ -155,12 +155,17 @@ impl<U: Users> Users for CachedUsers<U> {
         Box::pin(async move {
             let id = user.id;
             let outcome = self.store.update(user).await;
-            // After an unclear outcome the write may have happened, so the entry goes in any case. And a write whose old
-            // value may still be served is not acknowledged.
-            if self.protection.invalidate {
-                self.ring.drop_everywhere(&entry(id)).await?;
+            if !self.protection.invalidate {
+                return outcome;
             }
-            outcome
+            // After an unclear outcome the write may have happened, so the entry goes in any case.
+            let dropped = self.ring.drop_everywhere(&entry(id)).await;
+            match outcome {
+                // A write whose old value may still be served is not acknowledged.
+                Ok(Some(_)) => dropped.map_err(DatabaseError::from).and(outcome),
+                // What was refused stays refused, whatever the caches say.
+                _ => outcome,
+            }
         })
     }
 
