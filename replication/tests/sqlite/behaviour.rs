@@ -9,6 +9,21 @@ use super::suite::{Fixture, suite};
 
 suite!(Files);
 
+/// More than is applied in one go; the log is asked for its end in between.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_long_backlog_is_replayed() {
+    let files = Files::start(2, Mode::Asynchronous).await;
+    files.receive(NodeId(1), false).await;
+    let mut writer = files.connect(0, Access::Write).await;
+    for number in 0..600 {
+        Files::append(&mut writer, 1, number).await.unwrap();
+    }
+    files.receive(NodeId(1), true).await;
+    files.caught_up().await;
+    let mut reader = files.connect(1, Access::Read).await;
+    assert_eq!(Files::list(&mut reader, 1).await.unwrap(), (0..600).collect::<Vec<_>>());
+}
+
 /// Three transactions that only the old primary had are lost, and can be read for good.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_rejoin_cuts_off_is_kept() {

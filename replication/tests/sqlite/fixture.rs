@@ -72,7 +72,8 @@ impl Files {
     }
 
     fn stop(&self, id: NodeId) {
-        if let Some(task) = self.serving.lock().remove(&id) {
+        let task = self.serving.lock().remove(&id);
+        if let Some(task) = task {
             task.abort();
         }
     }

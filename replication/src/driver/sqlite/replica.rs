@@ -135,7 +135,8 @@ impl FileNode {
             if self.control.read()?.is_incomplete {
                 return Ok(());
             }
-            match self.apply_until(lsn.min(self.log.lock().end().lsn)) {
+            let end = self.log.lock().end().lsn;
+            match self.apply_until(lsn.min(end)) {
                 Ok(state) if state.tail.lsn >= lsn => return Ok(()),
                 // The log was cut since.
                 Ok(_) if self.log_end()?.lsn < lsn => return Ok(()),

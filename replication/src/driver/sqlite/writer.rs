@@ -60,7 +60,8 @@ impl Gate {
     /// Whether the commit is to be rolled back.
     fn refuses(&mut self, node: &FileNode) -> bool {
         if let Self::Log(record) = self {
-            *self = match node.log.lock().append(std::slice::from_ref(record)) {
+            let appended = node.log.lock().append(std::slice::from_ref(record));
+            *self = match appended {
                 Ok(()) => Self::Open,
                 Err(error) => Self::Refused(error),
             };
@@ -217,10 +218,10 @@ impl Writer {
             (Ok(()), _) => Ok(()),
             (Err(_), Gate::Refused(error)) => Err(error),
             (Err(error), Gate::Log(_) | Gate::Closed) => Err(error.into()),
-            (Err(error), Gate::Open) => match self.node.log.lock().cut(before.lsn) {
-                Ok(()) => Err(error.into()),
-                Err(_) => Err(SqliteError::CommitUnknown(error)),
-            },
+            (Err(error), Gate::Open) => {
+                let cut = self.node.log.lock().cut(before.lsn);
+                Err(if cut.is_ok() { error.into() } else { SqliteError::CommitUnknown(error) })
+            }
         }
     }
 
