@@ -13,6 +13,7 @@ use tenfold_benches::clock::Stopwatch;
 use tenfold_benches::rng::scramble;
 use tenfold_benches::workload::{Sequence, Workload};
 
+/// Entries. The first alone where nothing is measured.
 const SIZES: [usize; 2] = [10_000, 1_000_000];
 
 /// Operations in one iteration.
@@ -98,9 +99,12 @@ impl Plan {
 /// Benches the named caches beside each other.
 pub(crate) fn bench(criterion: &mut Criterion, title: &str, names: &[&str]) {
     let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+    // As criterion decides it: `cargo bench` says `--bench`, and `cargo test` does not.
+    let is_said = |option: &str| std::env::args().any(|argument| argument == option);
+    let sizes = if is_said("--bench") && !is_said("--test") { &SIZES[..] } else { &SIZES[..1] };
     let candidates = catalogue::select(catalogue::timed(), &names).expect("the names are in the catalogue");
     for operation in Operation::ALL {
-        for entries in SIZES {
+        for &entries in sizes {
             let plan = operation.prepare(entries);
             let mut group = criterion.benchmark_group(format!("{title}/{}/{entries}", operation.name()));
             group
