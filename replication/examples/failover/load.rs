@@ -1,102 +1,103 @@
-//! Sessions that append to lists and read them, and what is to be said of that.
+//! Sessions that append to lists and read them, and what they saw.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use tenfold_replication::driver::sqlite::{SqliteDriver, SqliteError};
-use tenfold_replication::sim::{History, SessionId, Violation};
-use tenfold_replication::{Checkout, Cluster, Error, Mode, ReadOptions, Session, ShardId};
+use tenfold_replication::sim::{History, SessionId};
+use tenfold_replication::{Cluster, Error, Mode, ReadOptions, Session, ShardId};
 
-use super::Failure;
 use super::clock::now;
+use super::engine::Engine;
+use super::verdict::{Times, Verdict};
+use super::{Failure, LONG};
 
-const KEYS: u64 = 3;
+/// Lists that are appended to at the same time.
+const LISTS: u64 = 3;
+/// Numbers that a list may have: the next go to new ones, so that reads stay as cheap as they are.
+const LIST_LENGTH: u64 = 200;
 
 /// What all sessions share.
-pub(crate) struct Run {
-    cluster: Cluster<SqliteDriver>,
-    history: Mutex<History>,
-    next_number: Mutex<u64>,
-    /// When writes and reads succeeded.
-    writes: Mutex<Vec<Instant>>,
-    reads: Mutex<Vec<Instant>>,
+pub(crate) struct Run<E: Engine> {
+    cluster: Cluster<E::Driver>,
     until: Instant,
+    next_number: AtomicU64,
+    seen: Mutex<Seen>,
 }
 
-async fn list(mut c: Checkout<SqliteDriver>, key: u64) -> Result<Vec<u64>, SqliteError> {
-    let list = c.query("select number from entry where key = ?1 order by id", [key as i64], |row| row.get::<_, i64>(0));
-    Ok(list.await?.into_iter().map(|number| number as u64).collect())
+/// What happened.
+#[derive(Default)]
+pub(crate) struct Seen {
+    pub(crate) history: History,
+    /// What was acknowledged, and when; and when reads succeeded.
+    pub(crate) writes: Vec<(u64, Instant)>,
+    pub(crate) reads: Vec<Instant>,
+    pub(crate) failed_writes: usize,
+    pub(crate) failed_reads: usize,
 }
 
-impl Run {
-    pub(crate) fn new(cluster: Cluster<SqliteDriver>, until: Instant) -> Self {
-        Self {
-            cluster,
-            history: Mutex::default(),
-            next_number: Mutex::default(),
-            writes: Mutex::default(),
-            reads: Mutex::default(),
-            until,
-        }
+type ReadResult<E> = Result<Vec<u64>, Error<<<E as Engine>::Driver as tenfold_replication::driver::Driver>::Error>>;
+
+fn list_of(number: u64) -> u64 {
+    number / (LISTS * LIST_LENGTH) * LISTS + number % LISTS
+}
+
+impl<E: Engine> Run<E> {
+    pub(crate) fn new(cluster: Cluster<E::Driver>, until: Instant) -> Self {
+        Self { cluster, until, next_number: AtomicU64::new(0), seen: Mutex::default() }
     }
 
     pub(crate) async fn client(self: Arc<Self>, id: SessionId) -> (SessionId, Session) {
         let session = Session::new();
-        for round in u64::from(id.0).. {
-            if now() >= self.until {
-                break;
+        while now() < self.until {
+            let number = self.next_number.fetch_add(1, Ordering::Relaxed);
+            self.append(id, &session, number).await;
+            let read = self.read(id, &session, &ReadOptions::new(), list_of(number)).await;
+            if read.is_err_and(|error| !matches!(error, Error::Lost(_))) {
+                self.seen.lock().failed_reads += 1;
             }
-            self.append(id, &session, round % KEYS).await;
-            let _ = self.read(id, &session, &ReadOptions::new(), round % KEYS).await;
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         (id, session)
     }
 
-    async fn append(&self, id: SessionId, session: &Session, key: u64) {
-        let number = {
-            let mut next = self.next_number.lock();
-            *next += 1;
-            *next
-        };
-        self.history.lock().invoke(id, number);
-        let sql = "insert into entry(key, number) values (?1, ?2)";
-        let write = self.cluster.write(session, |mut c| async move {
-            c.execute(sql, (key as i64, number as i64)).await?;
-            Ok(c.node_id())
-        });
-        let result = write.await;
-        let (mut history, now) = (self.history.lock(), now());
+    async fn append(&self, id: SessionId, session: &Session, number: u64) {
+        let key = list_of(number);
+        self.seen.lock().history.invoke(id, number);
+        let result = self.cluster.write(session, |c| E::append(c, key, number)).await;
+        let now = now();
+        let mut seen = self.seen.lock();
         match (result, session.position(ShardId(0))) {
             (Ok(node), Some(position)) => {
-                history.acknowledge(id, key, number, position, node, now);
-                self.writes.lock().push(now);
+                seen.history.acknowledge(id, key, number, position, node, now);
+                seen.writes.push((number, now));
             }
+            // The loss is of before: this one was not tried.
             (Err(Error::Lost(lost)), _) => {
-                history.fail(number);
-                history.lose(id, lost);
+                seen.history.fail(number);
+                seen.history.lose(id, lost);
             }
-            (Err(error), _) if !error.is_ambiguous() => history.fail(number),
-            _ => {}
+            (result, _) => {
+                seen.failed_writes += 1;
+                if result.is_err_and(|error| !error.is_ambiguous()) {
+                    seen.history.fail(number);
+                }
+            }
         }
     }
 
-    async fn read(
-        &self,
-        id: SessionId,
-        session: &Session,
-        options: &ReadOptions,
-        key: u64,
-    ) -> Result<Vec<u64>, Error<SqliteError>> {
-        let read = self.cluster.read_with(session, options, |c| list(c, key)).await;
-        let mut history = self.history.lock();
+    async fn read(&self, id: SessionId, session: &Session, options: &ReadOptions, key: u64) -> ReadResult<E> {
+        let read = self.cluster.read_with(session, options, |c| E::list(c, key)).await;
+        let now = now();
+        let mut seen = self.seen.lock();
         match &read {
             Ok(list) => {
-                history.read(id, key, list.clone());
-                self.reads.lock().push(now());
+                seen.history.read(id, key, list.clone());
+                seen.reads.push(now);
             }
-            Err(Error::Lost(lost)) => history.lose(id, *lost),
+            Err(Error::Lost(lost)) => seen.history.lose(id, *lost),
             Err(_) => {}
         }
         read
@@ -104,8 +105,7 @@ impl Run {
 
     /// Whatever is lost of a session is told at the latest now.
     pub(crate) async fn tell_losses(&self, id: SessionId, session: &Session) -> Result<(), Failure> {
-        let primary = ReadOptions::new().from_primary();
-        while let Err(error) = self.read(id, session, &primary, 0).await {
+        while let Err(error) = self.read(id, session, &from_primary(), 0).await {
             if !matches!(error, Error::Lost(_)) {
                 return Err(error.into());
             }
@@ -113,47 +113,18 @@ impl Run {
         Ok(())
     }
 
-    pub(crate) async fn report(&self, mode: Mode, kill: &str, json: &str) -> Result<(), Failure> {
-        let (mut lists, primary) = (Vec::new(), ReadOptions::new().from_primary());
-        for key in 0..KEYS {
-            lists.push((key, self.cluster.read_with(&Session::new(), &primary, |c| list(c, key)).await?));
+    /// What all of it was worth, held against the lists as they are in the end.
+    pub(crate) async fn verdict(&self, mode: Mode, times: &Times) -> Result<Verdict, Failure> {
+        let keys: BTreeSet<_> = (0..self.next_number.load(Ordering::Relaxed)).map(list_of).collect();
+        let mut lists = Vec::new();
+        for key in keys {
+            let list = self.cluster.read_with(&Session::new(), &from_primary(), |c| E::list(c, key)).await?;
+            lists.push((key, list));
         }
-        let checked = self.history.lock().check(&lists, !matches!(mode, Mode::Quorum { .. }));
-        let violations = checked.as_ref().err().cloned().unwrap_or_default();
-        let count = |is: fn(&Violation) -> bool| violations.iter().filter(|violation| is(violation)).count();
-        let lost = count(|violation| matches!(violation, Violation::LostWrite { .. }));
-        let (writes, reads) = (self.writes.lock().clone(), self.reads.lock().clone());
-        let figures = [
-            ("acknowledged_writes", writes.len()),
-            ("reads", reads.len()),
-            ("lost_and_told", checked.as_ref().map_or(0, |summary| summary.lost)),
-            ("lost_and_not_told", lost),
-            ("doubled", count(|violation| matches!(violation, Violation::Doubled(_)))),
-            ("stale_reads_of_own_writes", count(|violation| matches!(violation, Violation::StaleRead { .. }))),
-            ("violations", violations.len()),
-            ("writes_unavailable_ms", longest_gap(&writes)),
-            ("reads_unavailable_ms", longest_gap(&reads)),
-        ];
-        let figures: Vec<_> = figures.iter().map(|(name, figure)| format!("  \"{name}\": {figure}")).collect();
-        let mode = match mode {
-            Mode::Asynchronous => "asynchronous",
-            Mode::SemiSynchronous { .. } => "semi-synchronous",
-            Mode::Quorum { .. } => "quorum",
-        };
-        let text = format!(
-            "{{\n  \"engine\": \"sqlite\",\n  \"mode\": \"{mode}\",\n  \"kill\": \"{kill}\",\n{}\n}}\n",
-            figures.join(",\n")
-        );
-        print!("{text}");
-        if !json.is_empty() {
-            std::fs::write(json, text)?;
-        }
-        if violations.is_empty() { Ok(()) } else { Err(format!("{violations:?}").into()) }
+        Ok(Verdict::of(&self.seen.lock(), &lists, mode, times, E::HAS_OWN_PLACES))
     }
 }
 
-/// Between two successes, in milliseconds.
-fn longest_gap(successes: &[Instant]) -> usize {
-    let gaps = successes.windows(2).map(|pair| pair[1].saturating_duration_since(pair[0]));
-    gaps.max().unwrap_or_default().as_millis() as usize
+fn from_primary() -> ReadOptions {
+    ReadOptions::new().from_primary().timeout(LONG)
 }

@@ -1,84 +1,84 @@
 //! Writers and readers with sessions while a node is lost, and whether what they saw may be.
 //!
 //! ```sh
-//! cargo run --release -p tenfold-replication --features sim,sqlite --example failover -- \
-//!     [--engine sqlite] [--mode asynchronous|semi|quorum] [--seconds N] [--kill primary|replica|partition] [--json PATH]
+//! cargo run --release -p tenfold-replication --features postgres --example failover -- \
+//!     [--engine sqlite|postgres] [--mode asynchronous|semi|quorum] [--seconds N] [--kill primary|replica|partition] \
+//!     [--json PATH] [--quick]
 //! ```
 //!
-//! `partition` cuts the replicas off first and takes the primary a little later: what it acknowledged alone is lost where
-//! the mode allows that.
+//! `sqlite` keeps three nodes in this process; `postgres` starts three servers with `scripts/pg-cluster` and kills them by
+//! `kill -9`. `partition` cuts the replicas off first and takes the primary a little later: what it acknowledged alone is
+//! lost where the mode allows that. Whoever was lost is started again, and must come back as a replica by itself.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tenfold_replication::driver::sqlite::{SqliteDriver, SqliteError};
+use tenfold_replication::driver::Driver;
 use tenfold_replication::sim::SessionId;
-use tenfold_replication::{Cluster, DetectConfig, FailoverConfig, Mode, Node, NodeId, Session};
-use tokio::task::JoinHandle;
+use tenfold_replication::{Cluster, Config, DetectConfig, FailoverConfig, PoolConfig};
 
 mod clock;
+mod engine;
 mod load;
+mod options;
+#[cfg(feature = "postgres")]
+mod postgres;
+mod sqlite;
+mod verdict;
 
+use engine::Engine;
 use load::Run;
+use options::{Fault, Options};
+use verdict::Times;
 
 const SESSIONS: u32 = 4;
-/// How long the replicas are, before the primary is lost.
+/// How often each node is asked how it is.
+const HEALTH_INTERVAL: Duration = Duration::from_millis(100);
+/// How long the replicas are cut off, before the primary is lost.
 const CUT_OFF: Duration = Duration::from_millis(300);
-const SCHEMA: &str = "create table entry(id integer primary key autoincrement, key integer not null, number integer)";
+/// For what must happen, however busy the machine is.
+pub(crate) const LONG: Duration = Duration::from_secs(60);
 
 pub(crate) type Failure = Box<dyn std::error::Error>;
 
 #[tokio::main]
 async fn main() -> Result<(), Failure> {
-    let option = |name: &str, default: &str| {
-        let mut arguments = std::env::args().skip_while(|argument| argument != name);
-        arguments.nth(1).unwrap_or_else(|| default.into())
-    };
-    if option("--engine", "sqlite") != "sqlite" {
-        return Err("of the engines, only sqlite is there".into());
+    let options = Options::parse(std::env::args().skip(1))?;
+    match options.engine.as_str() {
+        "sqlite" => fail_over::<sqlite::Files>(&options).await,
+        #[cfg(feature = "postgres")]
+        "postgres" => fail_over::<postgres::Servers>(&options).await,
+        #[cfg(not(feature = "postgres"))]
+        "postgres" => Err("this was built without PostgreSQL: `--features postgres` adds it".into()),
+        other => Err(format!("there is no engine {other}").into()),
     }
-    let mode = match option("--mode", "asynchronous").as_str() {
-        "asynchronous" => Mode::Asynchronous,
-        "semi" => Mode::SemiSynchronous { timeout: Duration::from_millis(100) },
-        "quorum" => Mode::quorum(1),
-        other => return Err(format!("there is no mode {other}").into()),
-    };
-    let time = Duration::from_secs(option("--seconds", "6").parse()?);
-    let kill = option("--kill", "primary");
-    if !["primary", "replica", "partition"].contains(&kill.as_str()) {
-        return Err(format!("there is no fault {kill}").into());
-    }
+}
 
-    let dir = tempfile::tempdir()?;
-    let nodes: Vec<_> =
-        (0..3).map(|id| Node::new(NodeId(id), dir.path().join(format!("n{id}")).to_string_lossy())).collect();
-    let driver = SqliteDriver::default();
-    driver.create(&nodes, mode).await?;
-    let mut serving: Vec<_> = nodes.iter().map(|node| serve(&driver, node)).collect();
-    let cluster = Cluster::builder(driver.clone()).nodes(nodes.clone()).mode(mode).build()?;
+async fn fail_over<E: Engine>(options: &Options) -> Result<(), Failure> {
+    let mut engine = E::start(options.mode).await?;
+    let pool = PoolConfig { timeout: LONG, ..PoolConfig::default() };
+    let config = Config { observe_interval: HEALTH_INTERVAL, pool, ..Config::default() };
+    let builder = Cluster::builder(engine.driver()).nodes(engine.nodes().to_vec()).mode(options.mode).config(config);
+    let cluster = builder.build()?;
     tokio::spawn(cluster.clone().drive());
-    cluster.ready(Duration::from_secs(10)).await?;
+    cluster.ready(LONG).await?;
     tokio::spawn(cluster.clone().supervise(DetectConfig::default(), FailoverConfig::default()));
-    cluster.write(&Session::new(), |mut c| async move { c.migrate(SCHEMA).await }).await?;
 
-    let run = Arc::new(Run::new(cluster, clock::now() + time));
+    let run = Arc::new(Run::<E>::new(cluster.clone(), clock::now() + options.time));
     let clients: Vec<_> = (0..SESSIONS).map(|id| tokio::spawn(Arc::clone(&run).client(SessionId(id)))).collect();
 
-    tokio::time::sleep(time / 3).await;
-    let victim = usize::from(kill == "replica");
-    if kill == "partition" {
-        serving[1..].iter().for_each(JoinHandle::abort);
+    tokio::time::sleep(options.time / 3).await;
+    let victim = usize::from(options.fault == Fault::Replica);
+    if options.fault == Fault::Partition {
+        engine.cut_off_replicas().await?;
         tokio::time::sleep(CUT_OFF).await;
     }
-    serving[victim].abort();
-    driver.take_down(&nodes[victim]).await?;
-    if kill == "partition" {
-        let replicas = serving.iter_mut().zip(&nodes).skip(1);
-        replicas.for_each(|(task, node)| *task = serve(&driver, node));
-    }
-    tokio::time::sleep(time / 3).await;
-    driver.bring_up(&nodes[victim]);
-    serving[victim] = serve(&driver, &nodes[victim]);
+    let killed_at = clock::now();
+    engine.kill(victim).await?;
+    tokio::time::sleep(options.time / 3).await;
+    let returned_at = clock::now();
+    engine.restart(victim).await?;
+    let rejoined = rejoined(&cluster, victim, returned_at).await?;
 
     let mut sessions = Vec::new();
     for client in clients {
@@ -87,19 +87,21 @@ async fn main() -> Result<(), Failure> {
     for (id, session) in &sessions {
         run.tell_losses(*id, session).await?;
     }
-    run.report(mode, &kill, &option("--json", "")).await
+    run.verdict(options.mode, &Times { killed_at, rejoined }).await?.report(E::NAME, options)
 }
 
-/// Keeps a node up, also when another task does so yet.
-fn serve(driver: &SqliteDriver, node: &Node) -> JoinHandle<()> {
-    let (driver, node) = (driver.clone(), node.clone());
-    tokio::spawn(async move {
-        loop {
-            let Err(error) = driver.serve(&node).await;
-            if !matches!(error, SqliteError::Busy) {
-                eprintln!("{node:?}: {error}");
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
+/// Until it replicates whoever is the primary; how long that took.
+async fn rejoined<D: Driver>(cluster: &Cluster<D>, node: usize, since: Instant) -> Result<Duration, Failure> {
+    let replicates = || {
+        let topology = cluster.topology();
+        let primary = topology.primary().map(|member| member.node().id());
+        primary.is_some() && topology.members()[node].upstream() == primary
+    };
+    while !replicates() {
+        if since.elapsed() > LONG {
+            return Err(format!("node {node} did not come back within {LONG:?}").into());
         }
-    })
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    Ok(since.elapsed())
 }
