@@ -27,7 +27,8 @@ impl<D: Driver> Cluster<D> {
         let shared = &*self.shared;
         *shared.monitor.lock() = Monitor::new(detect.clone());
         let mut watch = Watch { leaderless_since: None, outbid_since: None };
-        let mut tried_at: Vec<Option<Instant>> = vec![None; shared.pools.len()];
+        // Under which ballot a node was told last, and when.
+        let mut tried: Vec<Option<(Option<Ballot>, Instant)>> = vec![None; shared.pools.len()];
         let mut repairs: Tasks<'_, usize> = Tasks::new();
         let mut busy = vec![false; shared.pools.len()];
         loop {
@@ -40,12 +41,15 @@ impl<D: Driver> Cluster<D> {
                 }
                 continue;
             }
+            let ballot = topology.primary().and_then(Member::promised);
             for index in topology.strayed() {
                 let now = shared.now();
-                let is_due =
-                    tried_at[index].is_none_or(|at| now.saturating_duration_since(at) >= failover.repair_interval);
+                // That it was told of another primary lately is no reason to wait: in a quorum, writes would wait too.
+                let is_due = tried[index].is_none_or(|(under, at)| {
+                    under != ballot || now.saturating_duration_since(at) >= failover.repair_interval
+                });
                 if is_due && !busy[index] {
-                    (tried_at[index], busy[index]) = (Some(now), true);
+                    (tried[index], busy[index]) = (Some((ballot, now)), true);
                     repairs.push(shared.repair(index, &failover));
                 }
             }

@@ -107,6 +107,26 @@ async fn a_quorum_loses_nothing_that_was_acknowledged() {
     assert!(acknowledged.len() > 500 && rig.cluster.stats().failovers > 0, "{:?}", rig.cluster.stats());
 }
 
+/// Replicas that lost the old primary were told to follow it again, shortly before it was replaced: the new one's writes
+/// wait for them, and they are told of it without regard to that.
+#[tokio::test(start_paused = true)]
+async fn replicas_follow_a_new_primary_at_once() {
+    let mode = Mode::quorum(1);
+    let rig = rig(SimConfig { mode, ..SimConfig::default() }, Config::default()).await;
+    let never = ms(3_600_000);
+    // Nobody is replaced before it was told, and nobody is told a second time of the same primary.
+    let (detect, failover) = (
+        DetectConfig { refusals: 3, ..DetectConfig::default() },
+        FailoverConfig { repair_interval: never, ..FailoverConfig::default() },
+    );
+    tokio::spawn(rig.cluster.clone().supervise(detect, failover));
+    tokio::time::sleep(ms(100)).await;
+    rig.sim.crash(NodeId(0));
+    tokio::time::sleep(ms(1_000)).await;
+    assert_eq!(rig.cluster.stats().failovers, 1);
+    rig.cluster.write(&Session::new(), |mut c| async move { c.append(1, 1).await }).await.unwrap();
+}
+
 /// What it acknowledged while no replica answered is lost with the primary, all of it, and told; nothing before.
 #[tokio::test(start_paused = true)]
 async fn a_semi_synchronous_primary_loses_what_it_went_without() {
