@@ -9,6 +9,7 @@ use maglev::{ConsistentHasher, Maglev};
 use parking_lot::Mutex;
 
 use super::{Candidate, Hand, Kind, Origin, Picker, Pool, SharedPool, address, number, weight};
+use crate::rng::Rng;
 
 /// By hand, and the crate `maglev`, which is a table only.
 pub const CANDIDATES: &[Candidate] = &[
@@ -17,6 +18,7 @@ pub const CANDIDATES: &[Candidate] = &[
     }),
     candidate("naive-shared-counter", Kind::RoundRobin, Origin::Naive, |count| Pool::shared(SharedCounter::new(count))),
     candidate("naive-arc-swap", Kind::RoundRobin, Origin::Naive, |count| Pool::shared(Swapped::new(count))),
+    candidate("naive-guarded-p2c", Kind::LeastLoaded, Origin::Naive, |count| Pool::shared(GuardedP2c::new(count))),
     few(candidate("naive-smooth-mutex", Kind::Weighted, Origin::Naive, |count| Pool::shared(Smooth::new(count)))),
     few(candidate("maglev-crate", Kind::Hash, Origin::Peer, |count| Pool::shared(MaglevCrate::new(count)))),
 ];
@@ -113,6 +115,57 @@ impl Picker for SwappedHand<'_> {
         let position = if self.position < addresses.len() { self.position } else { 0 };
         self.position = position + 1;
         number(*addresses.get(position)?, addresses.len())
+    }
+}
+
+/// A list that can be replaced, with a count in a cache line of its own beside each address: the better of two at random, counted
+/// while it lives. It knows nothing of how requests end.
+struct GuardedP2c(ArcSwap<Vec<Counted>>);
+
+#[repr(align(128))]
+struct Counted {
+    address: SocketAddr,
+    in_flight: AtomicUsize,
+}
+
+impl GuardedP2c {
+    fn new(count: usize) -> Self {
+        let counted = |number| Counted { address: address(number), in_flight: AtomicUsize::new(0) };
+        Self(ArcSwap::new(Arc::new((0..count).map(counted).collect())))
+    }
+}
+
+impl SharedPool for GuardedP2c {
+    fn hand(&self) -> Box<dyn Hand + '_> {
+        Box::new(GuardedHand { pool: self, rng: Rng::new(1) })
+    }
+}
+
+struct GuardedHand<'a> {
+    pool: &'a GuardedP2c,
+    rng: Rng,
+}
+
+struct Guard<'a>(&'a Counted);
+
+impl Drop for Guard<'_> {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Picker for GuardedHand<'_> {
+    #[inline]
+    fn pick(&mut self, _: u64) -> Option<usize> {
+        let backends = self.pool.0.load();
+        let bits = self.rng.next_u64();
+        let place = |half: u64| (half * backends.len() as u64 >> 32) as usize;
+        let (a, b) = (&backends[place(bits >> 32)], &backends[place(bits & 0xffff_ffff)]);
+        let load = |counted: &Counted| counted.in_flight.load(Ordering::Relaxed);
+        let better: &Counted = if load(b) < load(a) { b } else { a };
+        better.in_flight.fetch_add(1, Ordering::Relaxed);
+        let guard = Guard(better);
+        number(guard.0.address, backends.len())
     }
 }
 

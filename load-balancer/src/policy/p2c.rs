@@ -11,6 +11,13 @@ pub(super) fn choose<T>(places: &[Place<T>], draw: &Draw, cursor: &mut Cursor) -
     if is_lighter((&places[b], 0), (&places[a], 0)) { b } else { a }
 }
 
+/// The same where all weights are one.
+#[inline]
+pub(super) fn choose_of_equals<T>(places: &[Place<T>], cursor: &mut Cursor) -> usize {
+    let (a, b) = cursor.two_below(places.len());
+    if places[b].slot.in_flight() < places[a].slot.in_flight() { b } else { a }
+}
+
 /// Whether the first has less to do for its weight than the second, each with so many requests more than now.
 #[inline]
 pub(super) fn is_lighter<T>((a, more_a): (&Place<T>, u64), (b, more_b): (&Place<T>, u64)) -> bool {

@@ -71,6 +71,12 @@ impl Draw {
         Self((!are_equal).then(|| Arc::new(Alias::build(all))))
     }
 
+    /// Whether all are drawn alike.
+    #[inline]
+    pub(super) fn is_even(&self) -> bool {
+        self.0.is_none()
+    }
+
     #[inline]
     pub(super) fn one(&self, len: usize, cursor: &mut Cursor) -> usize {
         match &self.0 {

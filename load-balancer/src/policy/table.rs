@@ -114,6 +114,7 @@ impl Table {
             (Self::RoundRobin, _) => cursor.next(places.len()),
             (Self::Smooth(round), _) => round.seat(cursor.next(round.len())) as usize,
             (Self::Flat(owners), Some(key)) => owners.find(key, attempt) as usize,
+            (Self::P2c(draw), _) if draw.is_even() => p2c::choose_of_equals(places, cursor),
             _ => self.choose_other(places, cursor, key, attempt, now),
         }
     }
