@@ -2,13 +2,12 @@
 //! beside it, what is known of it, and how many requests it has in flight.
 //!
 //! # The count of requests in flight
-//! A [`Pick`](crate::Pick) must keep its endpoint alive and must be counted. Both are one reference count here: a pick
-//! holds the `Arc` of the endpoint, everybody else holds the [`Slot`] around it, which holds exactly one. So a pick
-//! costs one atomic addition and its end one subtraction, where a count beside the reference would cost two of each,
-//! and no path can forget to count down.
+//! A [`Pick`](crate::Pick) must keep its endpoint alive, must be counted, and mostly counts as a success when it ends. All
+//! three are one word here ([`counted`](crate::counted)): a pick holds the endpoint, everybody else has the [`Slot`] that owns
+//! it. So a pick costs one atomic addition and its end another, and no path can forget to count down.
 //!
 //! # Invariants
-//! - **E1** Beside picks, the slot is the only holder of an endpoint: requests in flight = strong count - 1.
+//! - **E1** Picks hold an endpoint, and nothing else does: requests in flight are its holders.
 //! - **E2** Whoever waits for the last request of an endpoint is woken after that request's pick has let go: by the pick
 //!   itself, or, where the two just missed each other, by whatever pick of the pool ends next, or at the next change or
 //!   tick. (A pick looks for waiters before it lets go; after it, there may be no pool to look at any more.)
@@ -18,6 +17,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Waker;
 
+use crate::counted::{Count, Counted, Held, Owner};
 use crate::health::Vitals;
 use crate::pool::Pool;
 use crate::report::Reported;
@@ -29,9 +29,9 @@ use crate::{Backend, BackendId};
 /// Weight, zone and priority are not here, because they may change while requests are in flight;
 /// [`Balancer::backends`](crate::Balancer::backends) lists them.
 //
-// In this order: what every request writes, the count of references before it and the measurements that come first, lies
-// together, so that a core which has taken that line from another has all it needs.
-#[repr(C)]
+// In this order, and so aligned: what every request writes, the count and the measurements that come first, lies in one cache
+// line, so that a core which has taken that line from another has all it needs.
+#[repr(C, align(64))]
 pub struct Endpoint<T = ()> {
     vitals: Vitals,
     id: BackendId,
@@ -88,20 +88,27 @@ impl<T> Endpoint<T> {
     }
 }
 
+impl<T> Counted for Endpoint<T> {
+    #[inline]
+    fn count(&self) -> &Count {
+        self.vitals.count()
+    }
+}
+
 impl<T> fmt::Debug for Endpoint<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Endpoint").field("id", &self.id).field("address", &self.address).finish_non_exhaustive()
     }
 }
 
-/// The one holder of an endpoint beside its picks (E1); tables share it.
-pub(crate) struct Slot<T>(Arc<Endpoint<T>>);
+/// The owner of an endpoint, beside its picks (E1); tables share it.
+pub(crate) struct Slot<T>(Owner<Endpoint<T>>);
 
 impl<T> Slot<T> {
     pub(crate) fn new(backend: Backend<T>, pool: Arc<Pool<T>>) -> Self {
         let (id, address, data) = backend.into_parts();
         let (open, vitals) = (AtomicBool::new(true), Vitals::new(pool.norm()));
-        Self(Arc::new(Endpoint { id, address, open, pool, data, vitals, report: Reported::default() }))
+        Self(Owner::new(Endpoint { id, address, open, pool, data, vitals, report: Reported::default() }))
     }
 
     #[inline]
@@ -111,14 +118,14 @@ impl<T> Slot<T> {
 
     /// One more request in flight, while what is returned lives.
     #[inline]
-    pub(crate) fn hold(&self) -> Arc<Endpoint<T>> {
-        Arc::clone(&self.0)
+    pub(crate) fn hold(&self) -> Held<Endpoint<T>> {
+        self.0.hold()
     }
 
     /// Requests in flight now. Others may be picked or end meanwhile.
     #[inline]
     pub(crate) fn in_flight(&self) -> usize {
-        Arc::strong_count(&self.0) - 1
+        self.0.count().holders()
     }
 }
 

@@ -51,7 +51,7 @@
 //! Every call that depends on the time is told it. All randomness follows from [`Builder::seed`]. So the same calls with
 //! the same seed give the same picks and ejections, and a host can run weeks of faults in seconds of virtual time, as the
 //! crate's own tests do.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod address;
@@ -61,6 +61,7 @@ mod breaker;
 mod clock;
 mod config;
 mod control;
+mod counted;
 mod cursor;
 mod discover;
 #[cfg(feature = "tokio")]

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::counted::{Counted, Held};
 use crate::endpoint::Endpoint;
 use crate::health::{Canary, Ended, Sign};
 use crate::sync::Arc;
@@ -22,7 +23,7 @@ use crate::{BackendId, Outcome};
 #[must_use = "a pick counts as in flight while it lives"]
 pub struct Pick<T = ()> {
     /// Taken when it is dropped, nowhere else.
-    endpoint: Option<Arc<Endpoint<T>>>,
+    endpoint: Option<Held<Endpoint<T>>>,
     started: Instant,
     /// What it has against its backend so far, because it waits.
     points: AtomicU32,
@@ -32,7 +33,7 @@ pub struct Pick<T = ()> {
 
 impl<T> Pick<T> {
     #[inline]
-    pub(crate) fn new(endpoint: Arc<Endpoint<T>>, started: Instant) -> Self {
+    pub(crate) fn new(endpoint: Held<Endpoint<T>>, started: Instant) -> Self {
         if endpoint.pool().is_bounded() {
             endpoint.pool().began();
         }
@@ -41,7 +42,7 @@ impl<T> Pick<T> {
 
     /// A request that decides whether its backend gets more of them. It has taken the place.
     #[cold]
-    pub(crate) fn on_trial(endpoint: Arc<Endpoint<T>>, started: Instant) -> Self {
+    pub(crate) fn on_trial(endpoint: Held<Endpoint<T>>, started: Instant) -> Self {
         let mut pick = Self::new(endpoint, started);
         *pick.is_trial.get_mut() = true;
         pick
@@ -92,9 +93,7 @@ impl<T> Pick<T> {
     /// Requests in flight with its backend, this one included.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        // All hold the endpoint, and the pool does, until the backend is removed.
-        let endpoint = self.endpoint.as_ref().expect("it is taken by drop alone");
-        Arc::strong_count(endpoint).saturating_sub(1).max(1)
+        self.endpoint().count().holders()
     }
 
     /// Whether a second copy of the request that waits with `late` is worth sending here: this backend has at most half
@@ -152,18 +151,21 @@ impl<T> Pick<T> {
     /// Ends the request and says how it went.
     ///
     /// # Complexity
-    /// For an answer that is good and not slow: one atomic addition in a cache line of the backend's, beside the
-    /// subtraction of the count in flight; no lock.
+    /// For an answer that is good and not slow: one atomic addition, which counts it and lets go of the backend; no lock.
     #[inline]
-    pub fn finish(self, outcome: Outcome, now: Instant) {
-        self.note(outcome, now);
+    pub fn finish(mut self, outcome: Outcome, now: Instant) {
+        if self.note(outcome, now) {
+            self.succeed();
+        }
     }
 
     /// Says how the request went, as [`finish`](Self::finish), and keeps it in flight as long as what is returned lives:
     /// for an answer whose beginning has come and whose body goes on. The latency is that of the beginning.
     #[inline]
     pub fn finish_and_hold(mut self, outcome: Outcome, now: Instant) -> InFlight<T> {
-        self.note(outcome, now);
+        if self.note(outcome, now) {
+            self.endpoint().vitals().succeeded();
+        }
         InFlight(self.endpoint.take())
     }
 
@@ -192,25 +194,45 @@ impl<T> Pick<T> {
         holds: bool,
     ) -> Option<InFlight<T>> {
         let at = self.endpoint().pool().time(now);
-        self.note_times(outcome, (Time::from_nanos(at.as_nanos().saturating_sub(took)), at), now);
+        let started = Time::from_nanos(at.as_nanos().saturating_sub(took));
+        match (self.note_times(outcome, (started, at), now), holds) {
+            (true, false) => self.succeed(),
+            (true, true) => self.endpoint().vitals().succeeded(),
+            (false, _) => {}
+        }
         if holds { Some(InFlight(self.endpoint.take())) } else { None }
     }
 
+    /// Whether it is a success that is to be counted yet.
     #[inline]
-    fn note(&self, outcome: Outcome, now: Instant) {
+    fn note(&self, outcome: Outcome, now: Instant) -> bool {
         let pool = self.endpoint().pool();
-        self.note_times(outcome, (pool.time(self.started), pool.time(now)), now);
+        self.note_times(outcome, (pool.time(self.started), pool.time(now)), now)
     }
 
     #[inline]
-    fn note_times(&self, outcome: Outcome, (started, at): (Time, Time), now: Instant) {
+    fn note_times(&self, outcome: Outcome, (started, at): (Time, Time), now: Instant) -> bool {
         let endpoint = self.endpoint();
         let end = Ended { outcome, started, now: at, points: self.points.load(Ordering::Relaxed) };
-        let sign = endpoint.vitals().finished(endpoint.pool().norm(), end);
+        let noted = endpoint.vitals().note(endpoint.pool().norm(), end);
         let is_trial = self.is_trial.load(Ordering::Relaxed);
-        if sign != Sign::Fine || is_trial {
-            let canary = self.canary(outcome, end.now.since(started));
-            self.report(sign, is_trial.then_some(canary), now);
+        if noted.sign == Sign::Fine && !is_trial {
+            return noted.is_uncounted;
+        }
+        // Whoever judges looks at all counts, this one among them.
+        if noted.is_uncounted {
+            endpoint.vitals().succeeded();
+        }
+        let canary = self.canary(outcome, end.now.since(started));
+        self.report(noted.sign, is_trial.then_some(canary), now);
+        false
+    }
+
+    /// Counts a success and lets go, in one. It is not on trial.
+    #[inline]
+    fn succeed(&mut self) {
+        if let Some(endpoint) = self.endpoint.take() {
+            let_go(endpoint, true);
         }
     }
 
@@ -242,19 +264,19 @@ impl<T> Drop for Pick<T> {
         if *self.is_trial.get_mut() {
             endpoint.vitals().trial().leave(endpoint.pool().time(self.started), true);
         }
-        let_go(endpoint);
+        let_go(endpoint, false);
     }
 }
 
 /// A request whose answer has begun: in flight while this lives, and nothing more is said of it.
 #[must_use = "it is in flight while this lives"]
-pub struct InFlight<T = ()>(Option<Arc<Endpoint<T>>>);
+pub struct InFlight<T = ()>(Option<Held<Endpoint<T>>>);
 
 impl<T> Drop for InFlight<T> {
     #[inline]
     fn drop(&mut self) {
         if let Some(endpoint) = self.0.take() {
-            let_go(endpoint);
+            let_go(endpoint, false);
         }
     }
 }
@@ -266,19 +288,25 @@ impl<T> fmt::Debug for InFlight<T> {
 }
 
 #[inline]
-fn let_go<T>(endpoint: Arc<Endpoint<T>>) {
+fn let_go<T>(endpoint: Held<Endpoint<T>>, is_success: bool) {
     if endpoint.pool().is_bounded() {
         endpoint.pool().ended();
     }
     if endpoint.pool().waiters().any() {
-        let_go_before_waiters(endpoint);
+        let_go_before_waiters(endpoint, is_success);
+    } else if is_success {
+        endpoint.succeed();
     }
 }
 
 #[cold]
-fn let_go_before_waiters<T>(endpoint: Arc<Endpoint<T>>) {
+fn let_go_before_waiters<T>(endpoint: Held<Endpoint<T>>, is_success: bool) {
     let pool = Arc::clone(endpoint.pool());
-    drop(endpoint);
+    if is_success {
+        endpoint.succeed()
+    } else {
+        drop(endpoint)
+    }
     pool.waiters().wake_drained();
 }
 

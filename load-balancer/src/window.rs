@@ -41,12 +41,37 @@ impl Counts {
     }
 }
 
+/// The open bucket, as a ring sees it.
+pub(crate) trait Open {
+    /// What is counted in it so far.
+    fn counts(&self) -> Counts;
+
+    /// The same, which is not in it any more.
+    fn take(&self) -> Counts;
+
+    /// When it is full, in nanoseconds.
+    fn until(&self) -> &AtomicU64;
+}
+
 /// The open bucket, which every request adds to.
 #[derive(Debug)]
 pub(crate) struct Tally {
     open: AtomicU64,
-    /// When the open bucket is full, in nanoseconds.
     until: AtomicU64,
+}
+
+impl Open for Tally {
+    fn counts(&self) -> Counts {
+        Counts::of_word(self.open.load(Ordering::Relaxed))
+    }
+
+    fn take(&self) -> Counts {
+        Counts::of_word(self.open.swap(0, Ordering::Relaxed))
+    }
+
+    fn until(&self) -> &AtomicU64 {
+        &self.until
+    }
 }
 
 /// The closed buckets. Kept apart from the open one so that its owner's lock covers it.
@@ -92,21 +117,21 @@ impl Ring {
     }
 
     /// Closes the open bucket if its time is over, and forgets what is older than the window.
-    pub(crate) fn turn(&mut self, tally: &Tally, now: Time) {
-        let until = tally.until.load(Ordering::Relaxed);
+    pub(crate) fn turn(&mut self, tally: &impl Open, now: Time) {
+        let until = tally.until().load(Ordering::Relaxed);
         if now.as_nanos() < until {
             return;
         }
         let bucket = u64::try_from(self.bucket.as_nanos()).unwrap_or(u64::MAX);
         let over = if until == 0 { 0 } else { (now.as_nanos() - until) / bucket };
-        let counts = Counts::of_word(tally.open.swap(0, Ordering::Relaxed));
+        let counts = tally.take();
         self.total = self.total.plus(counts);
         self.push(counts);
         for _ in 0..over.min(CLOSED as u64) {
             self.push(Counts::default());
         }
         let start = if until == 0 { now.as_nanos() } else { until.saturating_add(over.saturating_mul(bucket)) };
-        tally.until.store(start.saturating_add(bucket), Ordering::Relaxed);
+        tally.until().store(start.saturating_add(bucket), Ordering::Relaxed);
     }
 
     fn push(&mut self, counts: Counts) {
@@ -119,25 +144,25 @@ impl Ring {
     }
 
     /// The counts of the window up to now.
-    pub(crate) fn counts(&mut self, tally: &Tally, now: Time) -> Counts {
+    pub(crate) fn counts(&mut self, tally: &impl Open, now: Time) -> Counts {
         self.turn(tally, now);
         self.latest(tally)
     }
 
     /// The counts of the window as it was when somebody last looked at the time.
-    pub(crate) fn latest(&self, tally: &Tally) -> Counts {
-        let open = Counts::of_word(tally.open.load(Ordering::Relaxed));
+    pub(crate) fn latest(&self, tally: &impl Open) -> Counts {
+        let open = tally.counts();
         Counts { successes: self.sum.successes + open.successes, failures: self.sum.failures + open.failures }
     }
 
     /// All that was ever counted, whatever was forgotten of it.
-    pub(crate) fn total(&self, tally: &Tally) -> Counts {
-        self.total.plus(Counts::of_word(tally.open.load(Ordering::Relaxed)))
+    pub(crate) fn total(&self, tally: &impl Open) -> Counts {
+        self.total.plus(tally.counts())
     }
 
     /// Forgets everything but the total.
-    pub(crate) fn clear(&mut self, tally: &Tally) {
-        self.total = self.total.plus(Counts::of_word(tally.open.swap(0, Ordering::Relaxed)));
+    pub(crate) fn clear(&mut self, tally: &impl Open) {
+        self.total = self.total.plus(tally.take());
         (self.closed, self.sum) = ([Counts::default(); CLOSED], Counts::default());
     }
 }

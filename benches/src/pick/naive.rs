@@ -159,7 +159,7 @@ impl Picker for GuardedHand<'_> {
     fn pick(&mut self, _: u64) -> Option<usize> {
         let backends = self.pool.0.load();
         let bits = self.rng.next_u64();
-        let place = |half: u64| (half * backends.len() as u64 >> 32) as usize;
+        let place = |half: u64| ((half * backends.len() as u64) >> 32) as usize;
         let (a, b) = (&backends[place(bits >> 32)], &backends[place(bits & 0xffff_ffff)]);
         let load = |counted: &Counted| counted.in_flight.load(Ordering::Relaxed);
         let better: &Counted = if load(b) < load(a) { b } else { a };

@@ -1,11 +1,11 @@
 //! What is measured at one backend: written by every request that ends, from any thread.
 //!
-//! A fast success, which is nearly every request, reads some words and does one atomic addition; the first one in each
-//! 65 microseconds writes three words more.
+//! A fast success, which is nearly every request, reads some words and is counted as it lets go of its backend
+//! ([`counted`](crate::counted)); the first one in each 65 microseconds writes three words more.
 //! Everything else (failures, slow answers, the turn of a window's bucket) takes the backend's own lock for a moment.
 //!
 //! # How to use it
-//! One [`Vitals`] a backend, one [`Norm`] a pool. Report every request that ends with [`Vitals::finished`], and one that
+//! One [`Vitals`] a backend, one [`Norm`] a pool. Report every request that ends with [`Vitals::note`], and one that
 //! waits longer than most with [`Vitals::overdue`]; both say by a [`Sign`] when somebody must look closer:
 //!
 //! | sign | what to do |
@@ -25,8 +25,9 @@ use parking_lot::Mutex;
 use super::latency::{HighQuantile, PeakEwma};
 use super::passive::{FAILED, MIN_PEER_REQUESTS, Norm, OVERDUE, SLOW, Suspicion, Turns, points};
 use super::trial::Trial;
+use crate::counted::Count;
 use crate::time::{Time, nanos};
-use crate::window::{Counts, Ring, Tally};
+use crate::window::{Counts, Open, Ring, Tally};
 use crate::{Failure, Outcome};
 
 /// The measurements of one backend.
@@ -35,7 +36,7 @@ use crate::{Failure, Outcome};
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Vitals {
-    tally: Tally,
+    tally: LiveTally,
     failing: Score,
     slow: Score,
     /// Whether half the points are enough: it was just let in again.
@@ -48,6 +49,28 @@ pub(crate) struct Vitals {
     last_struck: AtomicU64,
     trial: Trial,
     chart: Mutex<Chart>,
+}
+
+/// The open bucket: fast successes are counted in the word that counts the requests in flight, all else in one of its own.
+#[derive(Debug)]
+#[repr(C)]
+struct LiveTally {
+    count: Count,
+    others: Tally,
+}
+
+impl Open for LiveTally {
+    fn counts(&self) -> Counts {
+        self.others.counts().plus(Counts { successes: self.count.successes(), failures: 0 })
+    }
+
+    fn take(&self) -> Counts {
+        self.others.take().plus(Counts { successes: self.count.take_successes(), failures: 0 })
+    }
+
+    fn until(&self) -> &AtomicU64 {
+        self.others.until()
+    }
 }
 
 /// What only bad signs need.
@@ -70,6 +93,15 @@ pub(crate) struct Ended {
     pub(crate) points: u32,
 }
 
+/// What a request said of its backend, and whether it is a success that is to be counted yet: by the addition that lets go of
+/// the backend, or else by [`Vitals::succeeded`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub(crate) struct Noted {
+    pub(crate) sign: Sign,
+    pub(crate) is_uncounted: bool,
+}
+
 /// What a request said of its backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sign {
@@ -87,7 +119,7 @@ impl Vitals {
     /// Of a backend that nothing is known of.
     pub(crate) fn new(norm: &Norm) -> Self {
         Self {
-            tally: Tally::new(),
+            tally: LiveTally { count: Count::new(), others: Tally::new() },
             failing: Score::default(),
             slow: Score::default(),
             is_wary: AtomicBool::new(false),
@@ -104,22 +136,37 @@ impl Vitals {
         }
     }
 
+    /// Notes that a request ended, and counts it.
+    #[cfg(test)]
+    pub(crate) fn finished(&self, norm: &Norm, end: Ended) -> Sign {
+        let noted = self.note(norm, end);
+        if noted.is_uncounted {
+            self.succeeded();
+        }
+        noted.sign
+    }
+
+    /// Counts a success that was noted.
+    #[inline]
+    pub(crate) fn succeeded(&self) {
+        self.tally.count.add_success();
+    }
+
     /// Notes that a request ended.
     #[inline]
-    pub(crate) fn finished(&self, norm: &Norm, end: Ended) -> Sign {
+    pub(crate) fn note(&self, norm: &Norm, end: Ended) -> Noted {
         let latency = nanos(end.now.since(end.started));
         let is_plain = matches!(end.outcome, Outcome::Success) && end.points == 0;
-        let is_time = self.tally.is_over(end.now) || norm.is_due(end.now);
+        let is_time = self.tally.others.is_over(end.now) || norm.is_due(end.now);
         if !is_plain || latency > norm.slow_after_nanos() || is_time {
-            return self.finished_oddly(norm, end);
+            return Noted { sign: self.finished_oddly(norm, end), is_uncounted: false };
         }
-        self.succeeded_fast(norm, end, 1)
+        Noted { sign: self.succeeded_fast(norm, end, 1), is_uncounted: true }
     }
 
     #[inline]
     fn succeeded_fast(&self, norm: &Norm, end: Ended, points: u32) -> Sign {
         let latency = nanos(end.now.since(end.started)) as f32;
-        self.tally.succeeded();
         self.failing.take_back(1);
         self.slow.take_back(points);
         if !self.latency.add(latency, end.now, norm.limits.decay) {
@@ -133,7 +180,7 @@ impl Vitals {
     #[cold]
     fn finished_oddly(&self, norm: &Norm, end: Ended) -> Sign {
         let mut chart = self.chart.lock();
-        let is_time = self.tally.is_over(end.now) || norm.is_due(end.now);
+        let is_time = self.tally.others.is_over(end.now) || norm.is_due(end.now);
         chart.ring.turn(&self.tally, end.now);
         let latency = end.now.since(end.started);
         let is_slow = nanos(latency) > norm.slow_after_nanos();
@@ -142,9 +189,12 @@ impl Vitals {
         let sign = match end.outcome {
             Outcome::Failure(failure) => self.failed(norm, &mut chart, failure, end),
             // What was overdue and came in time after all takes its points back.
-            Outcome::Success if !is_slow => self.succeeded_fast(norm, end, 1 + end.points),
+            Outcome::Success if !is_slow => {
+                self.succeeded();
+                self.succeeded_fast(norm, end, 1 + end.points)
+            }
             Outcome::Success => {
-                self.tally.succeeded();
+                self.succeeded();
                 self.failing.take_back(1);
                 self.latency.add(nanos(latency) as f32, end.now, norm.limits.decay);
                 self.usual.add(nanos(latency) as f32);
@@ -159,7 +209,7 @@ impl Vitals {
     }
 
     fn failed(&self, norm: &Norm, chart: &mut Chart, failure: Failure, end: Ended) -> Sign {
-        self.tally.failed();
+        self.tally.others.failed();
         self.latency.add(self.penalty(norm, end), end.now, norm.limits.decay);
         if failure == Failure::Refused {
             return Sign::Refused;
@@ -244,6 +294,12 @@ impl Vitals {
     }
 
     // ---- what is known ----
+
+    /// Who has requests in flight there, and the successes that are not in a closed bucket yet.
+    #[inline]
+    pub(crate) fn count(&self) -> &Count {
+        &self.tally.count
+    }
 
     /// The latency to expect, in nanoseconds; 0 if nothing is known.
     #[inline]
