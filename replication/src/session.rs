@@ -4,7 +4,8 @@
 //! caught up once says nothing of the next one, so nothing is cleared when a read was fresh enough.
 //!
 //! Marks of several epochs are kept side by side until they have met a [`History`]: the greater of two positions would
-//! else hide that the smaller one was lost.
+//! else hide that the smaller one was lost. Those with own writes are kept on for some epochs more: where a failover abandons
+//! the epoch that they lived on in, too, the history which comes out of it does not tell where the two have parted.
 
 use parking_lot::Mutex;
 use thiserror::Error;
@@ -14,6 +15,9 @@ use crate::{ClusterId, Epoch, History, Lsn, Position, ShardId, Standing};
 /// Marks that a session holds: a shard takes one, and one more for each promotion that it has not met yet. A session
 /// that saw more shards reads the others from their primary.
 pub const MAX_MARKS: usize = 64;
+
+/// Earlier epochs of a shard in which a session remembers what it wrote, beside those that it has to.
+const REMEMBERED: usize = 8;
 
 /// What one user has written and seen, over all shards of one cluster.
 ///
@@ -233,15 +237,26 @@ impl State {
         if self.of(shard).iter().all(|mark| mark.epoch == history.current()) {
             return Ok(self.floor(shard));
         }
-        let begin = self.marks.partition_point(|mark| mark.shard < shard);
-        while let Some(mark) = self.marks.get(begin).copied().filter(|mark| mark.shard == shard) {
-            let next = self.of(shard).get(1).map(|next| history.standing(Position::new(next.epoch, next.seen)));
+        let mut at = self.marks.partition_point(|mark| mark.shard < shard);
+        let begin = at;
+        let of_shard = |mark: &Mark| mark.shard == shard;
+        while let Some(mark) = self.marks.get(at).copied().filter(of_shard) {
+            let next = self.marks.get(at + 1).filter(|mark| of_shard(mark));
+            let next = next.map(|next| history.standing(Position::new(next.epoch, next.seen)));
             match history.standing(Position::new(mark.epoch, mark.seen)) {
                 // Its log is part of what the later marks stand for, unless those are of epochs that are not known here.
-                Standing::Kept if next.is_some_and(|next| next != Standing::Unknown) => drop(self.marks.remove(begin)),
+                Standing::Kept if next.is_some_and(|next| next != Standing::Unknown) => {
+                    if mark.wrote == Lsn(0) {
+                        self.marks.remove(at);
+                    } else if at - begin == REMEMBERED {
+                        self.marks.remove(begin);
+                    } else {
+                        at += 1;
+                    }
+                }
                 Standing::Kept | Standing::Unknown => break,
                 Standing::Lost { kept } => {
-                    self.marks.remove(begin);
+                    self.marks.remove(at);
                     let kept_lsn = if kept.epoch == mark.epoch { kept.lsn } else { Lsn(0) };
                     let own_write = mark.wrote > kept_lsn;
                     let lsn = if own_write { mark.wrote } else { mark.seen };
@@ -279,6 +294,35 @@ mod tests {
         assert!(lost.own_write);
         assert_eq!((lost.position, lost.kept), (at(1, 120), at(1, 100)));
         assert_eq!(session.settle(SHARD, &history), Ok(Floor::At(at(2, 110))));
+    }
+
+    /// Epoch 4 went on from 2 as far as 50 and is abandoned; 3 went on from 2 as far as 30 only.
+    #[test]
+    fn a_write_that_two_failovers_lost_is_told() {
+        let session = Session::new();
+        session.wrote(CLUSTER, SHARD, at(2, 45)).unwrap();
+        session.saw(CLUSTER, SHARD, at(4, 70)).unwrap();
+        let history = History::new(Epoch(2)).promoted(Epoch(4), Lsn(50)).unwrap();
+        assert_eq!(session.settle(SHARD, &history), Ok(Floor::At(at(4, 70))));
+        let history = History::new(Epoch(2)).promoted(Epoch(3), Lsn(30)).unwrap().promoted(Epoch(5), Lsn(60)).unwrap();
+        let lost = session.settle(SHARD, &history).unwrap_err();
+        assert_eq!((lost.own_write, lost.position, lost.kept), (true, at(2, 45), at(2, 30)));
+        let lost = session.settle(SHARD, &history).unwrap_err();
+        assert_eq!((lost.own_write, lost.position, lost.kept), (false, at(4, 70), at(3, 60)));
+        assert_eq!(session.settle(SHARD, &history), Ok(Floor::At(at(3, 60))));
+    }
+
+    #[test]
+    fn writes_of_some_epochs_are_remembered_and_no_more() {
+        let session = Session::new();
+        let mut history = History::new(Epoch(1));
+        for epoch in 1..40 {
+            session.wrote(CLUSTER, SHARD, at(epoch, epoch)).unwrap();
+            assert_eq!(session.settle(SHARD, &history), Ok(Floor::At(at(epoch, epoch))));
+            history = history.promoted(Epoch(epoch + 1), Lsn(epoch)).unwrap();
+        }
+        let epochs: Vec<_> = session.state().marks.iter().map(|mark| mark.epoch.0).collect();
+        assert_eq!(epochs, (31..40).collect::<Vec<_>>());
     }
 
     /// Asked where the next epoch is not known yet, and only then where it is.
