@@ -28,8 +28,8 @@ const FAULTS: Duration = Duration::from_secs(6);
 /// Seeds that broke a promise once:
 /// - 143: the request to follow the new primary was lost on a cut link, and nobody asked again for a minute.
 /// - the next two: a planned change began at a primary that had been replaced, and undid what its successor acknowledged.
-/// - the last: a read was answered from an epoch that began meanwhile, to which a write of its session was lost.
-/// - 4059471813939625632: a write that two failovers in a row had abandoned was forgotten after the first.
+/// - the fourth: a read was answered from an epoch that began meanwhile, to which a write of its session was lost.
+/// - the fifth: a write that two failovers in a row had abandoned was forgotten after the first.
 const ONCE_BROKEN: [u64; 5] =
     [143, 11160123954678026998, 15784983195003904122, 7816355236098007934, 4059471813939625632];
 
