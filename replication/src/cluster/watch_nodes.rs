@@ -70,8 +70,9 @@ impl<D: Driver> Cluster<D> {
 impl<D: Driver> Shared<D> {
     async fn watch(&self, index: usize) {
         loop {
-            self.look(index).await;
+            // From here on: what is on its way when somebody asks for news may be older than the reason.
             let refresh = self.refresh.notified();
+            self.look(index).await;
             tokio::time::sleep(MIN_INTERVAL.min(self.config.observe_interval)).await;
             let rest = self.config.observe_interval.saturating_sub(MIN_INTERVAL);
             let _ = tokio::time::timeout(rest, refresh).await;
@@ -79,7 +80,8 @@ impl<D: Driver> Shared<D> {
     }
 
     async fn look(&self, index: usize) {
-        let node = self.topology().members[index].node.clone();
+        let topology = self.topology();
+        let (node, was_primary) = (topology.members[index].node.clone(), topology.primary == Some(index));
         let asked_at = self.now();
         let answer = tokio::time::timeout(self.config.observe_timeout, self.driver.observe(&node)).await;
         let report = match answer {
@@ -99,8 +101,14 @@ impl<D: Driver> Shared<D> {
         let topology = self.topology();
         if topology.reigning == Some(index) {
             self.monitor.lock().report(ObserverId::default(), report, self.now());
-            // Others may know more of it; but a node that stays away is no reason to ask them all the time.
-            if report != Report::Answered && topology.members[index].failures <= HASTY_FAILURES {
+            // Others may know more of it, and it may answer again; but one that stays away, or fenced, is no reason to ask
+            // them all the time.
+            let is_news = match report {
+                Report::Answered => false,
+                Report::Fenced => was_primary,
+                Report::Refused | Report::Silent => topology.members[index].failures <= HASTY_FAILURES,
+            };
+            if is_news {
                 self.refresh.notify_waiters();
             }
         }

@@ -127,6 +127,29 @@ async fn replicas_follow_a_new_primary_at_once() {
     rig.cluster.write(&Session::new(), |mut c| async move { c.append(1, 1).await }).await.unwrap();
 }
 
+/// Replicas have a veto until they were asked after the loss. One that is being asked just then is asked again, and not when
+/// it is its turn.
+#[tokio::test(start_paused = true)]
+async fn no_answer_on_its_way_delays_a_failover() {
+    let client_delay = (ms(1), ms(30));
+    for moment in 0..100 {
+        let config = Config { observe_interval: ms(60_000), ..Config::default() };
+        let rig = rig(SimConfig { client_delay, seed: moment, ..SimConfig::default() }, config).await;
+        tokio::spawn(rig.cluster.clone().supervise(DetectConfig::default(), FailoverConfig::default()));
+        // They hear nothing of it any more when it is lost: only who was not asked since has a veto.
+        for replica in [1, 2] {
+            rig.sim.cut(Endpoint::Node(NodeId(0)), Endpoint::Node(NodeId(replica)));
+        }
+        let sim = rig.sim.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(ms(200 + 3 * moment)).await;
+            sim.crash(NodeId(0));
+        });
+        let (_, _, gap) = write_for(&rig, ms(2_000)).await;
+        assert!(rig.cluster.stats().failovers == 1 && gap < ms(1_000), "seed {moment}: {gap:?}");
+    }
+}
+
 /// What it acknowledged while no replica answered is lost with the primary, all of it, and told; nothing before.
 #[tokio::test(start_paused = true)]
 async fn a_semi_synchronous_primary_loses_what_it_went_without() {
