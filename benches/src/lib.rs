@@ -30,6 +30,7 @@ pub mod proxy_faults;
 pub mod queue;
 pub mod race;
 pub mod reference;
+pub mod replication;
 pub mod report;
 pub mod rng;
 pub mod sizes;
