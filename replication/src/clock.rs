@@ -32,9 +32,21 @@ impl Clock for TokioClock {
 
 /// So far from now, by the runtime's timers: what waits are measured against.
 #[cfg(feature = "tokio")]
-pub(crate) fn deadline(after: std::time::Duration) -> tokio::time::Instant {
-    let now = tokio::time::Instant::now();
-    now.checked_add(after).unwrap_or_else(|| now + std::time::Duration::from_secs(86_400 * 365))
+pub(crate) fn deadline(duration: std::time::Duration) -> tokio::time::Instant {
+    after(timer_now(), duration)
+}
+
+/// The time of the runtime's timers now.
+#[cfg(feature = "tokio")]
+#[inline]
+pub(crate) fn timer_now() -> tokio::time::Instant {
+    tokio::time::Instant::now()
+}
+
+/// So far from then; at most a year where it would be beyond all that can be told.
+#[cfg(feature = "tokio")]
+pub(crate) fn after(then: tokio::time::Instant, duration: std::time::Duration) -> tokio::time::Instant {
+    then.checked_add(duration).unwrap_or_else(|| then + std::time::Duration::from_secs(86_400 * 365))
 }
 
 /// What is left until a deadline.

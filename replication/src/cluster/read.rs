@@ -1,13 +1,14 @@
 //! One read: where to, how long to wait, when to send it again, and whether its answer was fresh enough.
 
 use std::future::Future;
+use std::time::Instant;
 
 use tokio::time::Instant as Deadline;
 
 use super::Shared;
 use super::run::{Failed, Unit};
 use crate::checkout::Checkout;
-use crate::clock::{deadline, left};
+use crate::clock::{after, left, timer_now};
 use crate::driver::{Access, Class, Driver, Mark};
 use crate::error::Error;
 use crate::intent::ReadOptions;
@@ -51,11 +52,21 @@ enum Judgement {
     Open,
 }
 
+/// When a sending is decided on and begins, by both clocks: read once, as that costs as much as the decision.
+#[derive(Clone, Copy)]
+struct Moment {
+    /// Of the process, by which everything is judged.
+    now: Instant,
+    /// Of the timers.
+    timer: Deadline,
+}
+
 /// What a node answered.
 struct Answer<T> {
     leg: Leg,
     value: T,
     mark: Mark,
+    ended: Instant,
 }
 
 /// A read that is being served.
@@ -81,20 +92,26 @@ impl<D: Driver> Shared<D> {
         if let Some(hedger) = &self.hedger {
             hedger.earn();
         }
+        let mut moment = self.moment();
         let mut reading = Reading {
             options,
-            deadline: deadline(options.timeout.unwrap_or(self.config.read_timeout)),
+            deadline: after(moment.timer, options.timeout.unwrap_or(self.config.read_timeout)),
             tried: Tried::default(),
             may_wait: true,
             tries_left: self.config.read_tries,
         };
-        let mut last_error = None;
+        let (mut last_error, mut is_first) = (None, true);
         loop {
+            if !std::mem::take(&mut is_first) {
+                moment = self.moment();
+            }
             let topology = self.topology();
             let floor = self.settle(session, &topology)?;
             let need = Need { may_wait: reading.may_wait, ..self.need(floor, options) };
-            let Some(leg) = self.leg(&topology, need, &mut reading, &mut last_error).await? else { continue };
-            match self.race(leg, &topology, need, &mut reading, f).await {
+            let Some(leg) = self.leg(&topology, need, &mut reading, moment.now, &mut last_error).await? else {
+                continue;
+            };
+            match self.race(leg, &topology, need, &mut reading, moment, f).await {
                 Ok(answer) => match self.judge(&answer, floor, &topology, session)? {
                     Judgement::Fresh => return Ok(answer.value),
                     Judgement::Stale => {
@@ -148,9 +165,10 @@ impl<D: Driver> Shared<D> {
         topology: &Topology,
         need: Need,
         reading: &mut Reading<'_>,
+        now: Instant,
         last_error: &mut Option<D::Error>,
     ) -> Result<Option<Leg>, Error<D::Error>> {
-        let refusal = match self.route(topology, need, reading.tried, self.now()) {
+        let refusal = match self.route(topology, need, reading.tried, now) {
             Route::Replica(index) => return Ok(Some(Leg { index, is_primary: false, wait: None })),
             Route::Wait(index, lsn) => return Ok(Some(Leg { index, is_primary: false, wait: Some(lsn) })),
             Route::Primary(index) => {
@@ -188,30 +206,33 @@ impl<D: Driver> Shared<D> {
         topology: &Topology,
         need: Need,
         reading: &mut Reading<'_>,
+        moment: Moment,
         f: &F,
     ) -> Result<Answer<T>, (Leg, Miss<D::Error>)>
     where
         F: Fn(Checkout<D>) -> R,
         R: Future<Output = Result<T, D::Error>>,
     {
-        let began = self.now();
+        let began = moment.now;
         let hedger = self.hedger.as_ref().filter(|_| !reading.options.once && leg.wait.is_none());
-        let Some(hedger) = hedger else { return self.send(leg, topology, reading, f).await };
-        let mut first = std::pin::pin!(self.send(leg, topology, reading, f));
+        let Some(hedger) = hedger else { return self.send(leg, topology, reading, moment, f).await };
+        let mut first = std::pin::pin!(self.send(leg, topology, reading, moment, f));
         let delay = hedger.delay();
-        if let Ok(result) = tokio::time::timeout(delay, &mut first).await {
-            hedger.observe(self.now().saturating_duration_since(began));
+        if let Ok(result) = tokio::time::timeout_at(after(moment.timer, delay), &mut first).await {
+            let ended = result.as_ref().map_or_else(|_| self.now(), |answer| answer.ended);
+            hedger.observe(ended.saturating_duration_since(began));
             return result;
         }
         hedger.observe(delay.saturating_mul(2));
         let mut tried = reading.tried;
         tried.add(leg.index);
-        let other = match self.route(topology, need, tried, self.now()) {
+        let moment = self.moment();
+        let other = match self.route(topology, need, tried, moment.now) {
             Route::Replica(index) if hedger.spend() => Leg { index, is_primary: false, wait: None },
             _ => return first.await,
         };
         count(&self.counters.hedges);
-        let mut second = std::pin::pin!(self.send(other, topology, reading, f));
+        let mut second = std::pin::pin!(self.send(other, topology, reading, moment, f));
         tokio::select! {
             biased;
             result = &mut first => match result {
@@ -235,6 +256,7 @@ impl<D: Driver> Shared<D> {
         leg: Leg,
         topology: &Topology,
         reading: &Reading<'_>,
+        moment: Moment,
         f: &F,
     ) -> Result<Answer<T>, (Leg, Miss<D::Error>)>
     where
@@ -242,13 +264,12 @@ impl<D: Driver> Shared<D> {
         R: Future<Output = Result<T, D::Error>>,
     {
         let vitals = &topology.members[leg.index].vitals;
-        let began = self.now();
         let _in_flight = vitals.count();
         // While others could answer as well, this one may use half of the time only.
-        let limit = left(reading.deadline);
+        let limit = reading.deadline.saturating_duration_since(moment.timer);
         let limit = if reading.tries_left > 1 { limit / 2 } else { limit };
         let sent = self.send_unlimited(leg, topology, reading.options, f);
-        let result = match tokio::time::timeout(limit, sent).await {
+        let result = match tokio::time::timeout_at(after(moment.timer, limit), sent).await {
             Ok(result) => result,
             Err(_) if left(reading.deadline).is_zero() => Err(Miss::Final(Error::Timeout)),
             Err(_) => Err(Miss::Node(None)),
@@ -257,14 +278,14 @@ impl<D: Driver> Shared<D> {
         match &result {
             Ok(_) => {
                 let best_us = self.best_latency_us(topology, leg.index);
-                vitals.succeed(now.saturating_duration_since(began), best_us, &self.config.eject, now);
+                vitals.succeed(now.saturating_duration_since(moment.now), best_us, &self.config.eject, now);
             }
             Err(Miss::Node(_) | Miss::Unreachable(_) | Miss::Final(Error::Timeout)) => {
                 vitals.fail(&self.config.eject, now)
             }
             Err(_) => {}
         }
-        result.map(|(value, mark)| Answer { leg, value, mark }).map_err(|miss| (leg, miss))
+        result.map(|(value, mark)| Answer { leg, value, mark, ended: now }).map_err(|miss| (leg, miss))
     }
 
     async fn send_unlimited<T, F, R>(
@@ -349,6 +370,10 @@ impl<D: Driver> Shared<D> {
         }
         count(counter);
         Ok(Judgement::Fresh)
+    }
+
+    fn moment(&self) -> Moment {
+        Moment { now: self.now(), timer: timer_now() }
     }
 
     fn saw(&self, session: &Session, cluster: ClusterId, position: Position) -> Result<(), Error<D::Error>> {
