@@ -119,7 +119,13 @@ impl<D: Driver, S: SlotStore<D>> Shards<D, S> {
         map.moved(one)?;
         let journey = self.journey(&map, one)?;
         match self.progress(&journey).await? {
-            Progress::Before | Progress::Copied => self.back(&journey).await,
+            Progress::Before => self.back(&journey).await,
+            Progress::Copied => {
+                // The last step of a move that was dropped may be on its way still. It finds the slot closed and deletes the rows
+                // here, or it finds it open and does nothing: so open it, before they are deleted there.
+                self.turn(&journey.from, &journey, &[Closed], Leaving, journey.since).await?;
+                self.back(&journey).await
+            }
             Progress::Over => Err(StaleMap { slot: one.slot, ours: journey.since, theirs: journey.next }.into()),
         }
     }

@@ -250,9 +250,13 @@ pub(crate) async fn an_old_primary_rejoins_without_what_it_alone_had<F: Fixture>
     assert!(from >= shared && from < to && to >= alone, "{from:?} {to:?} {shared:?} {alone:?}");
     let last = received(&fixture, 1).await;
     for node in [0, 2] {
-        let mut replica = connect(&fixture, node, Access::Read).await;
-        assert!(driver.wait(&mut replica, last, ms(20_000)).await.unwrap() >= last);
-        assert_eq!(F::list(&mut replica, 1).await.unwrap(), [1, 10], "node {node}");
+        // One that is copied anew refuses connections until it is.
+        until(Some(vec![1, 10]), async || {
+            let mut replica = driver.connect(&nodes[node], Access::Read).await.ok()?.connection;
+            driver.wait(&mut replica, last, ms(20_000)).await.ok().filter(|at| *at >= last)?;
+            F::list(&mut replica, 1).await.ok()
+        })
+        .await;
     }
     let seen = driver.observe(&nodes[0]).await.unwrap();
     assert!(seen.role == Role::Replica && seen.history == driver.observe(&nodes[1]).await.unwrap().history);

@@ -169,16 +169,17 @@ impl FileNode {
         Ok(state)
     }
 
-    /// Replaces the database by a copy of another, which is consistent with the place that stands in it.
+    /// Replaces a database that is incomplete by a copy of another, which is consistent with the place that stands in it.
     pub(super) fn copy_from(&self, upstream: &Self) -> Result<State, SqliteError> {
-        self.control.update(|control| {
-            if control.role == Role::Primary {
-                return Err(SqliteError::NotAReplica);
-            }
-            control.is_incomplete = true;
-            Ok(())
-        })?;
         let mut target = self.applier.lock();
+        let control = self.control.read()?;
+        if control.role == Role::Primary {
+            return Err(SqliteError::NotAReplica);
+        }
+        // Somebody else has copied it while this one waited for the lock.
+        if !control.is_incomplete {
+            return State::read(&target);
+        }
         let source = upstream.connect(Access::Read)?;
         let backup = rusqlite::backup::Backup::new(&source, &mut target)?;
         let deadline = crate::clock::deadline(self.config.copy_timeout);

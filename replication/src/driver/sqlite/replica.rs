@@ -79,6 +79,7 @@ async fn receive(node: &Arc<FileNode>, nodes: &Nodes, backlog: &Backlog) -> std:
             let received = match this.pull(&upstream, &mut held) {
                 Err(SqliteError::LogGone) => {
                     held = None;
+                    this.give_up_copy()?;
                     this.copy_from(&upstream)?;
                     None
                 }
@@ -149,7 +150,8 @@ impl FileNode {
         }
     }
 
-    /// What the database holds is not what its log says: it is copied anew, and serves nobody until then.
+    /// What the database holds is not what its log says, or not to be had from the primary's: it is copied anew, and serves nobody
+    /// until then.
     fn give_up_copy(&self) -> Result<(), SqliteError> {
         self.control.update(|control| {
             control.is_incomplete |= control.role == Role::Replica;
