@@ -15,6 +15,8 @@
 //! [`pick`] is apart, too: its binary times how balancers choose among backends that do nothing.
 //!
 //! So is [`queue`]: durable queues, beside their peers and beside what the disk allows.
+//!
+//! [`replication`] is a database that answers at once, for the criterion bench of what a cluster costs.
 
 #![deny(unsafe_code)]
 

@@ -18,8 +18,12 @@ use crate::{BackendId, Outcome};
 /// [`finish`](Self::finish): health and latency live on it. A pick that is [cancelled](Self::cancel) or dropped instead is
 /// neither good nor bad, and never fast.
 ///
+/// # Aborts
+/// If a billion picks of one backend were forgotten without being dropped, as by [`std::mem::forget`], its count would be
+/// wrong: the process ends then, as it does where an `Arc` overflows.
+///
 /// # Complexity
-/// One atomic addition when picked and one subtraction when dropped, in a cache line of this backend; no allocation.
+/// One atomic addition when picked and one when it ends, its success included, in one cache line of this backend; no allocation.
 #[must_use = "a pick counts as in flight while it lives"]
 pub struct Pick<T = ()> {
     /// Taken when it is dropped, nowhere else.

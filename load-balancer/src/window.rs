@@ -3,7 +3,8 @@
 //! Averages that fade, weighted by the time between requests, hide a burst of failures between two successes; ten
 //! buckets of fixed length do not. The bucket that time is in is one atomic word, successes in its low half and failures
 //! in its high half, so that a success costs one addition and no lock. Who finds that the bucket's time is over moves it
-//! into the ring behind it, under the ring's lock.
+//! into the ring behind it, under the ring's lock. What else may be the open bucket says [`Open`]: a backend counts its fast
+//! successes in a word that it writes anyway.
 //!
 //! # Invariants
 //! - **W1** Every request is counted in exactly one bucket: the one that was open when it was added.

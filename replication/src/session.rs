@@ -12,8 +12,9 @@ use thiserror::Error;
 
 use crate::{ClusterId, Epoch, History, Lsn, Position, ShardId, Standing};
 
-/// Marks that a session holds: a shard takes one, and one more for each promotion that it has not met yet. A session
-/// that saw more shards reads the others from their primary.
+/// Marks that a session holds: a shard takes one, one more for each promotion that it has not met yet, and one for each of up
+/// to eight earlier epochs in which the session wrote there. A session that has no room for a shard reads that one from its
+/// primary.
 pub const MAX_MARKS: usize = 64;
 
 /// Earlier epochs of a shard in which a session remembers what it wrote, beside those that it has to.

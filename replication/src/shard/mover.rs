@@ -113,6 +113,12 @@ impl<D: Driver, S: SlotStore<D>> Shards<D, S> {
     ///
     /// # Errors
     /// [`ShardError`]; [`ShardError::Stale`], if the move is over but for its map: ask for it again then.
+    /// [`ShardError::Unsettled`], if a last step of the move came in between; asked again, it says how that ended.
+    ///
+    /// # Cancel safety
+    /// Dropped, it is to be asked for again. Where it is dropped, or its process ends, between opening a slot that was copied and
+    /// deleting the copy, that gives [`ShardError::Unsettled`] from then on: both shards have the rows, and writes go to the
+    /// former owner.
     pub async fn stay(&self, one: Move) -> Result<(), ShardError<D::Error>> {
         let _alone = self.shared.moving.lock().await;
         let map = self.map();
