@@ -68,7 +68,9 @@ impl Log {
         if upto <= self.durable() {
             return Ok(());
         }
-        let segment = Arc::clone(shared.tail.lock().segment());
+        // Not the one that appends go to: what is confirmed may lie in the one before, which is not closed yet. Full ones
+        // before this one are: they are in `closing` before the next is written.
+        let segment = Arc::clone(&shared.written.lock());
         let synced = close_all(&mut closing).and_then(|()| segment.file.sync());
         match synced {
             Ok(()) => {
@@ -97,6 +99,14 @@ impl Shared {
         self.commit_bytes.store((average * 7 + bytes) / 8, Ordering::Relaxed);
     }
 
+    /// The groups are confirmed only afterwards, so whoever syncs what is confirmed syncs this segment.
+    fn note_written(&self, segment: &Arc<Segment>) {
+        let mut written = self.written.lock();
+        if written.number != segment.number {
+            *written = Arc::clone(segment);
+        }
+    }
+
     /// Writes groups in their order.
     fn write(&self, groups: &[Group]) -> io::Result<()> {
         let durable = self.durable.load(Ordering::Acquire);
@@ -110,6 +120,7 @@ impl Shared {
                 let headers: Vec<_> =
                     run.iter().map(|group| encode_header(group, durable, self.session, flags)).collect();
                 write_run(&first.segment, run, &headers, when)?;
+                self.note_written(&first.segment);
             }
             if let Some(end) = run.last().and_then(|group| group.closes) {
                 let mut closing = self.closing.lock();

@@ -52,6 +52,7 @@ use std::sync::OnceLock;
 use self::commit::Closing;
 use self::pieces::Pieces;
 use self::read::Blocks;
+use self::segment::Segment;
 use self::shelf::Shelf;
 use self::tail::Tail;
 use self::wait::Waiters;
@@ -113,6 +114,8 @@ struct Shared {
     /// Bytes of a commit, a moving average.
     commit_bytes: AtomicU64,
     closing: Mutex<VecDeque<Closing>>,
+    /// Where the last group lies that was written: appends may have gone on in another segment.
+    written: Mutex<Arc<Segment>>,
     released: Mutex<room::Released>,
     /// Held by whoever makes the next segment.
     making: Mutex<()>,

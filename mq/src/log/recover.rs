@@ -243,7 +243,7 @@ fn begin(
             Place { segment, offset: SECTOR, lsn: Lsn(u64::from(SECTOR)) }
         }
     };
-    let lsn = place.lsn;
+    let (lsn, written) = (place.lsn, Arc::clone(&place.segment));
     let mut tail = Tail::new(place, session, live, config.segment_bytes);
     if closed {
         tail.close();
@@ -260,6 +260,7 @@ fn begin(
         durable: AtomicU64::new(lsn.0),
         commit_bytes: AtomicU64::new(0),
         closing: Mutex::default(),
+        written: Mutex::new(written),
         released: Mutex::default(),
         making: Mutex::new(()),
         poison: OnceLock::new(),

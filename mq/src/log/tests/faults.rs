@@ -138,3 +138,25 @@ fn two_logs_cannot_have_one_directory() {
     drop(log);
     std::fs::remove_dir_all(&path).unwrap();
 }
+
+#[test]
+fn a_sync_covers_what_was_confirmed_before_appends_went_on_in_another_segment() {
+    for seed in 0..8 {
+        let disk = FaultyDisk::new(seed);
+        let config = LogConfig { confirm: Confirm::Written, ..small() };
+        let (log, ..) = open_with(&disk, config.clone()).unwrap();
+        let known = append(&log, Room::Ordinary, &[(1, b"written")]).unwrap();
+        log.commit().unwrap();
+        while log.0.tail.lock().segment().number == known[0].0.segment {
+            append(&log, Room::Ordinary, &[(1, &[7; 500])]).unwrap();
+        }
+        log.sync().unwrap();
+        assert!(log.durable() >= log.confirmed());
+        // Now the next segment says that it was durable.
+        log.commit().unwrap();
+        drop(log);
+        disk.crash();
+        let (_, _, found) = open_with(&disk, config).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        assert!(found.starts_with(&known), "seed {seed}: it was synced and is lost");
+    }
+}
