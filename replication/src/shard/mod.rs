@@ -49,4 +49,4 @@ pub use plan::Move;
 #[cfg(feature = "tokio")]
 pub use shards::{Sessions, ShardError, Shards};
 #[cfg(feature = "tokio")]
-pub use store::{Holding, HoldingState, SlotStore};
+pub use store::{Holding, HoldingState, ParseHoldingError, SlotStore};

@@ -11,11 +11,22 @@
 //!                the map is published
 //! ```
 //!
+//! It is undone from everywhere before the last line:
+//!
+//! ```text
+//!   from                                to
+//!   Returning: writes are taken
+//!                                       Gone, emptied
+//!   Owned
+//! ```
+//!
 //! No write is lost: whoever writes reads the holding in the same transaction, so that a write is before the closing, and its
 //! key noted, or refused. None is doubled: a key is copied as it is, not by repeating what changed it.
 //!
-//! All steps can be repeated, and each is made only from the step before. Where a move was interrupted is read from both
-//! shards; rows are deleted only where the other shard is sure to have them. A shard that has failed over in the meantime and
+//! All steps can be repeated, and each is made only from the step before. Where a move or its undoing was interrupted is read
+//! from both shards; rows are deleted only where the other shard is sure to have them: here if the slot is closed here and owned
+//! there, there if it is returning here. The last step of a process that is no more may be on its way still, and finds the slot
+//! so or otherwise. A shard that has failed over in the meantime and
 //! lost a step says so to the session that made it, which is one for the whole move.
 
 use std::sync::Arc;
@@ -23,8 +34,9 @@ use std::sync::Arc;
 use super::map::{MapError, Slot, SlotMap, StaleMap};
 use super::plan::Move;
 use super::shards::{ShardError, Shards};
-use super::store::HoldingState::{Arriving, Closed, Gone, Leaving, Owned};
+use super::store::HoldingState::{Arriving, Closed, Gone, Leaving, Owned, Returning};
 use super::store::{Holding, HoldingState, SlotStore};
+use crate::ShardId;
 use crate::cluster::Cluster;
 use crate::driver::Driver;
 use crate::error::Error;
@@ -53,8 +65,11 @@ struct Journey<D: Driver> {
 
 /// A shard that takes part, and what was done there.
 struct Side<D: Driver> {
+    shard: ShardId,
     cluster: Cluster<D>,
     session: Session,
+    /// In which version it got the slot, if it has it by the map.
+    since: Option<u64>,
 }
 
 /// How far a move has come.
@@ -63,6 +78,8 @@ enum Progress {
     Before,
     /// They are where they go, and also where they were.
     Copied,
+    /// They are where they were, and what was copied is to be deleted.
+    Returning,
     /// They are where they go alone.
     Over,
 }
@@ -94,7 +111,11 @@ impl<D: Driver, S: SlotStore<D>> Shards<D, S> {
         let map = self.map();
         let next = map.moved(one)?;
         let journey = self.journey(&map, one)?;
-        if let Progress::Before = self.progress(&journey).await? {
+        let progress = self.progress(&journey).await?;
+        if let Progress::Returning = progress {
+            self.back(&journey).await?;
+        }
+        if let Progress::Before | Progress::Returning = progress {
             if let Err(error) = self.copy(&journey).await {
                 self.back(&journey).await?;
                 return Err(error);
@@ -116,31 +137,56 @@ impl<D: Driver, S: SlotStore<D>> Shards<D, S> {
     /// [`ShardError::Unsettled`], if a last step of the move came in between; asked again, it says how that ended.
     ///
     /// # Cancel safety
-    /// Dropped, it is to be asked for again. Where it is dropped, or its process ends, between opening a slot that was copied and
-    /// deleting the copy, that gives [`ShardError::Unsettled`] from then on: both shards have the rows, and writes go to the
-    /// former owner.
+    /// Dropped, it leaves the slot open, or as it was: ask for it again, or for the move, in whichever process.
     pub async fn stay(&self, one: Move) -> Result<(), ShardError<D::Error>> {
         let _alone = self.shared.moving.lock().await;
         let map = self.map();
         map.moved(one)?;
         let journey = self.journey(&map, one)?;
         match self.progress(&journey).await? {
-            Progress::Before => self.back(&journey).await,
-            Progress::Copied => {
-                // The last step of a move that was dropped may be on its way still. It finds the slot closed and deletes the rows
-                // here, or it finds it open and does nothing: so open it, before they are deleted there.
-                self.turn(&journey.from, &journey, &[Closed], Leaving, journey.since).await?;
-                self.back(&journey).await
-            }
+            Progress::Before | Progress::Copied | Progress::Returning => self.back(&journey).await,
             Progress::Over => Err(StaleMap { slot: one.slot, ours: journey.since, theirs: journey.next }.into()),
         }
     }
 
+    /// Settles a slot of which the shards do not agree ([`ShardError::Unsettled`]), for somebody who has looked at them: the
+    /// rows of `right`, one side of the move, are kept, and those of the other side deleted. Gives the map that is true then,
+    /// for other processes.
+    ///
+    /// # Errors
+    /// [`ShardError`]; [`MapError::NotOwner`], if `right` is neither side.
+    ///
+    /// # Cancel safety
+    /// Dropped, it is to be asked for again, with the same answer.
+    pub async fn settle(&self, one: Move, right: ShardId) -> Result<Arc<SlotMap>, ShardError<D::Error>> {
+        let _alone = self.shared.moving.lock().await;
+        let map = self.map();
+        let next = map.moved(one)?;
+        let mut journey = self.journey(&map, one)?;
+        // Whatever they hold of it.
+        journey.from.since = None;
+        let any = [Owned, Leaving, Closed, Returning, Arriving, Gone];
+        if right == one.from {
+            self.turn(&journey.from, &journey, &any, Returning, journey.since).await?;
+            self.back(&journey).await?;
+            return Ok(map);
+        }
+        if right != one.to {
+            return Err(MapError::NotOwner { slot: one.slot, owner: one.from, from: right }.into());
+        }
+        self.turn(&journey.to, &journey, &any, Owned, journey.next).await?;
+        self.turn(&journey.from, &journey, &any, Gone, journey.next).await?;
+        self.publish(next);
+        Ok(self.map())
+    }
+
     fn journey(&self, map: &SlotMap, one: Move) -> Result<Journey<D>, ShardError<D::Error>> {
-        let side =
-            |shard| Ok::<_, ShardError<D::Error>>(Side { cluster: self.cluster(shard)?, session: Session::new() });
+        let side = |shard, since| {
+            let (cluster, session) = (self.cluster(shard)?, Session::new());
+            Ok::<_, ShardError<D::Error>>(Side { shard, cluster, session, since })
+        };
         let since = map.since(one.slot).ok_or(MapError::NoSuchSlot(one.slot))?;
-        let (from, to) = (side(one.from)?, side(one.to)?);
+        let (from, to) = (side(one.from, Some(since))?, side(one.to, None)?);
         Ok(Journey { slot: one.slot, since, next: map.version() + 1, from, to })
     }
 
@@ -148,8 +194,13 @@ impl<D: Driver, S: SlotStore<D>> Shards<D, S> {
     async fn progress(&self, journey: &Journey<D>) -> Result<Progress, ShardError<D::Error>> {
         let slot = journey.slot;
         let left = self.holding(&journey.from, slot).await?.unwrap_or(Holding::FIRST);
-        let arrived = self.holding(&journey.to, slot).await?.filter(|holding| holding.state == Owned);
+        // By the map another shard owns the slot since this version, so that a claim as old is one that was given up.
+        let is_claim = |holding: &Holding| holding.state == Owned && holding.since > journey.since;
+        let arrived = self.holding(&journey.to, slot).await?.filter(is_claim);
         let stale = |theirs| Err(StaleMap { slot, ours: journey.since, theirs }.into());
+        if let Some(to) = left.to.filter(|to| left.since == journey.since && *to != journey.to.shard) {
+            return Err(ShardError::OnItsWay { slot, to });
+        }
         match (left.state, arrived) {
             // Moved by somebody whose map is newer than this one.
             (_, Some(arrived)) if arrived.since > journey.next => stale(arrived.since),
@@ -157,27 +208,31 @@ impl<D: Driver, S: SlotStore<D>> Shards<D, S> {
             (state, _) if state != Gone && left.since != journey.since => stale(left.since),
             (Gone, Some(_)) => Ok(Progress::Over),
             (Closed, Some(_)) => Ok(Progress::Copied),
+            (Returning, _) => Ok(Progress::Returning),
             (Owned | Leaving | Closed, None) => Ok(Progress::Before),
             (Owned | Leaving, Some(_)) | (Arriving, _) => Err(ShardError::Unsettled(slot)),
         }
     }
 
-    /// The rows are at `from`, and `to` was not published.
+    /// The rows are at `from`, and `to` was not published. What is on its way from a move that was dropped is refused from the
+    /// first step on, and whoever finds the undoing interrupted knows by it that it is one.
     async fn back(&self, journey: &Journey<D>) -> Result<(), ShardError<D::Error>> {
-        let any = [Owned, Leaving, Closed, Arriving, Gone];
+        let any = [Owned, Leaving, Closed, Returning, Arriving, Gone];
+        self.turn(&journey.from, journey, &[Owned, Leaving, Closed], Returning, journey.since).await?;
         self.turn(&journey.to, journey, &any, Gone, journey.since).await?;
-        self.turn(&journey.from, journey, &[Owned, Leaving, Closed], Owned, journey.since).await
+        self.turn(&journey.from, journey, &[Returning], Owned, journey.since).await
     }
 
     /// Copies all, and leaves the slot closed.
     async fn copy(&self, journey: &Journey<D>) -> Result<(), ShardError<D::Error>> {
         let Journey { slot, since, next, from, to } = journey;
-        self.turn(to, journey, &[Owned, Arriving, Gone], Arriving, *next).await?;
+        // Open first: nothing deletes the rows here any more when they are deleted there.
         self.turn(from, journey, &[Owned, Leaving, Closed], Leaving, *since).await?;
+        self.turn(to, journey, &[Owned, Arriving, Gone], Arriving, *next).await?;
         let mut after = None;
         loop {
             let page = self.page_of_keys(from, *slot, after.as_deref()).await?;
-            self.put(to, *slot, &page).await?;
+            self.put(journey, &page).await?;
             match page.rows.into_iter().next_back() {
                 Some((last, _)) => after = Some(last),
                 None => break,
@@ -197,12 +252,12 @@ impl<D: Driver, S: SlotStore<D>> Shards<D, S> {
 
     /// Copies a page of noted keys; gives how many there were.
     async fn follow(&self, journey: &Journey<D>) -> Result<usize, ShardError<D::Error>> {
-        let Journey { slot, from, to, .. } = journey;
+        let Journey { slot, from, .. } = journey;
         let page = self.page_of_notes(from, *slot).await?;
         if page.rows.is_empty() {
             return Ok(0);
         }
-        self.put(to, *slot, &page).await?;
+        self.put(journey, &page).await?;
         let (store, slot, last) = (&self.shared.store, *slot, page.last);
         let forget = async || {
             from.cluster
@@ -248,19 +303,25 @@ impl<D: Driver, S: SlotStore<D>> Shards<D, S> {
         Ok(read.await?)
     }
 
-    async fn put(&self, to: &Side<D>, slot: Slot, page: &Page) -> Result<(), ShardError<D::Error>> {
-        let store = &self.shared.store;
+    /// Only while they are awaited there: what a move that was dropped had on its way must not come into the next one.
+    async fn put(&self, journey: &Journey<D>, page: &Page) -> Result<(), ShardError<D::Error>> {
+        let Journey { slot, next, to, .. } = journey;
+        let (store, slot, expected) = (&self.shared.store, *slot, Holding { state: Arriving, since: *next, to: None });
         let put = async || {
             to.cluster
                 .transaction(&to.session, move |mut checkout| async move {
+                    if store.holding(&mut checkout, slot).await? != Some(expected) {
+                        checkout.set_rollback_only();
+                        return Ok(false);
+                    }
                     for (key, rows) in &page.rows {
                         store.import(&mut checkout, slot, key, rows.as_deref()).await?;
                     }
-                    Ok(())
+                    Ok(true)
                 })
                 .await
         };
-        surely(put).await
+        if surely(put).await? { Ok(()) } else { Err(ShardError::Unsettled(slot)) }
     }
 
     async fn holding(&self, side: &Side<D>, slot: Slot) -> Result<Option<Holding>, ShardError<D::Error>> {
@@ -281,12 +342,19 @@ impl<D: Driver, S: SlotStore<D>> Shards<D, S> {
         state: HoldingState,
         since: u64,
     ) -> Result<(), ShardError<D::Error>> {
-        let (store, slot, after) = (&self.shared.store, journey.slot, Holding { state, since });
+        let to = matches!(state, Leaving | Closed | Returning).then_some(journey.to.shard);
+        let (store, slot, after) = (&self.shared.store, journey.slot, Holding { state, since, to });
+        let is_before = move |held: Holding| {
+            let is_this_move = side.since.is_none_or(|since| {
+                held.state == Gone || (held.since == since && held.to.is_none_or(|to| to == journey.to.shard))
+            });
+            is_this_move && before.contains(&held.state)
+        };
         let turn = async || {
             side.cluster
                 .transaction(&side.session, move |mut checkout| async move {
                     let held = store.holding(&mut checkout, slot).await?.unwrap_or(Holding::FIRST);
-                    if held != after && !before.contains(&held.state) {
+                    if held != after && !is_before(held) {
                         checkout.set_rollback_only();
                         return Ok(false);
                     }

@@ -71,8 +71,16 @@ pub enum ShardError<E> {
     /// Noted keys came faster than they could be copied; the slot stays where it was.
     #[error("slot {} is written faster than it can be copied", .0.0)]
     TooBusy(Slot),
+    /// The slot is on its way to another shard by a move that was interrupted: take that one up first, or give it up.
+    #[error("slot {} is on its way to shard {}", slot.0, to.0)]
+    OnItsWay {
+        /// Which.
+        slot: Slot,
+        /// Where to.
+        to: ShardId,
+    },
     /// A shard was not as a move had left it: two processes move the slot at once, or a failover has lost a step. Nothing is
-    /// deleted; somebody has to see which shard has the right rows.
+    /// deleted; somebody has to see which shard has the right rows, and says so by [`Shards::settle`].
     #[error("the shards do not agree on who owns slot {}", .0.0)]
     Unsettled(Slot),
 }

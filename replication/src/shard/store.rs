@@ -1,17 +1,26 @@
 //! What a shard keeps of its slots, beside the rows.
 
+use std::fmt;
 use std::future::Future;
+use std::str::FromStr;
+
+use thiserror::Error;
 
 use super::map::Slot;
+use crate::ShardId;
 use crate::driver::Driver;
 
 /// What a shard knows of one slot: kept in its database, and read in the transaction of each write.
+///
+/// Printed, as in `leaving 1 to 2`, it fits a column of text, and is parsed again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Holding {
     /// What it may do with it.
     pub state: HoldingState,
     /// The version of the map that made it so.
     pub since: u64,
+    /// To which shard it is on its way, from [`Leaving`](HoldingState::Leaving) on until it is there or back.
+    pub to: Option<ShardId>,
 }
 
 /// What a shard may do with a slot.
@@ -23,10 +32,55 @@ pub enum HoldingState {
     Leaving,
     /// Reads alone, for the moment in which the last noted keys are copied.
     Closed,
+    /// Reads and writes: a move was given up, and what was copied is being deleted at the other shard.
+    Returning,
     /// Nothing: the rows are being copied here.
     Arriving,
     /// Nothing: another shard owns it.
     Gone,
+}
+
+/// Text that is no [`Holding`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("this is not what a shard knows of a slot")]
+#[non_exhaustive]
+pub struct ParseHoldingError;
+
+const NAMES: [(HoldingState, &str); 6] = [
+    (HoldingState::Owned, "owned"),
+    (HoldingState::Leaving, "leaving"),
+    (HoldingState::Closed, "closed"),
+    (HoldingState::Returning, "returning"),
+    (HoldingState::Arriving, "arriving"),
+    (HoldingState::Gone, "gone"),
+];
+
+impl fmt::Display for Holding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = NAMES.iter().find(|(state, _)| *state == self.state).map_or("", |(_, name)| name);
+        write!(f, "{name} {}", self.since)?;
+        self.to.map_or(Ok(()), |to| write!(f, " to {}", to.0))
+    }
+}
+
+impl FromStr for Holding {
+    type Err = ParseHoldingError;
+
+    fn from_str(text: &str) -> Result<Self, ParseHoldingError> {
+        let mut words = text.split(' ');
+        let name = words.next();
+        let state = NAMES.iter().find(|(_, known)| Some(*known) == name).map(|(state, _)| *state);
+        let since = words.next().and_then(|since| since.parse().ok());
+        let to = match words.next() {
+            Some("to") => Some(words.next().and_then(|to| to.parse().ok()).map(ShardId).ok_or(ParseHoldingError)?),
+            Some(_) => return Err(ParseHoldingError),
+            None => None,
+        };
+        match (state, since, words.next()) {
+            (Some(state), Some(since), None) => Ok(Self { state, since, to }),
+            _ => Err(ParseHoldingError),
+        }
+    }
 }
 
 /// A shard's database, as far as slots are concerned. Implemented by the host, who knows the tables.
@@ -124,7 +178,7 @@ pub(super) enum Refused {
 
 impl Holding {
     /// What a shard knows of a slot that has never moved.
-    pub(super) const FIRST: Self = Self { state: HoldingState::Owned, since: 1 };
+    pub(super) const FIRST: Self = Self { state: HoldingState::Owned, since: 1, to: None };
 
     /// Whether a write is taken from somebody for whom the shard owns the slot since `since`, and whether its key is noted.
     pub(super) fn admit_write(self, since: u64) -> Result<bool, Refused> {
@@ -143,6 +197,28 @@ impl Holding {
             HoldingState::Arriving if self.since == since => Err(Refused::Closed),
             _ if self.since != since => Err(Refused::Otherwise(self.since)),
             _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_holding_is_parsed_as_it_is_printed() {
+        for (state, _) in NAMES {
+            for to in [None, Some(ShardId(7))] {
+                let holding = Holding { state, since: 12, to };
+                assert_eq!(holding.to_string().parse(), Ok(holding), "{holding}");
+            }
+        }
+        assert_eq!(
+            Holding { state: HoldingState::Leaving, since: 1, to: Some(ShardId(2)) }.to_string(),
+            "leaving 1 to 2"
+        );
+        for text in ["", "owned", "owned x", "owned 1 ", "owned 1 to", "owned 1 to 70000", "owned 1 to 2 3", "left 1"] {
+            assert_eq!(text.parse::<Holding>(), Err(ParseHoldingError), "{text}");
         }
     }
 }

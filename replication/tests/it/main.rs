@@ -2,8 +2,10 @@
 
 mod failovers;
 mod faults;
+mod moves;
 mod reads;
 mod sessions;
+mod tables;
 mod writes;
 
 use std::time::Duration;
