@@ -41,13 +41,32 @@ impl Bodies {
     /// Puts a message at [`Bodies::next`].
     #[inline]
     pub(crate) fn push(&mut self, message: Message) {
-        if self.chunks.back().is_none_or(|chunk| chunk.len() == CHUNK) {
-            let mut chunk = std::mem::take(&mut self.spare);
-            chunk.reserve_exact(CHUNK);
-            self.chunks.push_back(chunk);
+        self.chunk_with_room().push(message);
+    }
+
+    /// The chunk that grows, or a new one if that is full.
+    #[inline]
+    fn chunk_with_room(&mut self) -> &mut Vec<Message> {
+        let last = self.chunks.len() - 1;
+        if self.chunks[last].len() < CHUNK {
+            return &mut self.chunks[last];
         }
-        if let Some(chunk) = self.chunks.back_mut() {
-            chunk.push(message);
+        let mut chunk = std::mem::take(&mut self.spare);
+        chunk.reserve_exact(CHUNK);
+        self.chunks.push_back(chunk);
+        &mut self.chunks[last + 1]
+    }
+
+    /// Moves messages in, as many at a time as a chunk has room for, and says where they will lie and which they are.
+    #[inline]
+    pub(crate) fn push_run(&mut self, mut messages: &mut [Message], mut note: impl FnMut(Address, &[Message])) {
+        while !messages.is_empty() {
+            let first = self.next();
+            let (fit, rest) = messages.split_at_mut(messages.len().min(CHUNK - first.offset as usize));
+            note(first, fit);
+            let chunk = self.chunk_with_room();
+            fit.iter_mut().for_each(|message| chunk.push(std::mem::take(message)));
+            messages = rest;
         }
     }
 

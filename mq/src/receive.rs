@@ -47,10 +47,17 @@ impl Shared {
         Ok(received.pop())
     }
 
+    #[inline]
     fn try_one(&self, group: GroupId) -> Result<Option<Received>, ReceiveError> {
         loop {
-            let (taken, received) = self.take_one(group)?;
-            let Some(taken) = taken.filter(|_| received.is_none() && self.disk.is_some()) else { return Ok(received) };
+            let mut calls = Calls::default();
+            let mut core = self.hub.core.lock();
+            let Some(taken) = self.take_one(&mut core, group, &mut calls)? else { return Ok(None) };
+            if self.disk.is_none() {
+                return Ok(self.received_in_memory(&core, group, &taken));
+            }
+            drop(core);
+            drop(calls);
             match self.read(&taken) {
                 Ok(message) => return Ok(Some(self.received(group, &taken, message))),
                 Err(ReadError::NotFound) => self.give_back(group, &taken),
@@ -59,18 +66,26 @@ impl Shared {
         }
     }
 
-    /// Takes one, and without a log has its message, too.
     #[inline]
-    fn take_one(&self, group: GroupId) -> Result<(Option<Taken>, Option<Received>), ReceiveError> {
-        let mut calls = Calls::default();
-        let mut core = self.hub.core.lock();
+    fn take_one(&self, core: &mut Core, group: GroupId, calls: &mut Calls) -> Result<Option<Taken>, ReceiveError> {
+        if let Some(taken) = self.take_plain(core, group) {
+            return Ok(Some(taken));
+        }
+        self.take_one_with_care(core, group, calls)
+    }
+
+    fn take_one_with_care(
+        &self,
+        core: &mut Core,
+        group: GroupId,
+        calls: &mut Calls,
+    ) -> Result<Option<Taken>, ReceiveError> {
         let mut scratch = std::mem::take(&mut core.taken);
-        let took = self.take(&mut core, group, 1, &mut scratch);
+        let took = self.take(core, group, 1, &mut scratch);
         let taken = scratch.pop();
         core.taken = scratch;
-        let received = taken.as_ref().and_then(|taken| self.received_in_memory(&core, group, taken));
-        core.call(&mut calls);
-        took.map(|()| (taken, received))
+        core.call(calls);
+        took.map(|()| taken)
     }
 
     /// Waits until there is a message and adds up to `max`; nothing if the time is over.
@@ -229,6 +244,30 @@ impl Shared {
         Duration::from_millis(deadline.saturating_sub(self.now()).saturating_add(1))
     }
 
+    /// Leases one message to the caller if that is the next in line and there is nobody to be called. `None` says nothing.
+    #[inline]
+    fn take_plain(&self, core: &mut Core, group: GroupId) -> Option<Taken> {
+        if core.phase == Phase::Closed || core.is_watched {
+            return None;
+        }
+        let now = self.now();
+        self.look_at_time(core, now);
+        let taken = core.state.take_plain(group, now, self.lease_ms)?;
+        if let Some(seat) = core.seat(group) {
+            seat.delivered += 1;
+        }
+        Some(taken)
+    }
+
+    /// Shows what was confirmed, and lets happen what is due.
+    #[inline]
+    fn look_at_time(&self, core: &mut Core, now: u64) {
+        if let Some(disk) = &self.disk {
+            core.confirmed(disk.log.confirmed(), now);
+        }
+        core.tick(now);
+    }
+
     /// Leases messages to the caller.
     #[inline]
     fn take(&self, core: &mut Core, group: GroupId, max: usize, taken: &mut Vec<Taken>) -> Result<(), ReceiveError> {
@@ -236,12 +275,8 @@ impl Shared {
             return Err(ReceiveError::Closed);
         }
         let now = self.now();
-        if let Some(disk) = &self.disk {
-            core.confirmed(disk.log.confirmed(), now);
-        }
-        core.tick(now);
-        let lease = crate::clock::millis(self.config.lease);
-        match core.state.take(group, now, lease, max, taken) {
+        self.look_at_time(core, now);
+        match core.state.take(group, now, self.lease_ms, max, taken) {
             Ok(0) if core.phase == Phase::Draining && core.is_drained() => Err(ReceiveError::Closed),
             // The limits of what is out: an ack will make room.
             Ok(_) | Err(TakeError::TooManyLeased | TakeError::TooManyKeys) => {

@@ -4,7 +4,7 @@ use crate::core::{Core, Phase};
 use crate::delivery::Received;
 use crate::log::{AppendError, Lsn, Room};
 use crate::shared::{Settlement, Shared};
-use crate::state::{GroupId, ReceiptError, UnknownGroup};
+use crate::state::{GroupId, ReceiptError, Sequence, UnknownGroup};
 use crate::{DeadReason, Failure, Receipt, Refusal, SettleError, Ticket};
 
 /// Deliveries settled before events are appended without waiting for the next message.
@@ -60,8 +60,12 @@ impl Shared {
                 return Err(SettleError::Closed);
             }
             // All of a batch are of this queue and of one group.
-            let acked = received.iter().filter(|received| core.state.ack(received.receipt.into()).is_ok()).count();
-            if let Some(seat) = received.first().and_then(|first| core.seat(GroupId(first.receipt.group))) {
+            let Some(group) = received.first().map(|first| GroupId(first.receipt.group)) else { return Ok(0) };
+            let deliveries = received.iter().map(|received| received.receipt);
+            let deliveries = deliveries.map(|receipt| (Sequence(receipt.id.get()), receipt.delivery));
+            // A group that is gone has none out.
+            let acked = core.state.ack_all(group, deliveries).unwrap_or(0);
+            if let Some(seat) = core.seat(group) {
                 seat.acked += acked as u64;
             }
             self.note_settled(core, acked as u32);

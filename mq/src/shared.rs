@@ -36,6 +36,8 @@ pub(crate) struct Disk {
 
 pub(crate) struct Shared {
     pub(crate) config: Config,
+    /// `config.lease`, which each delivery needs.
+    pub(crate) lease_ms: u64,
     pub(crate) identity: u64,
     /// Hashes deduplication ids: the same for the queue's whole life.
     pub(crate) ids: Sip,
@@ -92,7 +94,8 @@ impl Shared {
 
     pub(crate) fn new(config: Config, identity: u64, keys: Sip, hub: Arc<Hub>, disk: Option<Disk>) -> Self {
         let ids = Sip::new([identity, !identity]);
-        Self { config, identity, ids, keys, hub, disk }
+        let lease_ms = crate::clock::millis(config.lease);
+        Self { config, lease_ms, identity, ids, keys, hub, disk }
     }
 
     pub(crate) fn log(&self) -> Option<&Log> {

@@ -127,7 +127,7 @@ impl Line {
     pub(crate) fn call(&mut self, count: usize, calls: &mut Calls) {
         if !self.waiters.is_empty() {
             let count = count.min(self.waiters.len());
-            calls.called.extend(self.waiters.drain(..count));
+            calls.called().extend(self.waiters.drain(..count));
         }
     }
 
@@ -138,7 +138,7 @@ impl Line {
             let Some(until) = waiter.until else { return true };
             if until <= now {
                 waiter.is_overdue.store(true, Ordering::Relaxed);
-                calls.called.push(Arc::clone(waiter));
+                calls.called().push(Arc::clone(waiter));
                 return false;
             }
             next = Some(next.map_or(until, |next: u64| next.min(until)));
@@ -170,6 +170,12 @@ impl Line {
 /// done without a lock.
 #[derive(Debug, Default)]
 pub(crate) struct Calls {
+    /// Mostly there is nobody, which is to cost nothing.
+    some: Option<Box<Called>>,
+}
+
+#[derive(Debug, Default)]
+struct Called {
     called: Vec<Arc<Waiter>>,
     nudged: Option<Arc<Waiter>>,
 }
@@ -177,11 +183,15 @@ pub(crate) struct Calls {
 impl Calls {
     /// Wakes a waiter that stays where it is.
     pub(crate) fn nudge(&mut self, waiter: &Arc<Waiter>) {
-        self.nudged = Some(Arc::clone(waiter));
+        self.some.get_or_insert_default().nudged = Some(Arc::clone(waiter));
+    }
+
+    fn called(&mut self) -> &mut Vec<Arc<Waiter>> {
+        &mut self.some.get_or_insert_default().called
     }
 }
 
-impl Drop for Calls {
+impl Drop for Called {
     fn drop(&mut self) {
         self.called.iter().for_each(|waiter| waiter.call());
         if let Some(waiter) = &self.nudged {

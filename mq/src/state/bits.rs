@@ -115,6 +115,33 @@ impl Bits {
         if at >= BLOCK { BLOCK - self.rank(BLOCK - 1) - usize::from(self.get(BLOCK - 1)) } else { at - self.rank(at) }
     }
 
+    /// Sets the bits `from..end`, of which there is at least one.
+    #[inline]
+    pub(super) fn set_range(&mut self, from: usize, end: usize) {
+        self.change_range(from, end, |word, mask| *word |= mask);
+    }
+
+    /// Clears the bits `from..end`, of which there is at least one.
+    #[inline]
+    pub(super) fn clear_range(&mut self, from: usize, end: usize) {
+        self.change_range(from, end, |word, mask| *word &= !mask);
+    }
+
+    #[inline]
+    fn change_range(&mut self, from: usize, end: usize, change: impl Fn(&mut u64, u64)) {
+        debug_assert!(from < end && end <= BLOCK, "no range of a block: {from}..{end}");
+        let (first, last) = (from / WORD, (end - 1) / WORD);
+        let from_mask = u64::MAX << (from % WORD);
+        let end_mask = u64::MAX >> (WORD - 1 - (end - 1) % WORD);
+        if first == last {
+            change(&mut self.0[first], from_mask & end_mask);
+            return;
+        }
+        change(&mut self.0[first], from_mask);
+        self.0[first + 1..last].iter_mut().for_each(|word| change(word, u64::MAX));
+        change(&mut self.0[last], end_mask);
+    }
+
     /// Sets the bits below `end`.
     pub(super) fn set_below(&mut self, end: usize) {
         for (index, word) in self.0.iter_mut().enumerate() {
@@ -159,6 +186,22 @@ mod tests {
         assert_eq!((bits.next_clear(0), bits.next_clear(63), bits.next_clear(BLOCK - 1)), (2, 65, BLOCK));
         assert!(bits.clear(70) && !bits.clear(70));
         assert_eq!(bits.next_set(65), BLOCK - 1);
+    }
+
+    #[test]
+    fn a_range_is_what_its_bits_are_one_by_one() {
+        let ends = [0, 1, 2, 62, 63, 64, 65, 66, 127, BLOCK - 1, BLOCK];
+        for (from, end) in ends.iter().flat_map(|&from| ends.map(|end| (from, end))).filter(|(from, end)| from < end) {
+            let (mut range, mut single) = (Bits::EMPTY, Bits::EMPTY);
+            range.set_range(from, end);
+            (from..end).for_each(|at| assert!(single.set(at), "{at}"));
+            assert_eq!(range, single, "{from}..{end}");
+            range.set_below(BLOCK);
+            single.set_below(BLOCK);
+            range.clear_range(from, end);
+            (from..end).for_each(|at| assert!(single.clear(at), "{at}"));
+            assert_eq!(range, single, "all but {from}..{end}");
+        }
     }
 
     #[test]

@@ -182,6 +182,23 @@ impl Block {
         }
     }
 
+    /// Appends `count` messages that are an offset and a size in the segment of this place and nothing else; the sum of
+    /// their sizes. The block must have room for them.
+    #[inline]
+    pub(super) fn push_run(&mut self, count: usize, place: u32, spots: &mut impl Iterator<Item = (u32, u32)>) -> u64 {
+        debug_assert!(count > 0 && self.filled + count <= BLOCK && self.members.is_none(), "pushed into a full block");
+        let from = self.filled;
+        let mut bytes = 0;
+        for (offset, size) in spots.take(count) {
+            self.slots.push(Slot::new(place, offset, size, 0, 0));
+            bytes += u64::from(size);
+        }
+        self.filled = self.slots.len();
+        self.kept.set_range(from, self.filled);
+        self.kept_count += self.filled - from;
+        bytes
+    }
+
     /// Appends places of messages that were never seen until `filled` are there.
     pub(super) fn skip_to(&mut self, filled: usize) {
         self.slots.resize(filled.max(self.filled), Slot::ABSENT);
@@ -222,6 +239,18 @@ impl Block {
         }
         self.kept_count -= 1;
         true
+    }
+
+    /// Notes that nobody needs the messages `from..end`, which are kept; their slots. `None`, and nothing is done, if the
+    /// block is squeezed.
+    #[inline]
+    pub(super) fn release_run(&mut self, from: usize, end: usize) -> Option<&[Slot]> {
+        if self.members.is_some() {
+            return None;
+        }
+        self.kept.clear_range(from, end);
+        self.kept_count -= end - from;
+        Some(&self.slots[from..end])
     }
 
     /// Makes room for what so many groups are done with.

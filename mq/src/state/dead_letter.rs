@@ -31,6 +31,11 @@ impl DeadLetters {
     }
 
     #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.letters.is_empty()
+    }
+
+    #[inline]
     pub(super) fn contains(&self, sequence: u64) -> bool {
         !self.letters.is_empty() && self.letters.contains_key(&sequence)
     }

@@ -97,6 +97,18 @@ impl Flights {
         self.place_in(flight);
     }
 
+    /// Takes in flights of `count` messages from this one's on, of which none has one.
+    #[inline]
+    pub(super) fn insert_run(&mut self, first: Flight, count: usize) {
+        while (self.len() + count) * 2 > self.ring.len() {
+            self.resize((self.ring.len() * 2).max(SMALLEST));
+        }
+        for sequence in first.sequence..first.sequence + count as u64 {
+            debug_assert!(self.get(sequence).is_none(), "F1: {sequence} is in flight already");
+            self.place_in(Flight { sequence, ..first });
+        }
+    }
+
     #[inline]
     fn place_in(&mut self, flight: Flight) {
         let place = self.place(flight.sequence);
@@ -115,13 +127,37 @@ impl Flights {
             Some(flight) if flight.sequence == sequence => {
                 self.in_ring -= 1;
                 let flight = std::mem::replace(flight, Flight::NONE);
-                if self.len() * SLACK < self.ring.len() && self.ring.len() > SMALLEST {
-                    self.resize(self.ring.len() / 4);
-                }
+                self.shrink_if_empty();
                 Some(flight)
             }
             _ if self.aside.is_empty() => None,
             _ => self.aside.remove(&sequence),
+        }
+    }
+
+    /// Takes out the flight of a message if this is the delivery that is out.
+    #[inline]
+    pub(super) fn remove_leased(&mut self, sequence: u64, delivery: u32) -> Option<Flight> {
+        let place = self.place(sequence);
+        let is_out = |flight: &Flight| flight.phase == Phase::Leased && flight.delivery == delivery;
+        match self.ring.get_mut(place) {
+            Some(flight) if flight.sequence == sequence => {
+                if !is_out(flight) {
+                    return None;
+                }
+                self.in_ring -= 1;
+                Some(std::mem::replace(flight, Flight::NONE))
+            }
+            _ if self.aside.get(&sequence).is_some_and(is_out) => self.aside.remove(&sequence),
+            _ => None,
+        }
+    }
+
+    /// Gives memory back if little of it is used.
+    #[inline]
+    pub(super) fn shrink_if_empty(&mut self) {
+        if self.len() * SLACK < self.ring.len() && self.ring.len() > SMALLEST {
+            self.resize(self.ring.len() / 4);
         }
     }
 

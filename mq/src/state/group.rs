@@ -164,26 +164,53 @@ impl Group {
             let settled = &block.settled[self.slot()];
             let start = number * BLOCK as u64;
             let stop = (shown - start).min(BLOCK as u64) as usize;
-            let mut at = from;
-            while at < stop && out.len() < end && !settled.get(at) && !block.special.get(at) {
-                let delivery = self.delivery_base.saturating_add(1);
-                let sequence = start + at as u64;
-                let phase = Phase::Leased;
-                let flight = Flight { sequence, until, delivery, attempt: 1, phase, timeless: false };
-                self.flights.insert(flight);
-                self.wheel.arm(until, sequence);
-                out.push(Self::taken(index, block.slot(at), &flight));
-                at += 1;
-            }
-            if at == from {
+            let stop = stop.min(from + (end - out.len())).min(settled.next_set(from)).min(block.special.next_set(from));
+            if stop <= from {
                 return;
             }
-            self.delivery_max = self.delivery_max.max(self.delivery_base.saturating_add(1));
-            self.leased += (at - from) as u64;
-            self.lanes.note_served();
-            self.cursor = start + at as u64;
+            let first = self.lease_run(self.cursor, stop - from, until);
+            out.extend(
+                (from..stop)
+                    .zip(first.sequence..)
+                    .map(|(at, sequence)| Self::taken(index, block.slot(at), &Flight { sequence, ..first })),
+            );
+            self.cursor = start + stop as u64;
         }
         self.rearm_if_stale();
+    }
+
+    /// Leases messages that were never delivered; the flight of the first.
+    #[inline]
+    fn lease_run(&mut self, first: u64, count: usize, until: u64) -> Flight {
+        let delivery = self.delivery_base.saturating_add(1);
+        let flight = Flight { until, phase: Phase::Leased, ..Flight::ready(first, delivery, 1) };
+        self.flights.insert_run(flight, count);
+        self.wheel.arm_run(until, first, count as u32);
+        self.delivery_max = self.delivery_max.max(delivery);
+        self.leased += count as u64;
+        self.lanes.note_served();
+        flight
+    }
+
+    /// Delivers the message at the cursor if it is plain and nothing else could come first.
+    #[inline]
+    pub(super) fn take_plain(&mut self, index: &Index, shown: u64, until: u64, limits: &Limits) -> Option<Taken> {
+        let (number, at) = split(self.cursor);
+        if !self.lanes.are_empty()
+            || self.cursor >= shown
+            || self.cursor < self.replayed
+            || self.leased >= limits.max_leased
+        {
+            return None;
+        }
+        let block = index.block(number)?;
+        if block.settled[self.slot()].get(at) || block.special.get(at) {
+            return None;
+        }
+        let flight = self.lease_run(self.cursor, 1, until);
+        self.cursor += 1;
+        self.rearm_if_stale();
+        Some(Self::taken(index, block.slot(at), &flight))
     }
 
     #[inline]
@@ -333,12 +360,17 @@ impl Group {
     /// Takes the flight out, if this is the delivery that is out.
     #[inline]
     pub(super) fn take_back(&mut self, sequence: u64, delivery: u32) -> Option<Flight> {
-        let flight = self.flights.get(sequence)?;
-        if flight.phase != Phase::Leased || flight.delivery != delivery {
-            return None;
-        }
+        let flight = self.take_back_of_many(sequence, delivery);
+        self.flights.shrink_if_empty();
+        flight
+    }
+
+    /// The same for one of many, after which somebody looks whether memory is to be given back.
+    #[inline]
+    pub(super) fn take_back_of_many(&mut self, sequence: u64, delivery: u32) -> Option<Flight> {
+        let flight = self.flights.remove_leased(sequence, delivery)?;
         self.leased -= 1;
-        self.flights.remove(sequence)
+        Some(flight)
     }
 
     /// Whether this is the delivery that is out.
@@ -403,6 +435,20 @@ impl Group {
         self.pending -= 1;
         if sequence == self.floor {
             self.floor = self.first_pending(index, sequence);
+        }
+    }
+
+    /// Notes that the group is done with `first..end`, which are of one block and have no flights.
+    #[inline]
+    pub(super) fn settle_run(&mut self, index: &mut Index, first: u64, end: u64) {
+        let (number, at) = split(first);
+        let (slot, count) = (self.slot(), (end - first) as usize);
+        if let Some(block) = index.block_mut(number) {
+            block.settled[slot].set_range(at, at + count);
+        }
+        self.pending -= count as u64;
+        if (first..end).contains(&self.floor) {
+            self.floor = self.first_pending(index, end);
         }
     }
 

@@ -149,6 +149,34 @@ impl Index {
         sequence
     }
 
+    /// Appends messages that are an offset and a size in this segment and nothing else.
+    #[inline]
+    pub(super) fn insert_run(
+        &mut self,
+        segment: u32,
+        mut spots: impl ExactSizeIterator<Item = (u32, u32)>,
+        groups: usize,
+    ) {
+        let place = self.segments.place(segment);
+        let (count, mut bytes) = (spots.len(), 0);
+        let mut left = count;
+        while left > 0 {
+            let (number, at) = split(self.next);
+            if at == 0 {
+                self.open_block(number, groups);
+            }
+            let fit = left.min(BLOCK - at);
+            if let Some(Some(block)) = self.blocks.back_mut() {
+                bytes += block.push_run(fit, place, &mut spots);
+            }
+            self.next += fit as u64;
+            left -= fit;
+        }
+        self.kept += count as u64;
+        self.bytes += bytes;
+        self.segments.add_run(place, count as u64, bytes);
+    }
+
     #[inline]
     fn slot_for(&mut self, entry: &Entry) -> (Slot, Option<Extras>) {
         let place = self.segments.add(entry.address.segment, entry.size);
@@ -285,6 +313,39 @@ impl Index {
         }
         // Powers of two keep the look at a thinning block rare.
         if left == 0 || left.is_power_of_two() {
+            self.thin_out(number);
+        }
+    }
+
+    /// The same for `first..end`, which are of one block and all kept.
+    #[inline]
+    pub(super) fn release_run(&mut self, first: u64, end: u64) {
+        let (number, from) = split(first);
+        let count = (end - first) as usize;
+        // Not `block_mut`: the segments are changed meanwhile.
+        let block = number.checked_sub(self.base).and_then(|at| self.blocks.get_mut(at as usize)?.as_deref_mut());
+        let Some(block) = block else { return };
+        let before = block.kept_count();
+        let Some(slots) = block.release_run(from, from + count) else {
+            return (first..end).for_each(|sequence| self.release(sequence));
+        };
+        let (mut place, mut messages, mut bytes) = (slots[0].place(), 0, 0);
+        for slot in slots {
+            if slot.place() != place {
+                self.segments.remove_run(place, messages, bytes);
+                self.bytes -= bytes;
+                (place, messages, bytes) = (slot.place(), 0, 0);
+            }
+            messages += 1;
+            bytes += u64::from(slot.size);
+            self.timed -= u64::from(slot.is_timed());
+        }
+        self.segments.remove_run(place, messages, bytes);
+        self.bytes -= bytes;
+        self.kept -= count as u64;
+        let left = before - count;
+        // As for one: when a power of two is passed.
+        if left == 0 || left.next_power_of_two() != before.next_power_of_two() {
             self.thin_out(number);
         }
     }

@@ -48,14 +48,20 @@ impl Journal {
 
     #[inline]
     pub(super) fn settled(&mut self, group: GroupId, sequence: u64) {
+        self.settled_run(group, sequence, sequence + 1);
+    }
+
+    /// The same for `first..end`.
+    #[inline]
+    pub(super) fn settled_run(&mut self, group: GroupId, first: u64, end: u64) {
         if !self.is_on {
             return;
         }
         match &mut self.settled {
-            Some(run) if run.group == group && run.next == sequence => run.next += 1,
+            Some(run) if run.group == group && run.next == first => run.next = end,
             _ => {
                 self.close_settled();
-                self.settled = Some(Settled { group, first: sequence, next: sequence + 1 });
+                self.settled = Some(Settled { group, first, next: end });
             }
         }
     }

@@ -233,6 +233,14 @@ impl State {
         Sequence(sequence)
     }
 
+    /// Takes in messages that are an offset and a size in this segment and nothing else; not to be delivered before they
+    /// are shown.
+    #[inline]
+    pub(crate) fn insert_run(&mut self, segment: u32, spots: impl ExactSizeIterator<Item = (u32, u32)>, sent_ms: u64) {
+        self.times.note_run(self.index.next(), spots.len() as u64, sent_ms);
+        self.index.insert_run(segment, spots, self.groups.len());
+    }
+
     /// Notes that all messages before `end` are confirmed: they may be delivered.
     #[inline]
     pub(crate) fn show(&mut self, end: Sequence, now: u64) {
@@ -366,6 +374,17 @@ impl State {
             Outcome::Keys if taken.is_empty() => Err(TakeError::TooManyKeys),
             _ => Ok(taken.len()),
         }
+    }
+
+    /// As [`State::take`] for one message, if that is the next in the order of sending and needs no closer look. `None` says
+    /// nothing: ask [`State::take`].
+    #[inline]
+    pub(crate) fn take_plain(&mut self, group: GroupId, now: u64, lease_ms: u64) -> Option<Taken> {
+        let until = self.advance(now).saturating_add(lease_ms);
+        let group = find_mut(&mut self.groups, group).ok().filter(|group| !group.paused)?;
+        let taken = group.take_plain(&self.index, self.shown, until, &self.limits)?;
+        self.journal.delivered(group.id, taken.sequence.0, taken.delivery, 1);
+        Some(taken)
     }
 
     /// The message that this deduplication id was sent with, if it is remembered. If not, it is remembered from now on

@@ -37,14 +37,26 @@ impl Segments {
     /// Counts a message in; returns the place of its segment.
     #[inline]
     pub(super) fn add(&mut self, number: u32, size: u32) -> u32 {
-        let place = match self.last {
+        let place = self.place(number);
+        self.add_run(place, 1, u64::from(size));
+        place
+    }
+
+    /// The place of a segment that is about to be added to.
+    #[inline]
+    pub(super) fn place(&mut self, number: u32) -> u32 {
+        match self.last {
             Some(place) if self.table[place as usize].number == number => place,
             _ => self.place_for(number),
-        };
+        }
+    }
+
+    /// Counts so many messages of so many bytes in.
+    #[inline]
+    pub(super) fn add_run(&mut self, place: u32, messages: u64, bytes: u64) {
         let live = &mut self.table[place as usize].live;
-        live.messages += 1;
-        live.bytes += u64::from(size);
-        place
+        live.messages += messages;
+        live.bytes += bytes;
     }
 
     fn place_for(&mut self, number: u32) -> u32 {
@@ -69,9 +81,15 @@ impl Segments {
     /// Counts a message out.
     #[inline]
     pub(super) fn remove(&mut self, place: u32, size: u32) {
+        self.remove_run(place, 1, u64::from(size));
+    }
+
+    /// Counts so many messages of so many bytes out.
+    #[inline]
+    pub(super) fn remove_run(&mut self, place: u32, messages: u64, bytes: u64) {
         let live = &mut self.table[place as usize].live;
-        live.messages -= 1;
-        live.bytes -= u64::from(size);
+        live.messages -= messages;
+        live.bytes -= bytes;
         if live.messages == 0 && self.last != Some(place) {
             self.give_back(place);
         }

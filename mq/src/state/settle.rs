@@ -5,6 +5,8 @@ use thiserror::Error;
 use super::block::{EXPIRES, Slot};
 use super::dead_letter::{Dead, bounded};
 use super::flight::Flight;
+use super::group::Group;
+use super::index::split;
 use super::{Event, GroupId, Receipt, Sequence, State, UnknownGroup, find_mut};
 use crate::dead_letter::DeadReason;
 
@@ -50,6 +52,71 @@ impl State {
     /// If the receipt is stale, or its group is gone.
     #[inline]
     pub(crate) fn ack(&mut self, receipt: Receipt) -> Result<(), ReceiptError> {
+        let Receipt { group, sequence: Sequence(sequence), delivery } = receipt;
+        match self.plain_group(group)? {
+            Some(group) => {
+                group.take_back(sequence, delivery).ok_or(ReceiptError::Stale)?;
+                self.finish_run(receipt.group, sequence, sequence + 1);
+                Ok(())
+            }
+            None => self.ack_with_care(receipt),
+        }
+    }
+
+    /// Acks deliveries of one group, those that are not stale; how many.
+    ///
+    /// # Errors
+    /// If the group is gone.
+    pub(crate) fn ack_all(
+        &mut self,
+        id: GroupId,
+        deliveries: impl Iterator<Item = (Sequence, u32)>,
+    ) -> Result<usize, UnknownGroup> {
+        if self.plain_group(id)?.is_none() {
+            let receipts = deliveries.map(|(sequence, delivery)| Receipt { group: id, sequence, delivery });
+            return Ok(receipts.filter(|receipt| self.ack_with_care(*receipt).is_ok()).count());
+        }
+        let mut acked = 0;
+        let (mut first, mut end) = (0, 0);
+        for (Sequence(sequence), delivery) in deliveries {
+            let group = find_mut(&mut self.groups, id)?;
+            if group.take_back_of_many(sequence, delivery).is_none() {
+                continue;
+            }
+            acked += 1;
+            if sequence != end || split(sequence).1 == 0 {
+                self.finish_run(id, first, end);
+                first = sequence;
+            }
+            end = sequence + 1;
+        }
+        self.finish_run(id, first, end);
+        find_mut(&mut self.groups, id)?.flights.shrink_if_empty();
+        Ok(acked)
+    }
+
+    /// The group, if whatever it is done with is needed by nobody and held no key.
+    #[inline]
+    fn plain_group(&mut self, id: GroupId) -> Result<Option<&mut Group>, UnknownGroup> {
+        let is_alone = self.groups.len() == 1 && self.limits.retention.is_off();
+        let group = find_mut(&mut self.groups, id)?;
+        Ok(Some(group).filter(|group| is_alone && group.keys.is_empty() && group.dead.is_empty()))
+    }
+
+    /// Settles and releases `first..end`, which are of one block and were taken back from a group that is plain; nothing
+    /// if there are none.
+    #[inline]
+    fn finish_run(&mut self, id: GroupId, first: u64, end: u64) {
+        let Ok(group) = find_mut(&mut self.groups, id) else { return };
+        if first == end {
+            return;
+        }
+        group.settle_run(&mut self.index, first, end);
+        self.journal.settled_run(id, first, end);
+        self.index.release_run(first, end);
+    }
+
+    fn ack_with_care(&mut self, receipt: Receipt) -> Result<(), ReceiptError> {
         let sequence = receipt.sequence.0;
         let group = find_mut(&mut self.groups, receipt.group)?;
         group.take_back(sequence, receipt.delivery).ok_or(ReceiptError::Stale)?;

@@ -30,6 +30,17 @@ impl Times {
         self.samples.push_back((sent_ms, sequence));
     }
 
+    /// The same for `count` messages from this one on.
+    #[inline]
+    pub(super) fn note_run(&mut self, first: u64, count: u64, sent_ms: u64) {
+        let mut sequence = first;
+        while sequence < first + count {
+            self.note(sequence, sent_ms);
+            // The next of them that may be a sample.
+            sequence = self.samples.back().map_or(sequence, |&(_, sample)| sample) + EVERY_MESSAGES;
+        }
+    }
+
     /// A message such that all from `time_ms` on come at or after it: the first of them, or one sent less than a second
     /// or 4096 messages before.
     pub(super) fn find(&self, time_ms: u64) -> Option<u64> {

@@ -59,13 +59,20 @@ impl Wheel {
     /// Lets `sequence` come out once it is `deadline`.
     #[inline]
     pub(super) fn arm(&mut self, deadline: u64, sequence: u64) {
+        self.arm_run(deadline, sequence, 1);
+    }
+
+    /// The same for `count` messages from this one on.
+    #[inline]
+    pub(super) fn arm_run(&mut self, deadline: u64, first: u64, count: u32) {
         if let Some(run) = self.buckets.get_mut(self.last).and_then(|bucket| bucket.last_mut()) {
-            if run.deadline == deadline && run.first + u64::from(run.count) == sequence && run.count < u32::MAX {
-                run.count += 1;
+            let is_next = run.deadline == deadline && run.first + u64::from(run.count) == first;
+            if let Some(count) = run.count.checked_add(count).filter(|_| is_next) {
+                run.count = count;
                 return;
             }
         }
-        self.put(Run { deadline, first: sequence, count: 1 });
+        self.put(Run { deadline, first, count });
     }
 
     fn put(&mut self, run: Run) {
