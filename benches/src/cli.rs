@@ -15,6 +15,9 @@ use crate::queue::UnknownQueue;
 use crate::queue::contest::QueueError;
 use crate::queue::scenario::UnknownScenario as UnknownQueueScenario;
 use crate::race::RaceError;
+use crate::routing::RoutingError;
+use crate::routing::reads::UnknownEngine;
+use crate::routing::scenario::UnknownScenario as UnknownRoutingScenario;
 use crate::workload::UnknownWorkload;
 
 /// Why a binary stops before it has measured what was asked.
@@ -51,6 +54,15 @@ pub enum Failure {
     /// A balancer picked wrongly.
     #[error(transparent)]
     Pick(#[from] PickRaceError),
+    /// A scenario of routing that does not exist.
+    #[error(transparent)]
+    RoutingScenario(#[from] UnknownRoutingScenario),
+    /// An engine that does not exist.
+    #[error(transparent)]
+    Engine(#[from] UnknownEngine),
+    /// Servers could not be measured, or a promise was broken.
+    #[error(transparent)]
+    Routing(#[from] RoutingError),
     /// A number that has to lie in a range.
     #[error("{option} takes a number from {min} to {max}, not {given}")]
     Range {
@@ -104,6 +116,8 @@ impl Failure {
             | Self::Picker(_)
             | Self::Queue(_)
             | Self::QueueScenario(_)
+            | Self::RoutingScenario(_)
+            | Self::Engine(_)
             | Self::Scenario(_)
             | Self::Range { .. }
             | Self::NoFile
@@ -112,6 +126,7 @@ impl Failure {
             | Self::Pick(_)
             | Self::Contest(_)
             | Self::Queues(_)
+            | Self::Routing(_)
             | Self::WrongValues { .. }
             | Self::Write(_) => 1,
         }

@@ -16,7 +16,8 @@
 //!
 //! So is [`queue`]: durable queues, beside their peers and beside what the disk allows.
 //!
-//! [`replication`] is a database that answers at once, for the criterion bench of what a cluster costs.
+//! [`replication`] is a database that answers at once, for the criterion bench of what a cluster costs; [`routing`] measures the
+//! same on real servers, beside poolers, and what is promised of them.
 
 #![deny(unsafe_code)]
 
@@ -35,6 +36,7 @@ pub mod reference;
 pub mod replication;
 pub mod report;
 pub mod rng;
+pub mod routing;
 pub mod sizes;
 pub mod trace;
 pub mod workload;

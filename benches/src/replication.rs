@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use tenfold_replication::driver::{Access, Ballot, Class, Connected, Driver, Mark, Observation, Promotion, Rejoined};
-use tenfold_replication::{Cluster, ClusterId, Epoch, History, Lsn, Node, NodeId, Position, Role};
+use tenfold_replication::{Builder, Cluster, ClusterId, Epoch, History, Lsn, Node, NodeId, Position, Role};
 
 const CLUSTER: ClusterId = ClusterId(1);
 const EPOCH: Epoch = Epoch(1);
@@ -37,8 +37,13 @@ impl Connection {
 /// If the crate refuses its own defaults.
 #[must_use]
 pub fn cluster(replicas: u16) -> Cluster<AtOnce> {
+    builder(replicas).build().expect("the defaults are valid")
+}
+
+/// The same before it is built.
+pub fn builder(replicas: u16) -> Builder<AtOnce> {
     let nodes = (0..=replicas).map(|id| Node::new(NodeId(id), format!("node {id}")));
-    Cluster::builder(AtOnce).nodes(nodes).build().expect("the defaults are valid")
+    Cluster::builder(AtOnce).nodes(nodes)
 }
 
 impl Driver for AtOnce {

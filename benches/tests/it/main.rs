@@ -5,6 +5,7 @@ mod memory;
 mod pick;
 mod proxy_faults;
 mod queue;
+mod routing;
 mod run;
 mod throughput;
 mod trace;
