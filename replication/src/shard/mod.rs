@@ -29,6 +29,24 @@
 //! # Ok::<(), tenfold_replication::shard::MapError>(())
 //! ```
 //!
+//! # In SQL
+//!
+//! What a shard of PostgreSQL has beside its tables, where `counter` stands for one of them. The example `shards` has the
+//! `SlotStore` that goes with it.
+//!
+//! ```sql
+#![doc = include_str!("../../examples/shards/schema.sql")]
+//! ```
+//!
+//! - **Copied** are the keys of a slot in pages, as of one snapshot each (`select key from counter where slot = $1 and key > $2
+//!   order by key limit $3`), each with all its rows, which take the place of those that the other shard has; then, by what
+//!   `note` says, the keys that were written meanwhile.
+//! - **Fenced** is each write by its own transaction, which begins with `select fenced_holding($1)`: what that says is compared
+//!   with the map, and whoever has an old one is refused. So a former owner takes no write, whoever sends it.
+//! - **Deleted** is a slot by its column: `delete from counter where slot = $1`.
+//!
+//! SQLite needs no lock, since its writers take turns; `tests/sqlite/shards.rs` has its store.
+//!
 //! Keys that must be together, such as a user and the user's orders, have one key to shard by: hash that part alone.
 
 mod codec;

@@ -29,6 +29,7 @@
 //! so or otherwise. A shard that has failed over in the meantime and
 //! lost a step says so to the session that made it, which is one for the whole move.
 
+use std::future::Future;
 use std::sync::Arc;
 
 use super::map::{MapError, Slot, SlotMap, StaleMap};
@@ -37,9 +38,9 @@ use super::shards::{ShardError, Shards};
 use super::store::HoldingState::{Arriving, Closed, Gone, Leaving, Owned, Returning};
 use super::store::{Holding, HoldingState, SlotStore};
 use crate::ShardId;
+use crate::checkout::Checkout;
 use crate::cluster::Cluster;
-use crate::driver::Driver;
-use crate::error::Error;
+use crate::driver::{Access, Driver};
 use crate::intent::ReadOptions;
 use crate::session::Session;
 
@@ -84,10 +85,10 @@ enum Progress {
     Over,
 }
 
-/// Keys with their rows, and the number of the last note among them.
+/// Keys with their rows, and the numbers of the notes that told of them.
 struct Page {
     rows: Vec<(Vec<u8>, Option<Vec<u8>>)>,
-    last: u64,
+    notes: Vec<u64>,
 }
 
 impl<D: Driver, S: SlotStore<D>> Shards<D, S> {
@@ -101,8 +102,8 @@ impl<D: Driver, S: SlotStore<D>> Shards<D, S> {
     /// write: it would take writes again from who has an old map. Move slots in quorum mode.
     ///
     /// # Errors
-    /// [`ShardError`]. The slot stays where it was and is open, unless the shards could not be told so, or
-    /// [`ShardError::Unsettled`].
+    /// [`ShardError`]. The slot stays where it was and is open, if the shards could be told so; if not, or after
+    /// [`ShardError::Unsettled`], ask for it again, or for [`Shards::stay`].
     ///
     /// # Cancel safety
     /// Dropped, it leaves the slot as it is, perhaps closed: ask for the same move again, or [`Shards::stay`].
@@ -115,15 +116,17 @@ impl<D: Driver, S: SlotStore<D>> Shards<D, S> {
         if let Progress::Returning = progress {
             self.back(&journey).await?;
         }
-        if let Progress::Before | Progress::Returning = progress {
-            if let Err(error) = self.copy(&journey).await {
-                self.back(&journey).await?;
-                return Err(error);
+        match progress {
+            Progress::Before | Progress::Returning => {
+                // Nobody has published it, so that it can be undone up to the last step. Where that was done nevertheless, the
+                // undoing is refused.
+                if let Err(error) = self.copy_and_hand_over(&journey).await {
+                    let _ = self.back(&journey).await;
+                    return Err(error);
+                }
             }
+            Progress::Copied | Progress::Over => self.hand_over(&journey).await?,
         }
-        // Also of one that had arrived in a version that was never published.
-        self.turn(&journey.to, &journey, &[Arriving, Owned], Owned, journey.next).await?;
-        self.turn(&journey.from, &journey, &[Closed, Gone], Gone, journey.next).await?;
         if self.publish(next) {
             return Ok(self.map());
         }
@@ -223,6 +226,18 @@ impl<D: Driver, S: SlotStore<D>> Shards<D, S> {
         self.turn(&journey.from, journey, &[Returning], Owned, journey.since).await
     }
 
+    async fn copy_and_hand_over(&self, journey: &Journey<D>) -> Result<(), ShardError<D::Error>> {
+        self.copy(journey).await?;
+        self.hand_over(journey).await
+    }
+
+    /// Of what is copied. Also of what had arrived in a version that was never published.
+    async fn hand_over(&self, journey: &Journey<D>) -> Result<(), ShardError<D::Error>> {
+        let Journey { next, from, to, .. } = journey;
+        self.turn(to, journey, &[Arriving, Owned], Owned, *next).await?;
+        self.turn(from, journey, &[Closed, Gone], Gone, *next).await
+    }
+
     /// Copies all, and leaves the slot closed.
     async fn copy(&self, journey: &Journey<D>) -> Result<(), ShardError<D::Error>> {
         let Journey { slot, since, next, from, to } = journey;
@@ -258,16 +273,8 @@ impl<D: Driver, S: SlotStore<D>> Shards<D, S> {
             return Ok(0);
         }
         self.put(journey, &page).await?;
-        let (store, slot, last) = (&self.shared.store, *slot, page.last);
-        let forget = async || {
-            from.cluster
-                .transaction(
-                    &from.session,
-                    move |mut checkout| async move { store.forget(&mut checkout, slot, last).await },
-                )
-                .await
-        };
-        surely(forget).await?;
+        let (store, slot, notes) = (&self.shared.store, *slot, page.notes.as_slice());
+        from.surely(move |mut checkout| async move { store.forget(&mut checkout, slot, notes).await }).await?;
         Ok(page.rows.len())
     }
 
@@ -284,7 +291,7 @@ impl<D: Driver, S: SlotStore<D>> Shards<D, S> {
                 let exported = store.export(&mut checkout, &key).await?;
                 rows.push((key, exported));
             }
-            Ok(Page { rows, last: 0 })
+            Ok(Page { rows, notes: Vec::new() })
         });
         Ok(read.await?)
     }
@@ -292,13 +299,13 @@ impl<D: Driver, S: SlotStore<D>> Shards<D, S> {
     async fn page_of_notes(&self, from: &Side<D>, slot: Slot) -> Result<Page, ShardError<D::Error>> {
         let (store, options) = (&self.shared.store, latest());
         let read = from.cluster.read_with(&from.session, &options, move |mut checkout| async move {
-            let (mut rows, mut last) = (Vec::new(), 0);
+            let (mut rows, mut notes) = (Vec::new(), Vec::new());
             for (number, key) in store.noted(&mut checkout, slot, PAGE).await? {
                 let exported = store.export(&mut checkout, &key).await?;
                 rows.push((key, exported));
-                last = last.max(number);
+                notes.push(number);
             }
-            Ok(Page { rows, last })
+            Ok(Page { rows, notes })
         });
         Ok(read.await?)
     }
@@ -307,27 +314,23 @@ impl<D: Driver, S: SlotStore<D>> Shards<D, S> {
     async fn put(&self, journey: &Journey<D>, page: &Page) -> Result<(), ShardError<D::Error>> {
         let Journey { slot, next, to, .. } = journey;
         let (store, slot, expected) = (&self.shared.store, *slot, Holding { state: Arriving, since: *next, to: None });
-        let put = async || {
-            to.cluster
-                .transaction(&to.session, move |mut checkout| async move {
-                    if store.holding(&mut checkout, slot).await? != Some(expected) {
-                        checkout.set_rollback_only();
-                        return Ok(false);
-                    }
-                    for (key, rows) in &page.rows {
-                        store.import(&mut checkout, slot, key, rows.as_deref()).await?;
-                    }
-                    Ok(true)
-                })
-                .await
-        };
-        if surely(put).await? { Ok(()) } else { Err(ShardError::Unsettled(slot)) }
+        let put = to.surely(move |mut checkout| async move {
+            if store.holding(&mut checkout, slot, Access::Write).await? != Some(expected) {
+                checkout.set_rollback_only();
+                return Ok(false);
+            }
+            for (key, rows) in &page.rows {
+                store.import(&mut checkout, slot, key, rows.as_deref()).await?;
+            }
+            Ok(true)
+        });
+        if put.await? { Ok(()) } else { Err(ShardError::Unsettled(slot)) }
     }
 
     async fn holding(&self, side: &Side<D>, slot: Slot) -> Result<Option<Holding>, ShardError<D::Error>> {
         let (store, options) = (&self.shared.store, latest());
         let read = side.cluster.read_with(&side.session, &options, move |mut checkout| async move {
-            store.holding(&mut checkout, slot).await
+            store.holding(&mut checkout, slot, Access::Read).await
         });
         Ok(read.await?)
     }
@@ -350,38 +353,41 @@ impl<D: Driver, S: SlotStore<D>> Shards<D, S> {
             });
             is_this_move && before.contains(&held.state)
         };
-        let turn = async || {
-            side.cluster
-                .transaction(&side.session, move |mut checkout| async move {
-                    let held = store.holding(&mut checkout, slot).await?.unwrap_or(Holding::FIRST);
-                    if held != after && !is_before(held) {
-                        checkout.set_rollback_only();
-                        return Ok(false);
-                    }
-                    store.hold(&mut checkout, slot, after).await?;
-                    if matches!(state, Arriving | Gone) {
-                        store.purge(&mut checkout, slot).await?;
-                    }
-                    Ok(true)
-                })
-                .await
-        };
-        if surely(turn).await? { Ok(()) } else { Err(ShardError::Unsettled(slot)) }
+        let turn = side.surely(move |mut checkout| async move {
+            let held = store.holding(&mut checkout, slot, Access::Write).await?.unwrap_or(Holding::FIRST);
+            if held != after && !is_before(held) {
+                checkout.set_rollback_only();
+                return Ok(false);
+            }
+            store.hold(&mut checkout, slot, after).await?;
+            if matches!(state, Arriving | Gone) {
+                store.purge(&mut checkout, slot).await?;
+            }
+            Ok(true)
+        });
+        if turn.await? { Ok(()) } else { Err(ShardError::Unsettled(slot)) }
+    }
+}
+
+impl<D: Driver> Side<D> {
+    /// Repeats a transaction that may be done twice, until it is known to be done.
+    async fn surely<T, F, R>(&self, f: F) -> Result<T, ShardError<D::Error>>
+    where
+        F: Fn(Checkout<D>) -> R + Send + Sync,
+        R: Future<Output = Result<T, D::Error>> + Send,
+        T: Send,
+    {
+        let mut tries = 0;
+        loop {
+            match self.cluster.transaction(&self.session, &f).await {
+                Err(error) if error.is_ambiguous() && tries < TRIES => tries += 1,
+                result => return Ok(result?),
+            }
+        }
     }
 }
 
 /// One snapshot of the primary.
 fn latest() -> ReadOptions {
     ReadOptions::new().from_primary().snapshot()
-}
-
-/// Repeats a step that may be done twice, until it is known to be done.
-async fn surely<T, E>(step: impl AsyncFn() -> Result<T, Error<E>>) -> Result<T, ShardError<E>> {
-    let mut tries = 0;
-    loop {
-        match step().await {
-            Err(error) if error.is_ambiguous() && tries < TRIES => tries += 1,
-            result => return Ok(result?),
-        }
-    }
 }

@@ -17,7 +17,7 @@ use crate::ShardId;
 use crate::checkout::Checkout;
 use crate::clock::{deadline, left};
 use crate::cluster::Cluster;
-use crate::driver::Driver;
+use crate::driver::{Access, Driver};
 use crate::error::Error;
 use crate::intent::ReadOptions;
 use crate::session::Session;
@@ -186,7 +186,7 @@ impl<D: Driver, S: SlotStore<D>> Shards<D, S> {
             let (slot, since, cluster, session) = self.place(&map, sessions, key)?;
             let (store, f) = (&self.shared.store, &f);
             let run = cluster.transaction(&session, move |mut checkout| async move {
-                let holding = store.holding(&mut checkout, slot).await?.unwrap_or(Holding::FIRST);
+                let holding = store.holding(&mut checkout, slot, Access::Write).await?.unwrap_or(Holding::FIRST);
                 match holding.admit_write(since) {
                     Ok(true) => store.note(&mut checkout, slot, key).await?,
                     Ok(false) => {}
@@ -225,7 +225,7 @@ impl<D: Driver, S: SlotStore<D>> Shards<D, S> {
             let (slot, since, cluster, session) = self.place(&map, sessions, key)?;
             let (store, f) = (&self.shared.store, &f);
             let read = cluster.read_with(&session, &options, move |mut checkout| async move {
-                let holding = store.holding(&mut checkout, slot).await?.unwrap_or(Holding::FIRST);
+                let holding = store.holding(&mut checkout, slot, Access::Read).await?.unwrap_or(Holding::FIRST);
                 match holding.admit_read(since) {
                     Ok(()) => f(checkout).await.map(Ok),
                     Err(refused) => Ok(Err(refused)),

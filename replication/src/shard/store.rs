@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use super::map::Slot;
 use crate::ShardId;
-use crate::driver::Driver;
+use crate::driver::{Access, Driver};
 
 /// What a shard knows of one slot: kept in its database, and read in the transaction of each write.
 ///
@@ -85,19 +85,21 @@ impl FromStr for Holding {
 
 /// A shard's database, as far as slots are concerned. Implemented by the host, who knows the tables.
 ///
-/// All calls are made within transactions that may write, but for those that say otherwise. A table of holdings, one of noted keys, and a
-/// column with the slot in every table that is sharded are what it takes.
-///
-/// # Contract
-/// [`SlotStore::holding`] in a transaction that writes keeps the slot's holding from being changed until the transaction
-/// ends: SQLite's writers take turns anyway; elsewhere read it `for share`, and change it `for update`.
+/// All calls are made within transactions that may write, but for those that say otherwise. A table of holdings, one of noted
+/// keys, and a column with the slot in every table that is sharded are what it takes: see [`shard`](crate::shard) for SQL.
 pub trait SlotStore<D: Driver>: Send + Sync + 'static {
     /// What the shard knows of a slot; `None` if it never took part in a move: it is [`Owned`](HoldingState::Owned) since
     /// version 1 then.
+    ///
+    /// Within a read, or in a transaction that may write, as `access` says. In the latter nobody may [`hold`](SlotStore::hold)
+    /// this slot otherwise from now on until the transaction ends, also if nothing was kept of it yet, and many may ask at
+    /// once. SQLite's writers take turns anyway; elsewhere take a lock of the slot that is shared, and exclusive in `hold`, and
+    /// look at the holding by a statement that begins when the lock is there.
     fn holding(
         &self,
         connection: &mut D::Connection,
         slot: Slot,
+        access: Access,
     ) -> impl Future<Output = Result<Option<Holding>, D::Error>> + Send;
 
     /// What the shard knows of all slots that ever took part in a move. Within a read.
@@ -114,7 +116,7 @@ pub trait SlotStore<D: Driver>: Send + Sync + 'static {
         holding: Holding,
     ) -> impl Future<Output = Result<(), D::Error>> + Send;
 
-    /// Notes that a key of a slot is changed by this transaction, under a number that rises.
+    /// Notes that a key of a slot is changed by this transaction, under a number of its own.
     fn note(
         &self,
         connection: &mut D::Connection,
@@ -122,7 +124,7 @@ pub trait SlotStore<D: Driver>: Send + Sync + 'static {
         key: &[u8],
     ) -> impl Future<Output = Result<(), D::Error>> + Send;
 
-    /// The first notes of a slot, so many at most, by their numbers. Within a read.
+    /// Notes of a slot with their numbers, so many at most. Within a read.
     fn noted(
         &self,
         connection: &mut D::Connection,
@@ -130,12 +132,12 @@ pub trait SlotStore<D: Driver>: Send + Sync + 'static {
         most: usize,
     ) -> impl Future<Output = Result<Vec<(u64, Vec<u8>)>, D::Error>> + Send;
 
-    /// Forgets the notes of a slot up to and with this number.
+    /// Forgets the notes with these numbers, and no other: notes need not be committed in the order of their numbers.
     fn forget(
         &self,
         connection: &mut D::Connection,
         slot: Slot,
-        up_to: u64,
+        numbers: &[u64],
     ) -> impl Future<Output = Result<(), D::Error>> + Send;
 
     /// The keys of a slot that come after this one, in order, so many at most. Within a read.

@@ -218,7 +218,7 @@ fn text(key: &[u8]) -> String {
 }
 
 impl SlotStore<TableDriver> for Counters {
-    async fn holding(&self, c: &mut Connection, slot: Slot) -> Result<Option<Holding>, NoSuchCall> {
+    async fn holding(&self, c: &mut Connection, slot: Slot, _: Access) -> Result<Option<Holding>, NoSuchCall> {
         Ok(c.tables().await.holdings.get(&slot).copied())
     }
 
@@ -243,8 +243,8 @@ impl SlotStore<TableDriver> for Counters {
         Ok(notes.map(|(number, (_, key))| (*number, key.clone().into())).collect())
     }
 
-    async fn forget(&self, c: &mut Connection, slot: Slot, up_to: u64) -> Result<(), NoSuchCall> {
-        c.tables().await.notes.retain(|number, (of, _)| *of != slot || *number > up_to);
+    async fn forget(&self, c: &mut Connection, _: Slot, numbers: &[u64]) -> Result<(), NoSuchCall> {
+        c.tables().await.notes.retain(|number, _| !numbers.contains(number));
         Ok(())
     }
 
