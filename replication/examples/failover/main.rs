@@ -8,7 +8,8 @@
 //!
 //! `sqlite` keeps three nodes in this process; `postgres` starts three servers with `scripts/pg-cluster` and kills them by
 //! `kill -9`. `partition` cuts the replicas off first and takes the primary a little later: what it acknowledged alone is
-//! lost where the mode allows that. Whoever was lost is started again, and must come back as a replica by itself.
+//! lost where the mode allows that. Whoever was lost is started again, and must come back as a replica by itself. Ctrl-C
+//! ends the servers as well.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,6 +20,7 @@ use tenfold_replication::{Cluster, Config, DetectConfig, FailoverConfig, PoolCon
 
 mod clock;
 mod engine;
+mod interrupt;
 mod load;
 mod options;
 #[cfg(feature = "postgres")]
@@ -44,10 +46,14 @@ pub(crate) type Failure = Box<dyn std::error::Error>;
 #[tokio::main]
 async fn main() -> Result<(), Failure> {
     let options = Options::parse(std::env::args().skip(1))?;
+    interrupt::or_interrupted(run(&options)).await
+}
+
+async fn run(options: &Options) -> Result<(), Failure> {
     match options.engine.as_str() {
-        "sqlite" => fail_over::<sqlite::Files>(&options).await,
+        "sqlite" => fail_over::<sqlite::Files>(options).await,
         #[cfg(feature = "postgres")]
-        "postgres" => fail_over::<postgres::Servers>(&options).await,
+        "postgres" => fail_over::<postgres::Servers>(options).await,
         #[cfg(not(feature = "postgres"))]
         "postgres" => Err("this was built without PostgreSQL: `--features postgres` adds it".into()),
         other => Err(format!("there is no engine {other}").into()),

@@ -3,6 +3,7 @@
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tempfile::TempDir;
 use tenfold_replication::driver::postgres::{LocalServer, PgConfig, PgDriver, PgError};
@@ -28,6 +29,8 @@ pub(crate) struct Servers {
     driver: PgDriver,
     nodes: Vec<Node>,
     place: TempDir,
+    /// Held by a script that runs.
+    scripts: Arc<Mutex<()>>,
 }
 
 impl Engine for Servers {
@@ -46,7 +49,8 @@ impl Engine for Servers {
         let place = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }?;
         std::fs::set_permissions(place.path(), PermissionsExt::from_mode(0o755))?;
         // Also if what follows fails, the servers end with it.
-        let mut servers = Self { driver: PgDriver::new(PgConfig::default()), nodes: Vec::new(), place };
+        let mut servers =
+            Self { driver: PgDriver::new(PgConfig::default()), nodes: Vec::new(), place, scripts: Arc::default() };
         let mut words = vec!["up"];
         words.extend(quorum.iter().flat_map(|quorum| ["--quorum", quorum]));
         let addresses = servers.script(&words).await?;
@@ -104,7 +108,12 @@ impl Servers {
     async fn script(&self, words: &[&str]) -> Result<String, Failure> {
         let mut command = Command::new(SCRIPT);
         command.args(words).arg("--dir").arg(self.dir());
-        let output = tokio::task::spawn_blocking(move || command.output()).await??;
+        let scripts = Arc::clone(&self.scripts);
+        let run = move || {
+            let _running = scripts.lock().unwrap_or_else(PoisonError::into_inner);
+            command.output()
+        };
+        let output = tokio::task::spawn_blocking(run).await??;
         if !output.status.success() {
             return Err(String::from_utf8_lossy(&output.stderr).trim().into());
         }
@@ -129,6 +138,8 @@ impl Servers {
 
 impl Drop for Servers {
     fn drop(&mut self) {
+        // One that is starting servers, if this was interrupted.
+        let _running = self.scripts.lock().unwrap_or_else(PoisonError::into_inner);
         let _ = Command::new(SCRIPT).args(["down", "--dir"]).arg(self.dir()).output();
     }
 }
