@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::header::{CONTENT_TYPE, ETAG};
+use hyper::header::{CONTENT_TYPE, COOKIE, ETAG};
 use hyper::{HeaderMap, Method, Request, StatusCode};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -98,12 +98,30 @@ impl Http {
     ///
     /// Dropping the future closes the connection; the server may have acted.
     pub async fn call(&self, method: Method, to: SocketAddr, path: &str, body: Bytes) -> Result<Answer, CallError> {
-        let request = Request::builder()
+        self.call_with(None, method, to, path, body).await
+    }
+
+    /// [`call`](Self::call) with the `Cookie` header of a browser, if it has one.
+    ///
+    /// # Errors
+    ///
+    /// As [`call`](Self::call); [`CallError::Garbled`] for a cookie that no header can carry.
+    pub async fn call_with(
+        &self,
+        cookie: Option<&str>,
+        method: Method,
+        to: SocketAddr,
+        path: &str,
+        body: Bytes,
+    ) -> Result<Answer, CallError> {
+        let mut request = Request::builder()
             .method(method)
             .uri(format!("http://{to}{path}"))
-            .header(CONTENT_TYPE, "application/json")
-            .body(Full::new(body))
-            .map_err(|_| CallError::Garbled)?;
+            .header(CONTENT_TYPE, "application/json");
+        if let Some(cookie) = cookie {
+            request = request.header(COOKIE, cookie);
+        }
+        let request = request.body(Full::new(body)).map_err(|_| CallError::Garbled)?;
         let exchange = async {
             let response = self.client.request(request).await.map_err(|error| unanswered(&error))?;
             let (head, body) = response.into_parts();

@@ -16,6 +16,7 @@
 //! | [`web`] | `GET /users/{id}` and its companions |
 //! | [`dns`] | a responder and a resolver for one name |
 //! | [`cached`] | cache-aside, read-through, refresh-ahead, and cache servers on a ring |
+//! | [`replicated`] | database servers that replicate, the web tier's way to the right one, and the experiments of rung 05 |
 //! | [`balancer`] | the load balancer's process: one address in front of many servers |
 //! | [`http`] | the client with which tiers call each other |
 //!
@@ -46,6 +47,7 @@ pub mod keys;
 pub mod measure;
 pub mod products;
 pub mod remote;
+pub mod replicated;
 pub mod rung;
 pub mod sockets;
 pub mod sqlite;

@@ -22,6 +22,16 @@ const STATS_TIMEOUT: Duration = Duration::from_secs(10);
 const UNDER_WAY: Duration = Duration::from_millis(150);
 /// How often a search without theory may begin anew.
 const TRIES: u32 = 4;
+/// A burst comes so many times as fast as it can be served,
+const BURST: f64 = 4.0;
+/// and for so long: the line that it makes is within the bounds of a server and of a client's patience.
+const BURST_FOR: Duration = Duration::from_millis(320);
+/// One after the other.
+const BURSTS: u64 = 2;
+/// Of a request in a burst: none is given up, as the rate would be too high without it.
+const BURST_TIMEOUT: Duration = Duration::from_secs(8);
+/// Requests a second in a burst without modelled times.
+const REAL_BURST: f64 = 4_000.0;
 
 /// A capacity and what it took.
 #[derive(Debug, Clone)]
@@ -103,6 +113,20 @@ where
     Fut: Future<Output = RoleResult<(Stack, S)>>,
     S: FnMut() -> Request + Send + 'static,
 {
+    capacity_of(climb, climb.pick(3, 2), sizing, start).await
+}
+
+/// [`capacity`] with another number of repeats: one, where two systems at a time would compete for the machine.
+///
+/// # Errors
+///
+/// As [`capacity`].
+pub async fn capacity_of<F, Fut, S>(climb: &Climb, repeats: usize, sizing: Sizing<'_>, start: F) -> RoleResult<Measured>
+where
+    F: Fn(u64) -> Fut,
+    Fut: Future<Output = RoleResult<(Stack, S)>>,
+    S: FnMut() -> Request + Send + 'static,
+{
     let Sizing { label, model, budget, side_by_side } = sizing;
     let theory = theory(climb, &model);
     let _turn = if climb.cost.is_real() { Some(climb.turn.lock().await) } else { None };
@@ -111,7 +135,7 @@ where
         None => rough_limit(climb, &start).await?,
     };
     let mut plan = CapacityPlan::new(label, expected);
-    plan.repeats = climb.pick(plan.repeats, 2);
+    plan.repeats = repeats;
     if !side_by_side || climb.cost.is_real() {
         // Without modelled time the copies would share what is measured: the machine.
         (plan.at_once, plan.copies) = (if climb.cost.is_real() { 1 } else { 2 }, 1);
@@ -159,6 +183,40 @@ where
         hit_ratio,
         curve,
     })
+}
+
+/// What a system does at most, in requests a second: those of bursts, by the time until the last of each is done. `limit` is what its
+/// servers can serve.
+///
+/// It takes no search, and no window that noise could move requests into: servers of one seed draw the same service times in
+/// any system and are never without work, so that two systems differ by what is real in them, and by nothing else.
+///
+/// # Errors
+///
+/// The load cannot be made.
+pub async fn throughput<S>(climb: &Climb, stack: &Stack, limit: f64, mut source: S) -> RoleResult<f64>
+where
+    S: FnMut() -> Request,
+{
+    let rate = if climb.cost.is_real() { REAL_BURST } else { limit * BURST };
+    let (mut done, mut time) = (0, Duration::ZERO);
+    for burst in 0..BURSTS {
+        let mut plan = LoadPlan::new(rate, BURST_FOR).warm_up(Duration::ZERO).seed(climb.seed.wrapping_add(burst));
+        plan.timeout = BURST_TIMEOUT;
+        let load = Load::new(stack.client()?, plan)?;
+        let (answered, begin) = (Arc::<Mutex<(u64, Duration)>>::default(), now());
+        let seen = Arc::clone(&answered);
+        let observe = move |exchange: &Exchange| {
+            exchange.verdict()?;
+            let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+            *seen = (seen.0 + 1, seen.1.max(exchange.finished - begin));
+            Ok(())
+        };
+        load.run(&mut source, observe).await;
+        let (answered, last) = *answered.lock().unwrap_or_else(PoisonError::into_inner);
+        (done, time) = (done + answered, time + last);
+    }
+    Ok(done as f64 / time.as_secs_f64().max(f64::EPSILON))
 }
 
 fn p99_bound(climb: &Climb) -> Duration {

@@ -122,6 +122,16 @@ impl Stack {
         Ok(Self { tiers: Supervisor::new()?, dir: TempDir::new()?, fronts: Vec::new() })
     }
 
+    /// The same with its files in memory, where there is room for so much: for what is to measure modelled servers and not
+    /// the one disk that they share here.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new).
+    pub fn in_memory(bytes: u64) -> RoleResult<Self> {
+        Ok(Self { tiers: Supervisor::new()?, dir: TempDir::in_memory(bytes)?, fronts: Vec::new() })
+    }
+
     /// A client of all fronts.
     ///
     /// # Errors

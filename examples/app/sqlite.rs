@@ -17,7 +17,7 @@ use tenfold_rig::Station;
 use crate::database::{Batch, Database, DatabaseError, Intent, Reply, Rows, Statement, Value};
 use crate::user::{User, UserId};
 
-const SCHEMA: &str = "
+pub(crate) const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS users (
     id INTEGER PRIMARY KEY CHECK (id > 0),
     first_name TEXT NOT NULL CHECK (length(first_name) BETWEEN 1 AND 64),
@@ -129,19 +129,7 @@ impl Sqlite {
     pub fn seed(&self, users: u64, balance: u64) -> Result<(), DatabaseError> {
         let mut writer = self.shared.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let transaction = writer.transaction().map_err(refusal)?;
-        {
-            let mut user = transaction
-                .prepare("INSERT INTO users (id, first_name, last_name, phone) VALUES (?1, ?2, ?3, ?4)")
-                .map_err(refusal)?;
-            let mut account = transaction
-                .prepare("INSERT INTO accounts (id, user_id, balance) VALUES (?1, ?1, ?2)")
-                .map_err(refusal)?;
-            for id in 1..=users {
-                let sample = User::sample(UserId(id));
-                user.execute((id as i64, sample.first_name, sample.last_name, sample.phone)).map_err(refusal)?;
-                account.execute((id as i64, balance as i64)).map_err(refusal)?;
-            }
-        }
+        fill(&transaction, users, balance).map_err(refusal)?;
         transaction.commit().map_err(refusal)
     }
 
@@ -205,6 +193,19 @@ impl Shared {
     }
 }
 
+/// Inserts the sample users `1..=users`, each with one account of `balance`.
+pub(crate) fn fill(connection: &Connection, users: u64, balance: u64) -> rusqlite::Result<()> {
+    let mut user =
+        connection.prepare("INSERT INTO users (id, first_name, last_name, phone) VALUES (?1, ?2, ?3, ?4)")?;
+    let mut account = connection.prepare("INSERT INTO accounts (id, user_id, balance) VALUES (?1, ?1, ?2)")?;
+    for id in 1..=users {
+        let sample = User::sample(UserId(id));
+        user.execute((id as i64, sample.first_name, sample.last_name, sample.phone))?;
+        account.execute((id as i64, balance as i64))?;
+    }
+    Ok(())
+}
+
 fn in_transaction(
     connection: &mut Connection,
     behavior: TransactionBehavior,
@@ -218,7 +219,8 @@ fn in_transaction(
     Ok(rows)
 }
 
-fn run_all(connection: &Connection, batch: &Batch, pause: Duration) -> Result<Vec<Rows>, DatabaseError> {
+/// Runs the statements of a batch one after the other, in whatever transaction the connection is.
+pub(crate) fn run_all(connection: &Connection, batch: &Batch, pause: Duration) -> Result<Vec<Rows>, DatabaseError> {
     if batch.statements.len() > STATEMENTS_PER_BATCH {
         return Err(DatabaseError::Statement);
     }

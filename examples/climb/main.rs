@@ -17,6 +17,8 @@ mod cache_layer;
 mod load_balancer;
 #[path = "../10_message_queue.rs"]
 mod message_queue;
+#[path = "../05_replication.rs"]
+mod replication;
 #[path = "../01_single_server.rs"]
 mod single_server;
 #[path = "../02_split_tiers.rs"]
@@ -29,11 +31,12 @@ use std::process::ExitCode;
 use app::rung::Rung;
 use tenfold_rig::Roles;
 
-const RUNGS: [Rung; 6] = [
+const RUNGS: [Rung; 7] = [
     single_server::RUNG,
     split_tiers::RUNG,
     up_or_out::RUNG,
     load_balancer::RUNG,
+    replication::RUNG,
     cache_layer::RUNG,
     message_queue::RUNG,
 ];

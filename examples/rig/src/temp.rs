@@ -4,7 +4,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use nix::sys::statvfs::statvfs;
+
 const PREFIX: &str = "tenfold-";
+/// Where Linux keeps files in memory.
+const MEMORY: &str = "/dev/shm";
 
 /// A folder that is removed with all it holds when this guard is dropped.
 ///
@@ -22,6 +26,17 @@ impl TempDir {
     /// The folder cannot be made, for example as the file system is read-only.
     pub fn new() -> io::Result<Self> {
         Self::new_in(&std::env::temp_dir())
+    }
+
+    /// Makes a folder whose files are in memory, where the system has a file system for that with so much room; else one
+    /// as [`TempDir::new`] makes it.
+    ///
+    /// # Errors
+    /// The folder cannot be made.
+    pub fn in_memory(bytes: u64) -> io::Result<Self> {
+        let room = statvfs(MEMORY).map_or(0, |stat| stat.blocks_available() * stat.fragment_size());
+        let in_memory = (room >= bytes).then(|| Self::new_in(Path::new(MEMORY)));
+        in_memory.and_then(Result::ok).map_or_else(Self::new, Ok)
     }
 
     /// Makes a folder below `parent`.
@@ -74,6 +89,13 @@ fn sweep(parent: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn is_on_the_disk_where_memory_has_no_room() {
+        let dir = TempDir::in_memory(u64::MAX).unwrap();
+        assert_eq!(dir.path().parent(), Some(std::env::temp_dir().as_path()));
+        assert!(TempDir::in_memory(0).unwrap().path().is_dir());
+    }
 
     #[test]
     fn goes_with_its_guard_and_sweeps_after_the_dead() {

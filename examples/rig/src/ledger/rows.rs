@@ -49,11 +49,21 @@ pub const ROWS: &[Row] = &[
     tested("r13", "04", "servers listen on private addresses only", &[
         "r13_a_server_at_a_public_address_is_refused_at_the_start_and_later",
     ]),
-    open("r14", "replication, 05", "the primary takes all writes, replicas refuse them and become equal"),
-    open("r15", "replication, 05", "reads scale with the replicas"),
-    open("r16", "replication, 05", "a dead replica costs no read; a dead primary is replaced and fenced; lost writes are counted"),
-    open("r17", "replication, 05", "replication lag is measured, and a session never reads older than it wrote"),
-    open("r18", "05", "writes do not scale with replicas, and what they cost is printed"),
+    tested("r14", "replication, 05", "the primary takes all writes, replicas refuse them and become equal", &[
+        "r14_replicas_refuse_writes_and_become_equal_to_the_primary",
+    ]),
+    tested("r15", "replication, 05", "reads scale with the replicas", &[
+        "r15_reads_go_to_the_replicas_and_to_the_primary_if_there_is_none",
+    ]),
+    tested("r16", "replication, 05", "a dead replica costs no read; a dead primary is replaced and fenced; lost writes are counted", &[
+        "r16_a_promoted_replica_takes_the_writes_and_a_fenced_primary_none",
+    ]),
+    tested("r17", "replication, 05", "replication lag is measured, and a session never reads older than it wrote", &[
+        "r17_whoever_wrote_sees_it_over_web_servers_however_late_the_replicas_are",
+    ]),
+    tested("r18", "05", "writes do not scale with replicas, and what they cost is printed", &[
+        "r18_writes_that_stay_flat_and_their_price_are_told_from_writes_that_grow",
+    ]),
     tested("r19", "lru-cache, 06", "the web tier asks the cache first, and the database sees what is left", &[
         "r19_the_database_sees_what_the_caches_miss",
     ]),

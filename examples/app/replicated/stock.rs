@@ -1,0 +1,87 @@
+//! Folders of nodes with the sample users in them: filled once, copied for each system.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use tenfold_replication::driver::sqlite::{SqliteDriver, SqliteError};
+use tenfold_replication::driver::{Access, Ballot, Driver, Promotion};
+use tenfold_replication::{Epoch, Mode, Node, NodeId};
+use tenfold_rig::{RoleResult, TempDir};
+
+use crate::rung::{BALANCE, USERS};
+use crate::sqlite::{SCHEMA, fill};
+
+/// A filled primary from which others are copied.
+#[derive(Debug)]
+pub struct Stock {
+    dir: TempDir,
+}
+
+impl Stock {
+    /// Fills it with all users of the climb.
+    ///
+    /// # Errors
+    ///
+    /// What the files say no with.
+    pub async fn new() -> RoleResult<Self> {
+        Self::with(USERS).await
+    }
+
+    /// Fills it with so many users.
+    ///
+    /// # Errors
+    ///
+    /// What the files say no with.
+    pub async fn with(users: u64) -> RoleResult<Self> {
+        let stock = Self { dir: TempDir::new()? };
+        let (driver, node) = (SqliteDriver::default(), node(0, &stock.filled()));
+        driver.create(std::slice::from_ref(&node), Mode::Asynchronous).await?;
+        let mut connection = driver.connect(&node, Access::Write).await?.connection;
+        connection.migrate(SCHEMA).await?;
+        connection.run(move |db| fill(db, users, BALANCE).map_err(SqliteError::from)).await?;
+        Ok(stock)
+    }
+
+    fn filled(&self) -> PathBuf {
+        self.dir.path().join("filled")
+    }
+
+    /// Makes a primary in the first of `folders` and replicas in the others, which copy it when they are served.
+    ///
+    /// # Errors
+    ///
+    /// What the files say no with.
+    pub async fn lay_out(&self, folders: &[PathBuf], mode: Mode) -> RoleResult {
+        let Some((first, others)) = folders.split_first() else { return Ok(()) };
+        let (from, to) = (self.filled(), first.clone());
+        tokio::task::spawn_blocking(move || copy(&from, &to)).await??;
+        let (driver, primary) = (SqliteDriver::default(), node(0, first));
+        // Its first reign was that of whoever filled it; this one knows its replicas and when it may acknowledge.
+        let ballot = Ballot { epoch: Epoch(2), coordinator: 0 };
+        driver.fence(&primary, ballot).await?;
+        let replicas = (1..folders.len()).map(|id| NodeId(id as u16)).collect();
+        driver.promote(&primary, &Promotion { ballot, mode, replicas }).await?;
+        for (index, folder) in others.iter().enumerate() {
+            driver.add_replica(&node(index as u16 + 1, folder), &primary).await?;
+        }
+        Ok(())
+    }
+}
+
+fn node(id: u16, folder: &Path) -> Node {
+    Node::new(NodeId(id), folder.to_string_lossy())
+}
+
+fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy(&entry.path(), &target)?;
+        } else {
+            std::fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
+}
