@@ -13,8 +13,12 @@ use thiserror::Error;
 use crate::{ClusterId, Epoch, History, Lsn, Position, ShardId, Standing};
 
 /// Marks that a session holds: a shard takes one, one more for each promotion that it has not met yet, and one for each of up
-/// to eight earlier epochs in which the session wrote there. A session that has no room for a shard reads that one from its
-/// primary.
+/// to eight earlier epochs in which the session wrote there.
+///
+/// Where room is short, earlier epochs make it: first those in which something was only seen, then those that lie furthest back,
+/// counted by the later ones of the same shard. What they stood for is a loss of two failovers in a row that is not told. The
+/// last mark of a shard, by which its reads are fresh enough, is never forgotten; a session of so many shards that there is no
+/// room for another reads that one from its primary.
 pub const MAX_MARKS: usize = 64;
 
 /// Earlier epochs of a shard in which a session remembers what it wrote, beside those that it has to.
@@ -206,18 +210,33 @@ impl State {
                 held.wrote = held.wrote.max(mark.wrote);
                 held.seen = held.seen.max(mark.seen);
             }
-            Err(index) if self.marks.len() < MAX_MARKS => self.marks.insert(index, mark),
-            Err(index) => self.squeeze(index, mark),
+            Err(index) => {
+                self.marks.insert(index, mark);
+                if self.marks.len() > MAX_MARKS {
+                    let forgotten = self.least().unwrap_or(index);
+                    // Of a shard that has no other.
+                    self.overflowed |= self.is_last(forgotten);
+                    self.marks.remove(forgotten);
+                }
+            }
         }
     }
 
-    /// Makes room for a mark that belongs at `index`: an older epoch of the same shard goes; without one, the shard is
-    /// read from its primary from now on.
-    fn squeeze(&mut self, index: usize, mark: Mark) {
-        match index.checked_sub(1).filter(|before| self.marks[*before].shard == mark.shard) {
-            Some(before) => self.marks[before] = mark,
-            None => self.overflowed = true,
+    /// The mark of an earlier epoch that matters least; `None` if all are the last ones of their shards.
+    fn least(&self) -> Option<usize> {
+        let mut later = 0;
+        let mut least = None;
+        for index in (0..self.marks.len()).rev() {
+            later = if self.is_last(index) { 0 } else { later + 1 };
+            let was_only_seen = self.marks[index].wrote == Lsn(0);
+            least = least.max((later > 0).then_some((was_only_seen, later, std::cmp::Reverse(index))));
         }
+        least.map(|(_, _, std::cmp::Reverse(index))| index)
+    }
+
+    /// Whether it is the last one of its shard.
+    fn is_last(&self, index: usize) -> bool {
+        self.marks.get(index + 1).is_none_or(|next| next.shard != self.marks[index].shard)
     }
 
     fn of(&self, shard: ShardId) -> &[Mark] {
@@ -364,6 +383,79 @@ mod tests {
         assert_eq!(session.floor(ShardId(0)), Floor::At(at(1, 1)));
         assert_eq!(session.floor(ShardId(MAX_MARKS as u16)), Floor::Primary);
         assert_eq!(session.state().marks.len(), MAX_MARKS);
+    }
+
+    /// Eight shards with writes in eight epochs each fill it. What a ninth has written counts for more than what was written
+    /// seven failovers ago.
+    #[test]
+    fn writes_of_long_ago_make_room_for_a_new_shard() {
+        let session = Session::new();
+        let history = (2..=8).fold(History::new(Epoch(1)), |history, epoch| {
+            history.promoted(Epoch(epoch), Lsn(10 * (epoch - 1))).unwrap()
+        });
+        for shard in 0..8 {
+            for epoch in 1..=8 {
+                session.wrote(CLUSTER, ShardId(shard), at(epoch, 10 * epoch - 1)).unwrap();
+            }
+            session.settle(ShardId(shard), &history).unwrap();
+        }
+        assert_eq!(session.state().marks.len(), MAX_MARKS);
+        for shard in 8..20 {
+            session.wrote(CLUSTER, ShardId(shard), at(8, 79)).unwrap();
+            assert_eq!(session.floor(ShardId(shard)), Floor::At(at(8, 79)));
+        }
+        assert!(!session.state().overflowed);
+        let next = history.promoted(Epoch(9), Lsn(78)).unwrap();
+        for shard in 0..20 {
+            assert!(session.settle(ShardId(shard), &next).unwrap_err().own_write, "shard {shard}");
+        }
+        // The two failovers before are remembered as well, by all: epochs 7 and 8 are abandoned.
+        let other = (2..=6).fold(History::new(Epoch(1)), |history, epoch| {
+            history.promoted(Epoch(epoch), Lsn(10 * (epoch - 1))).unwrap()
+        });
+        let other = other.promoted(Epoch(10), Lsn(60)).unwrap();
+        for shard in 0..8 {
+            assert!(session.settle(ShardId(shard), &other).unwrap_err().own_write, "shard {shard}");
+        }
+    }
+
+    #[test]
+    fn what_was_only_seen_is_forgotten_first() {
+        let session = Session::new();
+        for epoch in 1..=2 {
+            session.saw(CLUSTER, ShardId(7), at(epoch, 1)).unwrap();
+        }
+        for shard in 10..41 {
+            session.wrote(CLUSTER, ShardId(shard), at(1, 1)).unwrap();
+            session.wrote(CLUSTER, ShardId(shard), at(2, 1)).unwrap();
+        }
+        session.saw(CLUSTER, ShardId(90), at(1, 1)).unwrap();
+        let marks = session.state().marks;
+        assert_eq!(marks.len(), MAX_MARKS);
+        assert_eq!(marks.iter().filter(|mark| mark.shard == ShardId(7)).count(), 1);
+        assert_eq!(session.floor(ShardId(7)), Floor::At(at(2, 1)));
+        assert_eq!(session.floor(ShardId(90)), Floor::At(at(1, 1)));
+    }
+
+    /// Whatever comes, and in whatever order: as long as there are no more shards than marks, each has its last one.
+    #[test]
+    fn the_last_mark_of_a_shard_is_never_forgotten() {
+        for seed in 0..50 {
+            let (mut rng, mut state) = (Rng::new(seed), State::default());
+            let mut last = std::collections::BTreeMap::<u16, (u64, u64)>::new();
+            for _ in 0..600 {
+                let (shard, epoch, lsn) = (rng.below(MAX_MARKS as u64) as u16, rng.below(9), 1 + rng.below(50));
+                let wrote = if rng.below(2) == 0 { lsn } else { 0 };
+                state.add(Mark { shard: ShardId(shard), epoch: Epoch(epoch), wrote: Lsn(wrote), seen: Lsn(lsn) });
+                let entry = last.entry(shard).or_default();
+                *entry = (*entry).max((epoch, lsn));
+                assert!(state.marks.len() <= MAX_MARKS && !state.overflowed, "seed {seed}");
+                assert!(state.marks.is_sorted_by_key(|mark| (mark.shard, mark.epoch)));
+            }
+            for (shard, (epoch, lsn)) in last {
+                assert_eq!(state.floor(ShardId(shard)), Floor::At(at(epoch, lsn)), "seed {seed}, shard {shard}");
+            }
+        }
     }
 
     #[test]
