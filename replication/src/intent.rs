@@ -19,6 +19,7 @@ pub struct ReadOptions {
     pub(crate) primary: bool,
     pub(crate) snapshot: bool,
     pub(crate) once: bool,
+    pub(crate) untracked: bool,
     pub(crate) timeout: Option<Duration>,
 }
 
@@ -26,7 +27,7 @@ impl ReadOptions {
     /// As the session and the cluster's configuration ask for.
     #[must_use]
     pub const fn new() -> Self {
-        Self { max_staleness: None, primary: false, snapshot: false, once: false, timeout: None }
+        Self { max_staleness: None, primary: false, snapshot: false, once: false, untracked: false, timeout: None }
     }
 
     /// The state may be so old at most: all that was committed before is in it.
@@ -54,6 +55,15 @@ impl ReadOptions {
     #[must_use]
     pub const fn without_hedge(mut self) -> Self {
         self.once = true;
+        self
+    }
+
+    /// Sees all that its session has written and seen, and is not noted there itself: another read may be older than this one.
+    /// Saves the question how far the node is, which on PostgreSQL costs more than a short statement. Means nothing for a
+    /// snapshot.
+    #[must_use]
+    pub const fn untracked(mut self) -> Self {
+        self.untracked = true;
         self
     }
 

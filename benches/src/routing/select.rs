@@ -122,6 +122,7 @@ fn candidates(servers: &Servers, poolers: &[Option<Pooler>; 3]) -> Result<Vec<Ca
     let mut all = vec![Candidate::prepared("client", replica, None)?, Candidate::simple("client", replica, None)?];
     let tracked = ReadOptions::new();
     all.push(Candidate::reading("tenfold-read", servers, tracked)?);
+    all.push(Candidate::reading("tenfold-untracked", servers, tracked.untracked())?);
     all.push(Candidate::reading("tenfold-read-primary", servers, tracked.from_primary())?);
     all.push(Candidate::writing("tenfold-write", servers)?);
     let [of_transactions, of_sessions, pgpool] = poolers;
@@ -157,7 +158,10 @@ impl Candidate {
 
     fn reading(name: &'static str, servers: &Servers, options: ReadOptions) -> Result<Self, Trouble> {
         let (runtime, cluster) = cluster(servers)?;
-        let asker = Asker::Read(cluster, Session::new(), options);
+        // One that has something to be held to.
+        let session = Session::new();
+        runtime.block_on(cluster.write(&session, |mut c| async move { c.query(SQL, &[]).await }))?;
+        let asker = Asker::Read(cluster, session, options);
         Ok(Self { name, protocol: "prepared", runtime, asker, pooler: None })
     }
 

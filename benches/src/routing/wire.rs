@@ -89,7 +89,7 @@ pub fn run() -> Result<Vec<WireRow>, Trouble> {
 }
 
 fn candidates() -> Vec<(&'static str, ReadOptions)> {
-    vec![("tenfold-read", ReadOptions::new())]
+    vec![("tenfold-read", ReadOptions::new()), ("tenfold-untracked", ReadOptions::new().untracked())]
 }
 
 fn row(client: &'static str, before: [u64; 3], after: [u64; 3]) -> WireRow {

@@ -26,6 +26,8 @@ struct Leg {
     is_primary: bool,
     /// What the node must have replayed first.
     wait: Option<Lsn>,
+    /// What it must show.
+    floor: Floor,
 }
 
 /// Why a sending gave no answer.
@@ -112,7 +114,7 @@ impl<D: Driver> Shared<D> {
                 continue;
             };
             match self.race(leg, &topology, need, &mut reading, moment, f).await {
-                Ok(answer) => match self.judge(&answer, floor, &topology, session)? {
+                Ok(answer) => match self.judge(&answer, options, &topology, session)? {
                     Judgement::Fresh => return Ok(answer.value),
                     Judgement::Stale => {
                         count(&self.counters.stale_answers);
@@ -168,9 +170,10 @@ impl<D: Driver> Shared<D> {
         now: Instant,
         last_error: &mut Option<D::Error>,
     ) -> Result<Option<Leg>, Error<D::Error>> {
+        let floor = need.floor;
         let refusal = match self.route(topology, need, reading.tried, now) {
-            Route::Replica(index) => return Ok(Some(Leg { index, is_primary: false, wait: None })),
-            Route::Wait(index, lsn) => return Ok(Some(Leg { index, is_primary: false, wait: Some(lsn) })),
+            Route::Replica(index) => return Ok(Some(Leg { index, is_primary: false, wait: None, floor })),
+            Route::Wait(index, lsn) => return Ok(Some(Leg { index, is_primary: false, wait: Some(lsn), floor })),
             Route::Primary(index) => {
                 // What replicas show may still be unconfirmed there, and not to be seen.
                 let bound = topology.members[index].replayed();
@@ -178,7 +181,7 @@ impl<D: Driver> Shared<D> {
                     Floor::At(seen) if need.may_wait && seen.lsn > bound => Some(seen.lsn),
                     _ => None,
                 };
-                return Ok(Some(Leg { index, is_primary: true, wait }));
+                return Ok(Some(Leg { index, is_primary: true, wait, floor }));
             }
             Route::Refuse(refusal) => refusal,
         };
@@ -228,7 +231,7 @@ impl<D: Driver> Shared<D> {
         tried.add(leg.index);
         let moment = self.moment();
         let other = match self.route(topology, need, tried, moment.now) {
-            Route::Replica(index) if hedger.spend() => Leg { index, is_primary: false, wait: None },
+            Route::Replica(index) if hedger.spend() => Leg { index, is_primary: false, wait: None, floor: need.floor },
             _ => return first.await,
         };
         count(&self.counters.hedges);
@@ -316,6 +319,13 @@ impl<D: Driver> Shared<D> {
                 return Err(Miss::Behind);
             }
         }
+        if options.untracked && !options.snapshot {
+            match leg.floor {
+                Floor::None => self.driver.skip_mark(&mut connection, None),
+                Floor::At(seen) => self.driver.skip_mark(&mut connection, Some(seen)),
+                Floor::Primary => {}
+            }
+        }
         let unit = if options.snapshot { Unit::Transaction(Access::Read) } else { Unit::Statements };
         self.run((connection, place), unit, f).await.map_err(|failed| match failed {
             Failed::Kept => Miss::Final(Error::ConnectionKept),
@@ -335,7 +345,7 @@ impl<D: Driver> Shared<D> {
     fn judge<T>(
         &self,
         answer: &Answer<T>,
-        floor: Floor,
+        options: &ReadOptions,
         topology: &Topology,
         session: &Session,
     ) -> Result<Judgement, Error<D::Error>> {
@@ -347,7 +357,8 @@ impl<D: Driver> Shared<D> {
         };
         let now_known = self.topology();
         // What the session wrote may be lost to an epoch that was entered meanwhile, and this answer be of that one.
-        let floor = if now_known.epoch() == topology.epoch() { floor } else { self.settle(session, &now_known)? };
+        let is_same = now_known.epoch() == topology.epoch();
+        let floor = if is_same { answer.leg.floor } else { self.settle(session, &now_known)? };
         let history = now_known.history().or(topology.history());
         let standing = history.map_or(Standing::Unknown, |history| history.standing(position));
         if let Standing::Lost { .. } = standing {
@@ -365,7 +376,7 @@ impl<D: Driver> Shared<D> {
                 return Ok(Judgement::Stale);
             }
         }
-        if let Some(cluster) = topology.cluster() {
+        if let Some(cluster) = topology.cluster().filter(|_| options.snapshot || !options.untracked) {
             self.saw(session, cluster, position)?;
         }
         count(counter);

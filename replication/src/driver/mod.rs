@@ -88,6 +88,14 @@ pub trait Driver: Send + Sync + 'static {
     /// Where in the log the statements since the last call were, and forgets it. No I/O.
     fn take_mark(&self, connection: &mut Self::Connection) -> Mark;
 
+    /// Says that nobody needs the mark of the statements which follow, up to the next [`Driver::take_mark`], if the
+    /// connection is sure to show all up to `floor` by itself. Then that may give no position. By default, nothing: it does.
+    ///
+    /// Only what this connection was told counts: a node may have been restored from an older state since it was observed.
+    fn skip_mark(&self, connection: &mut Self::Connection, floor: Option<Position>) {
+        let _ = (connection, floor);
+    }
+
     /// Waits until the node has replayed its log up to `lsn`, or the time is over; gives how far it is.
     ///
     /// The result is a lower bound for statements that run after it: all up to it can be seen.

@@ -33,6 +33,9 @@ pub struct SimConnection {
     transaction: Option<Transaction>,
     mark: Mark,
     logged_at: Option<Position>,
+    /// Where it was at least: a node never goes back while it runs.
+    shows: Option<Position>,
+    skips_mark: bool,
     is_broken: bool,
 }
 
@@ -171,6 +174,8 @@ impl Driver for SimDriver {
             transaction: None,
             mark: Mark::default(),
             logged_at: None,
+            shows: None,
+            skips_mark: false,
             is_broken: false,
         };
         Ok(Connected { connection, cluster, role, epoch })
@@ -201,6 +206,10 @@ impl Driver for SimDriver {
 
     fn take_mark(&self, connection: &mut SimConnection) -> Mark {
         let mut mark = std::mem::take(&mut connection.mark);
+        connection.shows = connection.shows.max(mark.position);
+        if std::mem::take(&mut connection.skips_mark) {
+            mark.position = None;
+        }
         let flaw = self.sim.world.lock().flaw;
         if let Some(position) = &mut mark.position {
             match flaw {
@@ -210,6 +219,12 @@ impl Driver for SimDriver {
             }
         }
         mark
+    }
+
+    fn skip_mark(&self, connection: &mut SimConnection, floor: Option<Position>) {
+        let is_shown =
+            |floor: Position| connection.shows.is_some_and(|shown| shown.epoch == floor.epoch && shown >= floor);
+        connection.skips_mark = connection.access == Access::Read && floor.is_none_or(is_shown);
     }
 
     async fn wait(&self, connection: &mut SimConnection, lsn: Lsn, timeout: Duration) -> Result<Lsn, SimError> {

@@ -35,7 +35,7 @@ pub struct History {
 #[derive(Clone, Debug)]
 enum Event {
     Acknowledged { session: SessionId, key: u64, number: u64, position: Position, by: NodeId, at: Instant },
-    Read { session: SessionId, key: u64, list: Vec<u64>, fresh: Option<Fresh> },
+    Read { session: SessionId, key: u64, list: Vec<u64>, fresh: Option<Fresh>, is_noted: bool },
     Lost { session: SessionId, lost: Lost },
 }
 
@@ -134,12 +134,18 @@ impl History {
 
     /// A session read a list.
     pub fn read(&mut self, session: SessionId, key: u64, list: Vec<u64>) {
-        self.events.push(Event::Read { session, key, list, fresh: None });
+        self.events.push(Event::Read { session, key, list, fresh: None, is_noted: true });
     }
 
     /// A session read a list with a staleness bound.
     pub fn read_fresh(&mut self, session: SessionId, key: u64, list: Vec<u64>, fresh: Fresh) {
-        self.events.push(Event::Read { session, key, list, fresh: Some(fresh) });
+        self.events.push(Event::Read { session, key, list, fresh: Some(fresh), is_noted: true });
+    }
+
+    /// A session read a list [untracked](crate::ReadOptions::untracked): later reads may be older, and nobody tells it if what
+    /// it saw is lost.
+    pub fn read_untracked(&mut self, session: SessionId, key: u64, list: Vec<u64>) {
+        self.events.push(Event::Read { session, key, list, fresh: None, is_noted: false });
     }
 
     /// A session was told that something is lost.
@@ -212,7 +218,7 @@ impl History {
             }
         }
         for event in &self.events {
-            let Event::Read { session, key, list, fresh: Some(fresh) } = event else { continue };
+            let Event::Read { session, key, list, fresh: Some(fresh), .. } = event else { continue };
             let read: BTreeSet<u64> = list.iter().copied().collect();
             let mut due = writes
                 .get(key)
@@ -267,7 +273,7 @@ impl History {
                     // Which of the numbers it saw are lost, the position does not say.
                     expected.seen.clear();
                 }
-                Event::Read { key, list, .. } => {
+                Event::Read { key, list, is_noted, .. } => {
                     reads += 1;
                     let missing = expected.own.iter().find(|(number, of, _)| of == key && !list.contains(number));
                     if let Some((number, ..)) = missing {
@@ -276,6 +282,9 @@ impl History {
                     let before = expected.seen.entry(*key).or_default();
                     if !list.starts_with(before) {
                         violations.push(Violation::WentBack { session, key: *key });
+                    }
+                    if !is_noted {
+                        continue;
                     }
                     before.clone_from(list);
                     let is_part = lists.get(key).copied().unwrap_or_default().starts_with(list);

@@ -1,7 +1,7 @@
 //! Where reads go, and how fresh they are.
 
 use tenfold_replication::sim::{SimConfig, SimDriver, SimError};
-use tenfold_replication::{Checkout, Config, Error, NodeId, ReadOptions, Refusal, Session, WhenBehind};
+use tenfold_replication::{Checkout, Config, Error, NodeId, ReadOptions, Refusal, Session, ShardId, WhenBehind};
 
 use super::{ms, rig, three};
 
@@ -17,6 +17,24 @@ async fn a_session_reads_what_it_wrote_and_mostly_from_replicas() {
     let stats = rig.cluster.stats();
     assert!(stats.reads_by_replica >= 180, "{stats:?}");
     assert!(stats.waits > 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_untracked_read_sees_what_the_session_wrote_and_leaves_no_trace() {
+    let rig = three().await;
+    let (writer, session) = (Session::new(), Session::new());
+    let options = ReadOptions::new().untracked();
+    let read = async |session| rig.cluster.read_with(session, &options, |mut c| async move { c.list(1).await }).await;
+    for number in 0..200 {
+        rig.cluster.write(&writer, |mut c| async move { c.append(1, number).await }).await.unwrap();
+        let wrote = writer.position(ShardId(0));
+        assert_eq!(read(&writer).await.unwrap(), (0..=number).collect::<Vec<_>>());
+        assert_eq!(writer.position(ShardId(0)), wrote);
+        read(&session).await.unwrap();
+        assert_eq!(session.position(ShardId(0)), None);
+    }
+    let stats = rig.cluster.stats();
+    assert!(stats.reads_by_replica >= 380, "{stats:?}");
 }
 
 #[tokio::test(start_paused = true)]

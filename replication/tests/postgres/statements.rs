@@ -2,7 +2,7 @@
 
 use tenfold_replication::driver::postgres::{PgConfig, PgDriver, PgError};
 use tenfold_replication::driver::{Access, Class, Driver, Mark};
-use tenfold_replication::{Cluster, Error, Mode, Node, NodeId, Session};
+use tenfold_replication::{Cluster, Epoch, Error, Lsn, Mode, Node, NodeId, Position, Session};
 
 use super::fixture::{Servers, is_left_out};
 use super::suite::Fixture;
@@ -23,6 +23,31 @@ async fn statements_do_what_they_say() {
     a_connection_that_the_server_ended_is_not_handed_out(&servers).await;
     a_role_that_may_not_look_is_refused(&servers).await;
     nobody_listens(&servers).await;
+}
+
+#[tokio::test]
+async fn a_mark_is_skipped_where_the_connection_shows_enough() {
+    if is_left_out() {
+        return;
+    }
+    let servers = Servers::with(2, Mode::Asynchronous, PgConfig::default()).await;
+    let (mut replica, mut primary) = (servers.connect(1, Access::Read).await, servers.connect(0, Access::Read).await);
+    Servers::list(&mut replica, 3).await.unwrap();
+    let shown = servers.driver.take_mark(&mut replica).position.unwrap();
+    let further = Position::new(shown.epoch, Lsn(shown.lsn.0 + (1 << 30)));
+    let other_epoch = Position::new(Epoch(shown.epoch.0 + 1), shown.lsn);
+    for (floor, is_skipped) in [(None, true), (Some(shown), true), (Some(further), false), (Some(other_epoch), false)] {
+        servers.driver.skip_mark(&mut replica, floor);
+        Servers::list(&mut replica, 3).await.unwrap();
+        assert_eq!(servers.driver.take_mark(&mut replica).position.is_none(), is_skipped, "{floor:?}");
+        // For one read only.
+        Servers::list(&mut replica, 3).await.unwrap();
+        assert!(servers.driver.take_mark(&mut replica).position.is_some());
+    }
+    // What a primary has logged it may not show yet.
+    servers.driver.skip_mark(&mut primary, Some(Position::new(shown.epoch, Lsn(1))));
+    Servers::list(&mut primary, 3).await.unwrap();
+    assert!(servers.driver.take_mark(&mut primary).position.is_some());
 }
 
 /// The server answers a commit with a rollback then, and calls it success.

@@ -195,6 +195,7 @@ impl Run {
         match rng.below(4) {
             0 => options = options.snapshot(),
             1 => bound = Some(ms(rng.below(500))),
+            2 => options = options.untracked(),
             _ => {}
         }
         if let Some(bound) = bound.filter(|_| self.wrong != Wrong::BoundIgnored) {
@@ -224,6 +225,7 @@ impl Run {
         let fresh = fresh.filter(|fresh| cluster.topology().history() == Some(&fresh.known));
         let mut history = self.history.lock();
         match (list, fresh) {
+            (Ok(list), None) if *options == ReadOptions::new().untracked() => history.read_untracked(id, key, list),
             (Ok(list), Some(fresh)) => history.read_fresh(id, key, list, fresh),
             (Ok(list), None) => history.read(id, key, list),
             (Err(Error::Lost(lost)), _) => {

@@ -14,7 +14,7 @@ use super::probe::{self, Place, Probe};
 use super::statements::Statements;
 use crate::clock::{deadline, left};
 use crate::driver::{Access, Mark};
-use crate::{ClusterId, Lsn, Role};
+use crate::{ClusterId, Lsn, Position, Role};
 
 /// How often a wait looks again.
 const POLL: Duration = Duration::from_millis(1);
@@ -45,6 +45,10 @@ pub struct PgConnection {
     /// A statement of the transaction has failed.
     has_failed: bool,
     mark: Mark,
+    /// What it is sure to show: as far as a replica at its other end was, which never goes back while it runs.
+    shows: Option<Position>,
+    /// Nobody asks where the next statements were.
+    skips_mark: bool,
 }
 
 /// What is asked of the server.
@@ -86,6 +90,8 @@ impl PgConnection {
             transaction: None,
             has_failed: false,
             mark: Mark::default(),
+            shows: None,
+            skips_mark: false,
         };
         let place = connection.place().await?;
         Ok((connection, place))
@@ -142,7 +148,14 @@ impl PgConnection {
     }
 
     pub(super) fn take_mark(&mut self) -> Mark {
+        self.skips_mark = false;
         std::mem::take(&mut self.mark)
+    }
+
+    pub(super) fn skip_mark(&mut self, floor: Option<Position>) {
+        let is_shown =
+            |floor: Position| self.shows.is_some_and(|shown| shown.epoch == floor.epoch && shown.lsn >= floor.lsn);
+        self.skips_mark = self.access == Access::Read && floor.is_none_or(is_shown);
     }
 
     pub(super) async fn begin(&mut self, access: Access) -> Result<(), PgError> {
@@ -185,7 +198,7 @@ impl PgConnection {
                 tokio::join!(biased;
                     client.query(&written, &[]),
                     client.batch_execute("commit"),
-                    client.query(&probe.mark, &[]),
+                    client.query(probe.short_mark(), &[]),
                 )
             })
             .await;
@@ -261,7 +274,10 @@ impl PgConnection {
 
     async fn run_alone(&mut self, what: Ask<'_>) -> Result<Answer, PgError> {
         let Self { client, link, probe, .. } = self;
-        let both = async { tokio::join!(biased; ask(client, what), client.query(&probe.mark, &[])) };
+        if self.skips_mark {
+            return Ok(link.get_mut().drive(ask(client, what)).await?);
+        }
+        let both = async { tokio::join!(biased; ask(client, what), client.query(probe.short_mark(), &[])) };
         let (answer, place) = link.get_mut().drive(both).await;
         let may_write = self.access == Access::Write;
         if answer.is_err() && !may_write {
@@ -282,7 +298,7 @@ impl PgConnection {
                 ask(client, what),
                 client.query(&written, &[]),
                 client.batch_execute("commit"),
-                client.query(&probe.mark, &[]),
+                client.query(probe.short_mark(), &[]),
             )
         };
         let (begun, answer, wrote, committed, place) = link.get_mut().drive(all).await;
@@ -296,7 +312,7 @@ impl PgConnection {
 
     /// Notes where a commit was, and whether it was confirmed.
     async fn finish(&mut self, place: Vec<Row>, wrote: bool) -> Result<(), PgError> {
-        let place = self.probe.read(place.first().ok_or(PgError::Malformed)?)?;
+        let place = self.placed(&place).await?;
         self.note(place, wrote).await?;
         if self.link.get_mut().take_unconfirmed() { Err(PgError::Unconfirmed) } else { Ok(()) }
     }
@@ -314,10 +330,10 @@ impl PgConnection {
         loop {
             let Self { client, link, probe, .. } = self;
             let both = async {
-                tokio::join!(biased; client.query_typed(probe::REPLAY_STATE, &[]), client.query(&probe.mark, &[]))
+                tokio::join!(biased; client.query_typed(probe::REPLAY_STATE, &[]), client.query(probe.short_mark(), &[]))
             };
             let (state, place) = link.get_mut().drive(both).await;
-            let place = self.probe.read(place?.first().ok_or(PgError::Malformed)?)?;
+            let place = self.placed(&place?).await?;
             let is_further = place.lsn > first.lsn || !place.may_be_behind();
             if is_further || probe::is_between_records(&state?)? {
                 return Ok(place);
@@ -330,9 +346,27 @@ impl PgConnection {
         }
     }
 
+    /// Where the server is by the answer to the short question, or by that to the long one.
+    async fn placed(&mut self, rows: &[Row]) -> Result<Place, PgError> {
+        match self.probe.read_short(rows.first().ok_or(PgError::Malformed)?)? {
+            Some(place) => Ok(self.shown(place)),
+            None => self.place().await,
+        }
+    }
+
     async fn place(&mut self) -> Result<Place, PgError> {
         let rows = self.link.get_mut().drive(self.client.query(&self.probe.mark, &[])).await?;
-        self.probe.read(rows.first().ok_or(PgError::Malformed)?)
+        let place = self.probe.read(rows.first().ok_or(PgError::Malformed)?)?;
+        self.probe.learn(place);
+        Ok(self.shown(place))
+    }
+
+    /// A primary shows what is in its log a little later only.
+    fn shown(&mut self, place: Place) -> Place {
+        if place.role == Role::Replica {
+            self.shows = self.shows.max(Some(place.position()));
+        }
+        place
     }
 
     async fn prepare(&mut self, sql: &str) -> Result<Statement, PgError> {

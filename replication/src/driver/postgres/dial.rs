@@ -10,7 +10,7 @@ use tokio_postgres::{Client, Config, Socket};
 use super::PgError;
 use super::link::Link;
 use super::position::Layout;
-use super::probe::{HELLO, MARK, Probe};
+use super::probe::{HELLO, MARK, MARK_OF_PRIMARY, MARK_OF_REPLICA, Probe};
 use crate::{ClusterId, Node};
 
 type Dialled<'a> = Pin<Box<dyn Future<Output = Result<(Client, Link), tokio_postgres::Error>> + Send + 'a>>;
@@ -41,16 +41,21 @@ where
 /// A connection, and what its server said first.
 pub(super) async fn connect(dial: &dyn Dial, config: &Config) -> Result<(Client, Link, Probe), PgError> {
     let (client, mut link) = dial.dial(config).await.map_err(PgError::Connect)?;
-    let (hello, mark) =
-        link.drive(async { tokio::join!(biased; client.query_typed(HELLO, &[]), client.prepare(MARK)) }).await;
+    let (hello, mark, of_replica, of_primary) = link
+        .drive(async {
+            tokio::join!(biased;
+                client.query_typed(HELLO, &[]),
+                client.prepare(MARK),
+                client.prepare(MARK_OF_REPLICA),
+                client.prepare(MARK_OF_PRIMARY),
+            )
+        })
+        .await;
     let rows = hello?;
     let row = rows.first().ok_or(PgError::Malformed)?;
     let size = |at: usize| Ok::<_, PgError>(row.try_get::<_, i64>(at)?.max(1).unsigned_abs());
-    let probe = Probe {
-        mark: mark?,
-        cluster: ClusterId(row.try_get::<_, i64>(0)? as u64),
-        layout: Layout { segment: size(1)?, page: size(2)? },
-    };
+    let (cluster, layout) = (ClusterId(row.try_get::<_, i64>(0)? as u64), Layout { segment: size(1)?, page: size(2)? });
+    let probe = Probe::new([mark?, of_replica?, of_primary?], cluster, layout);
     if row.try_get(3)? { Ok((client, link, probe)) } else { Err(PgError::NotMonitor) }
 }
 

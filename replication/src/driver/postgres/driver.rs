@@ -14,7 +14,7 @@ use super::control::Control;
 use super::dial::{self, By, Dial};
 use super::{PgConfig, PgError, Server};
 use crate::driver::{Access, Ballot, Class, Connected, Driver, Mark, Observation, Promotion, Rejoined};
-use crate::{Lsn, Mode, Node, NodeId};
+use crate::{Lsn, Mode, Node, NodeId, Position};
 
 /// Connects a [`Cluster`](crate::Cluster) to PostgreSQL servers; a node's address is its connection string, as libpq or
 /// a URL would have it. Cheap to clone; clones share their control connections.
@@ -128,6 +128,10 @@ impl Driver for PgDriver {
 
     fn take_mark(&self, connection: &mut PgConnection) -> Mark {
         connection.take_mark()
+    }
+
+    fn skip_mark(&self, connection: &mut PgConnection, floor: Option<Position>) {
+        connection.skip_mark(floor);
     }
 
     async fn wait(&self, connection: &mut PgConnection, lsn: Lsn, timeout: Duration) -> Result<Lsn, PgError> {

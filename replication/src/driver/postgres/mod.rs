@@ -44,8 +44,11 @@
 //!
 //! A mark is the timeline and the place in the log, asked for in the flush of the statement. On a replica it is how far that
 //! has replayed; while a record is being replayed, whose commit may be seen before it counts, the end of it is waited
-//! for. What replicas show in the order of the log, a primary shows in the order in which transactions end there: so
-//! sessions have read-your-writes and monotonic reads, and not one order of all snapshots over nodes.
+//! for. It costs more than a short statement does; an [untracked](crate::ReadOptions::untracked) read goes without on a
+//! connection that is known to show enough.
+//!
+//! What replicas show in the order of the log, a primary shows in the order in which transactions end there: so sessions have
+//! read-your-writes and monotonic reads, and not one order of all snapshots over nodes.
 //!
 //! On a pooled connection, what a session keeps beyond its transaction would be met by the next: `set local` instead of
 //! `set`, locks of the transaction instead of those of the session. Prepared statements are the driver's.

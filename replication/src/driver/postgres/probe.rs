@@ -28,6 +28,14 @@ pub(super) const MARK: &str = "select case when r then pg_last_wal_replay_lsn() 
     )) else ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::int4 end,
     r from (select pg_is_in_recovery() as r) recovery";
 
+/// The same of a replica that receives its log, which is what most are: most of what [`MARK`] costs is to be ready for the case
+/// that it does not. Without a timeline, or with a role that has changed, it is no answer, and [`MARK`] is asked.
+pub(super) const MARK_OF_REPLICA: &str = "select pg_last_wal_replay_lsn(), pg_last_wal_receive_lsn(),
+    (pg_stat_get_wal_receiver()).received_tli, pg_is_in_recovery()";
+
+/// The same of a primary. It keeps its timeline for as long as it runs, and a connection to it as well.
+pub(super) const MARK_OF_PRIMARY: &str = "select pg_current_wal_insert_lsn()";
+
 /// What the process that replays waits for: asked when a replica has received more than it has replayed.
 pub(super) const REPLAY_STATE: &str = "select wait_event from pg_stat_activity where backend_type = 'startup'";
 
@@ -39,6 +47,10 @@ const BETWEEN_RECORDS: [&str; 4] =
 #[derive(Clone, Debug)]
 pub(super) struct Probe {
     pub(super) mark: Statement,
+    mark_of_replica: Statement,
+    mark_of_primary: Statement,
+    /// The timeline of a primary, once it has said that it is one.
+    reigns_in: Option<Epoch>,
     pub(super) cluster: ClusterId,
     pub(super) layout: Layout,
 }
@@ -67,6 +79,34 @@ impl Place {
 }
 
 impl Probe {
+    pub(super) fn new(marks: [Statement; 3], cluster: ClusterId, layout: Layout) -> Self {
+        let [mark, mark_of_replica, mark_of_primary] = marks;
+        Self { mark, mark_of_replica, mark_of_primary, reigns_in: None, cluster, layout }
+    }
+
+    /// What to ask behind a statement.
+    pub(super) fn short_mark(&self) -> &Statement {
+        if self.reigns_in.is_some() { &self.mark_of_primary } else { &self.mark_of_replica }
+    }
+
+    /// What the answer to that says; `None` if it must be asked in full.
+    pub(super) fn read_short(&self, row: &Row) -> Result<Option<Place>, PgError> {
+        let lsn = row.try_get::<_, Option<PgLsn>>(0)?.map(|lsn| Lsn(lsn.into()));
+        if let Some(epoch) = self.reigns_in {
+            let lsn = self.layout.end_of_record(lsn.ok_or(PgError::Malformed)?);
+            return Ok(Some(Place { role: Role::Primary, epoch, lsn, received: None }));
+        }
+        let (received, timeline) = (row.try_get::<_, Option<PgLsn>>(1)?, row.try_get::<_, Option<i32>>(2)?);
+        let (Some(lsn), Some(timeline), true) = (lsn, timeline, row.try_get(3)?) else { return Ok(None) };
+        let epoch = Epoch(u64::try_from(timeline).map_err(|_| PgError::Malformed)?);
+        Ok(Some(Place { role: Role::Replica, epoch, lsn, received: received.map(|received| Lsn(received.into())) }))
+    }
+
+    /// Takes in what it said in full.
+    pub(super) fn learn(&mut self, place: Place) {
+        self.reigns_in = (place.role == Role::Primary).then_some(place.epoch);
+    }
+
     pub(super) fn read(&self, row: &Row) -> Result<Place, PgError> {
         let (lsn, received, timeline, in_recovery) = (
             row.try_get::<_, Option<PgLsn>>(0)?,
