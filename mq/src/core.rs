@@ -72,7 +72,7 @@ pub(crate) struct Core {
     /// Those that wait for the queue to be empty.
     pub(crate) drainers: Line,
     pub(crate) keeper: Option<Keeper>,
-    /// Set by whoever joins a line or keeps the clock; while it is not, there is nobody to call.
+    /// Set by whoever joins a line; while it is not, there is nobody to call but the keeper.
     pub(crate) is_watched: bool,
     pub(crate) max_messages: u64,
     pub(crate) max_bytes: u64,
@@ -200,6 +200,8 @@ impl Core {
     pub(crate) fn call(&mut self, calls: &mut Calls) {
         if self.is_watched || self.phase != Phase::Open {
             self.call_some(calls);
+        } else {
+            self.call_keeper(calls);
         }
     }
 
@@ -242,6 +244,7 @@ impl Core {
     }
 
     /// Wakes the keeper if something is due before it would wake up by itself.
+    #[inline]
     pub(crate) fn call_keeper(&self, calls: &mut Calls) {
         if let (Some(keeper), Some(deadline)) = (&self.keeper, self.next_deadline()) {
             if keeper.until.is_none_or(|until| deadline < until) {
@@ -251,10 +254,7 @@ impl Core {
     }
 
     fn is_anybody_there(&self) -> bool {
-        self.keeper.is_some()
-            || !self.room.is_empty()
-            || !self.orphans.is_empty()
-            || self.seats.iter().any(|seat| !seat.line.is_empty())
+        !self.room.is_empty() || !self.orphans.is_empty() || self.seats.iter().any(|seat| !seat.line.is_empty())
     }
 
     /// Calls everybody: nothing will be as it was.

@@ -7,7 +7,8 @@ use crate::QueueError;
 use crate::shared::Shared;
 
 /// Does what is due, and sleeps in between: leases and delays, syncs of [`Durability::Interval`], writing acks and
-/// messages that nobody waits for, giving back segments.
+/// messages that nobody waits for, giving back segments. Whoever submits many messages and waits later has them written
+/// meanwhile.
 ///
 /// One is enough; more do no harm. It ends when the queue is closed.
 ///
@@ -42,7 +43,7 @@ impl Driver {
     pub fn run(&self) -> Result<(), QueueError> {
         loop {
             match self.shared.tick() {
-                Ok(wait) => self.shared.sleep_as_keeper(wait),
+                Ok(wait) => self.shared.sleep_as_keeper(wait)?,
                 Err(QueueError::Closed) => return Ok(()),
                 Err(error) => return Err(error),
             }
@@ -62,7 +63,7 @@ impl Driver {
     pub async fn drive(self) -> Result<(), QueueError> {
         loop {
             match self.shared.tick() {
-                Ok(wait) => tokio::time::sleep(wait.max(std::time::Duration::from_millis(1))).await,
+                Ok(wait) => self.shared.sleep_as_task(wait).await?,
                 Err(QueueError::Closed) => return Ok(()),
                 Err(error) => return Err(error),
             }
@@ -73,5 +74,64 @@ impl Driver {
 impl fmt::Debug for Driver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Driver").finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use std::thread;
+    use std::time::{Duration, Instant};
+
+    use super::Driver;
+    use crate::standby::PILE_BYTES;
+    use crate::storage::Memory;
+    use crate::{Queue, Ticket};
+
+    /// Nobody waits for it, and so nobody but a driver writes it.
+    fn pile_up(queue: &Queue) -> Ticket {
+        let (producer, body) = (queue.producer(), vec![7; 1024]);
+        let submit = || producer.submit(body.clone()).expect("there is room");
+        (0..PILE_BYTES / 1024).fold(submit(), |_, _| submit())
+    }
+
+    fn is_confirmed_in_time(ticket: &Ticket) -> bool {
+        let started = Instant::now();
+        while !ticket.is_confirmed() && started.elapsed() < Duration::from_secs(30) {
+            thread::yield_now();
+        }
+        ticket.is_confirmed()
+    }
+
+    fn sleep_long(driver: &Driver) {
+        driver.shared.sleep_as_keeper(Duration::from_secs(3600)).expect("the queue did not fail");
+    }
+
+    #[test]
+    fn what_piles_up_is_written_by_a_driver_that_sleeps() {
+        let queue = Queue::builder().open_storage(Memory::new()).expect("a new queue");
+        let driver = queue.driver();
+        thread::scope(|scope| {
+            // Before it sleeps, and while it does.
+            let first = pile_up(&queue);
+            scope.spawn(|| sleep_long(&driver));
+            assert!(is_confirmed_in_time(&first), "it was there before");
+            assert!(is_confirmed_in_time(&pile_up(&queue)), "it came later");
+            queue.close().expect("the queue did not fail");
+        });
+    }
+
+    #[cfg(feature = "tokio")]
+    #[test]
+    fn what_piles_up_is_written_by_a_driver_that_sleeps_as_a_task() {
+        let queue = Queue::builder().open_storage(Memory::new()).expect("a new queue");
+        let driver = queue.driver();
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build();
+        let runtime = runtime.expect("a runtime");
+        let first = pile_up(&queue);
+        let task = runtime.spawn(async move { driver.shared.sleep_as_task(Duration::from_secs(3600)).await });
+        assert!(is_confirmed_in_time(&first), "it was there before");
+        assert!(is_confirmed_in_time(&pile_up(&queue)), "it came later");
+        task.abort();
+        queue.close().expect("the queue did not fail");
     }
 }

@@ -3,9 +3,9 @@
 use std::task::Poll;
 
 use crate::core::{Core, Phase};
-use crate::log::{AppendError, Lsn, Room, RoomError};
+use crate::log::{AppendError, Appended, Lsn, Room, RoomError};
 use crate::record::{self, Stamp};
-use crate::shared::{Accepted, Place, Shared, Spot, Until};
+use crate::shared::{Accepted, Disk, Place, Shared, Spot, Until};
 use crate::state::{Entry, KeyHash, Sequence};
 use crate::wait::Calls;
 use crate::{Due, Failure, Life, Message, MessageId, Refusal};
@@ -39,6 +39,16 @@ fn plan_of(plans: &[Plan], index: usize) -> &Plan {
 fn fresh<'a>(messages: &'a [Message], plans: &'a [Plan]) -> impl Iterator<Item = (&'a Message, &'a Plan)> {
     let planned = messages.iter().enumerate().map(|(index, message)| (message, plan_of(plans, index)));
     planned.filter(|(_, plan)| plan.duplicate_of.is_none())
+}
+
+/// What the log says of messages that it took; nothing without a log.
+#[derive(Clone, Copy, Debug, Default)]
+struct Put {
+    lsn: Lsn,
+    /// Of these messages.
+    bytes: u64,
+    /// Of these and of others, all that nobody writes yet.
+    unwritten: usize,
 }
 
 /// Why nothing was taken in for now.
@@ -77,22 +87,30 @@ impl Shared {
         self.put_waiting(std::slice::from_mut(message), plans, None)
     }
 
-    /// The shortest way in, which nearly all messages of a queue without a log have: plain, with room, and nobody to be
-    /// called. `None` says nothing: the message goes the long way.
+    /// The shortest way in, which nearly all messages have: plain, with room, and nobody to be called. `None` says nothing:
+    /// the message goes the long way.
     #[inline]
     fn put_plain(&self, message: &mut Message) -> Option<Accepted> {
         let size = message.body().len();
-        if self.disk.is_some() || !message.is_plain() || size > self.config.max_message_bytes as usize {
+        if !message.is_plain() || size > self.config.max_message_bytes as usize {
             return None;
         }
+        let now = self.now();
         let mut core = self.hub.core.lock();
         if core.phase != Phase::Open || core.is_watched || core.is_full(1, size as u64) {
             return None;
         }
         let id = MessageId::new(core.state.next_sequence().0);
-        self.put_in_memory(&mut core, std::slice::from_mut(message), &[], self.now());
+        let put = match &self.disk {
+            Some(disk) => put_plain_in_log(disk, &mut core, message.body(), now)?,
+            None => {
+                self.put_in_memory(&mut core, std::slice::from_mut(message), &[], now);
+                Put::default()
+            }
+        };
         core.sent += 1;
-        Some(Accepted { id, lsn: Lsn(0), is_duplicate: false })
+        self.appended(put.bytes);
+        Some(Accepted { id, lsn: put.lsn, is_duplicate: false, unwritten: put.unwritten })
     }
 
     /// Several at once, all or none.
@@ -224,8 +242,8 @@ impl Shared {
                         place.served(&mut core, &mut calls);
                     }
                     core.call(&mut calls);
-                    drop(core);
                     self.appended(bytes);
+                    drop(core);
                     return Ok(accepted);
                 }
                 Err(Obstacle::Refused(refusal)) => {
@@ -273,20 +291,20 @@ impl Shared {
             self.put_in_log(core, messages, plans, now)
         } else {
             self.put_in_memory(core, messages, plans, now);
-            Ok((Lsn(0), 0))
+            Ok(Put::default())
         };
-        let (lsn, bytes) = match put {
+        let put = match put {
             Ok(put) => put,
             Err(obstacle) => {
                 forget_ids(core, plans, first);
                 return Err(obstacle);
             }
         };
-        let accepted = accepted(messages.len(), plans, first, lsn, ids);
+        let accepted = accepted(messages.len(), plans, first, put, ids);
         let duplicates = plans.iter().filter(|plan| plan.duplicate_of.is_some()).count() as u64;
         core.duplicates += duplicates;
         core.sent += messages.len() as u64 - duplicates;
-        Ok((accepted, bytes))
+        Ok((accepted, put.bytes))
     }
 
     /// Remembers the ids of new messages as if they were taken.
@@ -320,14 +338,8 @@ impl Shared {
         state.show(state.next_sequence(), now);
     }
 
-    fn put_in_log(
-        &self,
-        core: &mut Core,
-        messages: &[Message],
-        plans: &[Plan],
-        now: u64,
-    ) -> Result<(Lsn, u64), Obstacle> {
-        let Some(disk) = &self.disk else { return Ok((Lsn(0), 0)) };
+    fn put_in_log(&self, core: &mut Core, messages: &[Message], plans: &[Plan], now: u64) -> Result<Put, Obstacle> {
+        let Some(disk) = &self.disk else { return Ok(Put::default()) };
         core.gather_events();
         if core.events.is_long() {
             core.events.append(&disk.log, Room::Ordinary).map_err(refused)?;
@@ -365,7 +377,7 @@ impl Shared {
             state.insert(&plan.entry(appended.address(*place), message.priority(), *length, now));
         }
         unconfirmed.push_back((appended.lsn, state.next_sequence()));
-        Ok((appended.lsn, bytes))
+        Ok(Put { lsn: appended.lsn, bytes, unwritten: appended.unwritten })
     }
 
     /// Does what the log asks for before it takes more.
@@ -382,6 +394,24 @@ impl Shared {
             Err(RoomError::Io(error)) => Err(Refusal::Failed(Failure::from(&error))),
         }
     }
+}
+
+/// Appends a message that is a body and nothing else, if there are no events to go along.
+#[inline]
+fn put_plain_in_log(disk: &Disk, core: &mut Core, body: &[u8], now: u64) -> Option<Put> {
+    if core.has_events() {
+        return None;
+    }
+    let stamp = PLAIN.stamp(core.state.next_sequence().0, now);
+    let head = record::plain_head(&stamp);
+    let appended = disk.log.append(Room::Ordinary, &mut |batch| {
+        batch.put(MESSAGE, &[&head, body]);
+    });
+    let Appended { first, lsn, unwritten, len } = appended.ok()?;
+    let length = (head.len() + body.len()) as u32;
+    core.state.insert_run(first.segment, std::iter::once((first.offset, length)), now);
+    core.unconfirmed.push_back((lsn, core.state.next_sequence()));
+    Some(Put { lsn, bytes: len.into(), unwritten })
 }
 
 fn refused(error: AppendError) -> Obstacle {
@@ -405,7 +435,8 @@ impl Plan {
 }
 
 /// Ids, in the order of the messages.
-fn accepted(count: usize, plans: &[Plan], first: Sequence, lsn: Lsn, ids: Option<&mut Vec<MessageId>>) -> Accepted {
+fn accepted(count: usize, plans: &[Plan], first: Sequence, put: Put, ids: Option<&mut Vec<MessageId>>) -> Accepted {
+    let Put { lsn, unwritten, .. } = put;
     if plans.is_empty() {
         let sequences = first.0..first.0 + count as u64;
         let id = MessageId::new(sequences.end.max(first.0 + 1) - 1);
@@ -413,7 +444,7 @@ fn accepted(count: usize, plans: &[Plan], first: Sequence, lsn: Lsn, ids: Option
             ids.clear();
             ids.extend(sequences.map(MessageId::new));
         }
-        return Accepted { id, lsn, is_duplicate: false };
+        return Accepted { id, lsn, is_duplicate: false, unwritten };
     }
     let mut sequence = first.0;
     let mut id = |index: usize| match plan_of(plans, index).duplicate_of {
@@ -432,7 +463,8 @@ fn accepted(count: usize, plans: &[Plan], first: Sequence, lsn: Lsn, ids: Option
         }
         None => (0..count).for_each(|index| last = id(index)),
     }
-    Accepted { id: last, lsn, is_duplicate: plans.last().is_some_and(|plan| plan.duplicate_of.is_some()) }
+    let is_duplicate = plans.last().is_some_and(|plan| plan.duplicate_of.is_some());
+    Accepted { id: last, lsn, is_duplicate, unwritten }
 }
 
 /// The messages were not taken after all.

@@ -103,6 +103,7 @@ mod settle;
 mod shared;
 #[cfg(all(test, shuttle))]
 mod shuttle_tests;
+mod standby;
 mod state;
 mod stats;
 mod storage;

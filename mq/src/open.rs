@@ -19,6 +19,7 @@ use crate::hash::{Sip, random};
 use crate::log::{self, Address, Confirm, Damage, DamageReason, Log, LogConfig, Progress};
 use crate::record::{self, Layout};
 use crate::shared::{Disk, Hub, Shared, limits};
+use crate::standby::Standby;
 use crate::state::{Entry, Event, KeyHash, Recovery, Sequence, Start, State};
 use crate::storage::Storage;
 use crate::sync::Mutex;
@@ -63,8 +64,13 @@ impl Shared {
             Box::new(move |progress| hub.progress(progress))
         };
         let log = read.begin(observer).map_err(|error| open_error(error, None))?;
-        let disk =
-            Disk { log, upkeep: Mutex::new(upkeep), unattended: AtomicU64::new(0), synced_ms: AtomicU64::new(now) };
+        let disk = Disk {
+            log,
+            upkeep: Mutex::new(upkeep),
+            unattended: AtomicU64::new(0),
+            synced_ms: AtomicU64::new(now),
+            standby: Standby::default(),
+        };
         let shared = Self::new(config, identity, keys, hub, Some(disk));
         if is_new {
             shared.found()?;

@@ -69,6 +69,7 @@ impl Shared {
     #[inline]
     fn take_one(&self, core: &mut Core, group: GroupId, calls: &mut Calls) -> Result<Option<Taken>, ReceiveError> {
         if let Some(taken) = self.take_plain(core, group) {
+            core.call_keeper(calls);
             return Ok(Some(taken));
         }
         self.take_one_with_care(core, group, calls)
@@ -233,7 +234,6 @@ impl Shared {
         let keeps = core.keeper.as_ref().is_none_or(|keeper| Arc::ptr_eq(&keeper.waiter, &waiter));
         if keeps {
             core.keeper = Some(Keeper { waiter, until: deadline });
-            core.is_watched = true;
         }
         let due = deadline.filter(|_| keeps).map(|deadline| self.time_to(deadline));
         Ok(Look::Nothing(due))

@@ -57,14 +57,25 @@ fn flags(message: &Message, stamp: &Stamp) -> u8 {
 #[inline]
 pub(crate) fn encode_head(message: &Message, stamp: &Stamp, out: &mut Vec<u8>) {
     let flags = flags(message, stamp);
+    out.extend_from_slice(&fixed(flags, stamp));
+    if flags != 0 {
+        encode_options(message, stamp, flags, out);
+    }
+}
+
+/// The same of a message that is a body and nothing else.
+#[inline]
+pub(crate) fn plain_head(stamp: &Stamp) -> [u8; FIXED] {
+    fixed(0, stamp)
+}
+
+#[inline]
+fn fixed(flags: u8, stamp: &Stamp) -> [u8; FIXED] {
     let mut fixed = [0; FIXED];
     fixed[0] = flags;
     fixed[1..9].copy_from_slice(&stamp.sequence.to_le_bytes());
     fixed[9..].copy_from_slice(&stamp.taken_ms.to_le_bytes()[..6]);
-    out.extend_from_slice(&fixed);
-    if flags != 0 {
-        encode_options(message, stamp, flags, out);
-    }
+    fixed
 }
 
 fn encode_options(message: &Message, stamp: &Stamp, flags: u8, out: &mut Vec<u8>) {

@@ -10,6 +10,7 @@ use crate::core::{Core, Phase};
 use crate::group::DEFAULT_GROUP;
 use crate::hash::{Sip, random};
 use crate::log::{Confirmation, Log, Lsn, Poisoned};
+use crate::standby::{PILE_BYTES, Standby};
 use crate::state::{Limits, Start, State};
 use crate::sync::Mutex;
 use crate::sync::atomic::AtomicU64;
@@ -32,6 +33,8 @@ pub(crate) struct Disk {
     pub(crate) unattended: AtomicU64,
     /// When it was last synced, on the timeline.
     pub(crate) synced_ms: AtomicU64,
+    /// A driver that can be woken to write.
+    pub(crate) standby: Standby,
 }
 
 pub(crate) struct Shared {
@@ -53,10 +56,19 @@ pub(crate) struct Accepted {
     pub(crate) id: MessageId,
     pub(crate) lsn: Lsn,
     pub(crate) is_duplicate: bool,
+    /// Bytes in the log that nobody writes yet.
+    pub(crate) unwritten: usize,
 }
 
 impl Accepted {
+    /// For whoever does not wait now: what is piled up may be written by a driver.
+    #[inline]
     pub(crate) fn ticket(self, shared: &Arc<Shared>) -> Ticket {
+        if self.unwritten >= PILE_BYTES {
+            if let Some(disk) = &shared.disk {
+                disk.standby.call();
+            }
+        }
         Ticket::new(Arc::clone(shared), self.id, self.lsn, self.is_duplicate)
     }
 }

@@ -8,6 +8,8 @@
 //! of a segment that is nearly empty are moved to the end of the log first (as Bitcask and raft-engine do). Before
 //! segments go, a [checkpoint](crate::checkpoint) says what the acks in them said.
 
+#[cfg(feature = "tokio")]
+use std::future::Future;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -17,6 +19,7 @@ use crate::core::{Core, Keeper, Phase};
 use crate::enqueue::{CHECKPOINT, MESSAGE};
 use crate::log::{Address, AppendError, Log, Lsn, Room, RoomError};
 use crate::shared::{Disk, Place, Shared, Spot};
+use crate::standby::PILE_BYTES;
 use crate::state::Sequence;
 use crate::sync::atomic::Ordering;
 use crate::wait::{Calls, Waiter};
@@ -41,11 +44,11 @@ pub(crate) struct Upkeep {
 }
 
 impl Shared {
-    /// Counts what was appended.
+    /// Counts what was appended; under the lock, so that no count gets lost but one that somebody just sets to 0.
     #[inline]
     pub(crate) fn appended(&self, bytes: u64) {
         if let Some(disk) = &self.disk {
-            disk.unattended.fetch_add(bytes, Ordering::Relaxed);
+            disk.unattended.store(disk.unattended.load(Ordering::Relaxed) + bytes, Ordering::Relaxed);
         }
     }
 
@@ -111,19 +114,81 @@ impl Shared {
         })
     }
 
-    /// Sleeps until something is due, as the one who looks at the clock for all.
-    pub(crate) fn sleep_as_keeper(&self, wait: Duration) {
+    /// Sleeps until something is due, as the one who looks at the clock for all. Meanwhile writes what piles up.
+    pub(crate) fn sleep_as_keeper(&self, wait: Duration) -> Result<(), QueueError> {
+        let until = self.until(wait);
+        loop {
+            let left = self.left(until).unwrap_or(MAX_SLEEP);
+            if left.is_zero() || !self.sleep_until_called(left) {
+                return Ok(());
+            }
+            self.write_pile()?;
+        }
+    }
+
+    /// Whether it was called to write.
+    fn sleep_until_called(&self, wait: Duration) -> bool {
         let waiter = Waiter::thread();
-        let until = self.now().saturating_add(crate::clock::millis(wait));
-        {
+        let wait = {
             let mut core = self.hub.core.lock();
             if core.phase == Phase::Closed {
-                return;
+                return false;
             }
+            // What came since somebody looked calls only who sleeps already.
+            let wait = core.next_deadline().map_or(wait, |deadline| self.time_to(deadline).min(wait));
+            let until = self.now().saturating_add(crate::clock::millis(wait));
             core.keeper = Some(Keeper { waiter: std::sync::Arc::clone(&waiter), until: Some(until) });
-            core.is_watched = true;
+            wait
+        };
+        let Some(disk) = &self.disk else {
+            waiter.park(Some(wait));
+            return false;
+        };
+        let post = disk.standby.join(waiter);
+        if disk.log.unwritten() >= PILE_BYTES {
+            return true;
         }
-        waiter.park(Some(wait));
+        post.waiter().park(Some(wait));
+        post.is_called()
+    }
+
+    /// Writes what senders have piled up that do not wait for it yet. If somebody is writing already, this comes next.
+    fn write_pile(&self) -> Result<(), QueueError> {
+        let Some(disk) = &self.disk else { return Ok(()) };
+        disk.log.commit().map_err(Failure::from)?;
+        self.attend(disk);
+        Ok(())
+    }
+
+    /// The same as a task, which does not look at the clock for others.
+    #[cfg(feature = "tokio")]
+    pub(crate) async fn sleep_as_task(&self, wait: Duration) -> Result<(), QueueError> {
+        let mut sleep = std::pin::pin!(tokio::time::sleep(wait.max(Duration::from_millis(1))));
+        while self.sleep_until_called_async(sleep.as_mut()).await {
+            self.write_pile()?;
+        }
+        Ok(())
+    }
+
+    #[cfg(feature = "tokio")]
+    async fn sleep_until_called_async(&self, mut sleep: std::pin::Pin<&mut tokio::time::Sleep>) -> bool {
+        let mut post = None;
+        std::future::poll_fn(|context| {
+            let sleep = sleep.as_mut().poll(context).map(|()| false);
+            let (std::task::Poll::Pending, Some(disk)) = (sleep, &self.disk) else { return sleep };
+            let is_called = match &post {
+                None => {
+                    post = Some(disk.standby.join(Waiter::task(context.waker(), None)));
+                    disk.log.unwritten() >= PILE_BYTES
+                }
+                Some(post) => {
+                    post.waiter().set_waker(context.waker());
+                    post.is_called()
+                }
+            };
+            if is_called { std::task::Poll::Ready(true) } else { sleep }
+        })
+        .await
     }
 
     /// Writes all there is.

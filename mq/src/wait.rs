@@ -80,7 +80,8 @@ impl Waiter {
         self.wake();
     }
 
-    fn wake(&self) {
+    /// Wakes it where it is, to look again.
+    pub(crate) fn wake(&self) {
         match &*self.sleeper.lock() {
             Sleeper::Thread(thread) => thread.unpark(),
             Sleeper::Task(waker) => waker.wake_by_ref(),

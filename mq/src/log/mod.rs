@@ -173,6 +173,11 @@ impl Log {
         self.0.tail.lock().lsn()
     }
 
+    /// Bytes appended that nobody has begun to write.
+    pub(crate) fn unwritten(&self) -> usize {
+        self.0.tail.lock().unwritten()
+    }
+
     /// Up to where everything is confirmed, as the configuration means it.
     pub(crate) fn confirmed(&self) -> Lsn {
         Lsn(self.0.confirmed.load(Ordering::Acquire))

@@ -27,6 +27,8 @@
 
 use std::ops::Range;
 
+use bytes::{BufMut, BytesMut};
+
 use super::position::Lsn;
 
 /// Bytes of a group's header.
@@ -141,12 +143,25 @@ pub(crate) fn frame_bytes(body_len: usize) -> usize {
     1 + varint(body_len as u32).1
 }
 
-/// The frame of a record: kind and length of its body; and how many of these bytes are the frame.
-pub(crate) fn frame(kind: u8, body_len: u32) -> ([u8; 6], usize) {
-    let (digits, count) = varint(body_len);
-    let mut bytes = [kind; 6];
-    bytes[1..].copy_from_slice(&digits);
-    (bytes, 1 + count)
+/// The most that the frame of a record takes.
+pub(crate) const MAX_FRAME_BYTES: usize = 6;
+
+/// Writes the frame of a record: kind and length of its body.
+#[inline]
+pub(crate) fn put_frame(kind: u8, body_len: u32, out: &mut BytesMut) {
+    // Nearly all take one byte or two.
+    match body_len {
+        0..0x80 => out.put_u16_le(u16::from(kind) | (body_len as u16) << 8),
+        0x80..0x4000 => {
+            let digits = 0x80 | (body_len & 0x7f) | body_len >> 7 << 8;
+            out.put_slice(&(u32::from(kind) | digits << 8).to_le_bytes()[..3]);
+        }
+        _ => {
+            let (digits, count) = varint(body_len);
+            out.put_u8(kind);
+            out.put_slice(&digits[..count]);
+        }
+    }
 }
 
 fn varint(mut value: u32) -> ([u8; 5], usize) {
@@ -204,4 +219,23 @@ pub(crate) fn each_frame<E>(
         at = next;
     }
     Ok(Ok(()))
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+
+    use super::{frame_at, frame_bytes, put_frame};
+
+    #[test]
+    fn a_frame_is_read_as_it_was_written() {
+        for len in [0, 1, 0x7f, 0x80, 0x3fff, 0x4000, 0x1f_ffff, 0x20_0000] {
+            let mut bytes = BytesMut::new();
+            put_frame(7, len as u32, &mut bytes);
+            assert_eq!(bytes.len(), frame_bytes(len), "{len}");
+            bytes.resize(bytes.len() + len, 0);
+            let frame = frame_at(&bytes, 0).map(|frame| (frame.kind, frame.body));
+            assert_eq!(frame, Some((7, frame_bytes(len)..bytes.len())), "{len}");
+        }
+    }
 }

@@ -17,7 +17,9 @@ use bytes::{Bytes, BytesMut};
 use super::error::AppendError;
 use super::pieces::{Piece, Pieces};
 use super::position::{Address, Lsn};
-use super::record::{ALIGNMENT, FLAG_INTERNAL, FLAG_START, HEADER_BYTES, KIND_LIVE, frame, frame_bytes, group_span};
+use super::record::{
+    ALIGNMENT, FLAG_INTERNAL, FLAG_START, HEADER_BYTES, KIND_LIVE, MAX_FRAME_BYTES, frame_bytes, group_span, put_frame,
+};
 use super::segment::{End, SECTOR, Segment};
 use crate::sync::{Arc, Mutex};
 
@@ -42,9 +44,8 @@ impl BatchWriter<'_> {
     pub(crate) fn put(&mut self, kind: u8, parts: &[&[u8]]) -> u32 {
         let at = self.buffer.len() - self.start;
         let len = parts.iter().map(|part| part.len()).sum::<usize>();
-        let (bytes, count) = frame(kind, len as u32);
-        self.buffer.reserve(count + len);
-        self.buffer.extend_from_slice(&bytes[..count]);
+        self.buffer.reserve(MAX_FRAME_BYTES + len);
+        put_frame(kind, len as u32, self.buffer);
         for part in parts {
             self.buffer.extend_from_slice(part);
         }
@@ -114,6 +115,10 @@ pub(crate) struct Appended {
     pub(crate) first: Address,
     /// The append is confirmed once the log is confirmed up to here.
     pub(crate) lsn: Lsn,
+    /// Bytes of the batch.
+    pub(crate) len: u32,
+    /// Bytes of this and of earlier batches that nobody has begun to write.
+    pub(crate) unwritten: usize,
 }
 
 impl Appended {
@@ -233,7 +238,7 @@ impl Tail {
             open.flags |= flags;
         }
         let first = Address { segment: self.segment.number, offset: self.offset - len };
-        Ok(Appended { first, lsn: self.lsn() })
+        Ok(Appended { first, lsn: self.lsn(), len, unwritten: self.unwritten })
     }
 
     /// Encodes a batch at the end of the buffer; returns its length.
