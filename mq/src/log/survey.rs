@@ -156,6 +156,10 @@ impl Survey {
         for index in self.suffix..self.segments.len() {
             let segment = Arc::clone(&self.segments[index].0);
             chain.offset = SECTOR;
+            let expected = chain.lsn;
+            if self.is_behind_a_gap(index) {
+                chain.lsn = None;
+            }
             let (live, proven) = (&mut self.live, &mut self.proven);
             let mut first = None;
             let stop = walk(&segment, buffer, &mut chain, &mut |header, offset, records| {
@@ -166,6 +170,7 @@ impl Survey {
             if chain.offset == SECTOR {
                 // Nothing of the log here; a number that was skipped, or the log ended in a segment before.
                 is_damage(&segment, stop, &chain, buffer)?;
+                chain.lsn = expected;
                 continue;
             }
             let lsn = chain.lsn.unwrap_or_default();
@@ -187,6 +192,14 @@ impl Survey {
             }
         }
         self.look_behind(buffer)
+    }
+
+    /// Whether there may have been another segment between this one and the one before, which was released and of which
+    /// not even a file is left. All before it was durable by then, and closed: behind a segment that is open, the log goes
+    /// on where that ends or not at all.
+    fn is_behind_a_gap(&self, index: usize) -> bool {
+        let before = index.checked_sub(1).map(|before| &self.segments[before]);
+        before.is_some_and(|(segment, end)| end.is_some() && segment.number + 1 != self.segments[index].0.number)
     }
 
     /// The lists in the last closed segment, the newest if nothing follows it.

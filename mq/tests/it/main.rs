@@ -7,6 +7,7 @@ mod broker;
 mod crash;
 mod groups;
 mod order;
+mod power;
 mod restart;
 mod room;
 mod scripts;
