@@ -36,6 +36,9 @@ impl Shared {
         storage: Arc<dyn Storage>,
         must_exist: bool,
     ) -> Result<Self, OpenError> {
+        if must_exist && !log::is_begun(&*storage)? {
+            return Err(OpenError::NotFound);
+        }
         let timeline = Timeline::new(clock);
         let now = timeline.now();
         let keys = Sip::new([random(), random()]);
@@ -87,6 +90,9 @@ impl Shared {
 
     /// Reads the log as opening the queue does, makes sense of all that is in it, and changes nothing.
     pub(crate) fn verify(storage: &dyn Storage) -> Result<log::Recovery, OpenError> {
+        if !log::is_begun(storage)? {
+            return Err(OpenError::NotFound);
+        }
         let mut replay = Replay::new(&Config::default(), Sip::new([random(), random()]));
         let read = log::verify(storage, &mut |address, _, kind, body| {
             replay.record(address, kind, body).map_err(|error| replay.error = Some(error)).is_ok()

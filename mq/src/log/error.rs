@@ -110,6 +110,9 @@ pub(crate) enum RoomError {
     Io(#[source] io::Error),
 }
 
+/// In the place of an operation that failed.
+const CLOSE: &str = "close";
+
 /// A write or sync of the log failed: what it covered is on disk or not, nobody knows, and nothing will be confirmed
 /// any more. To go on, close the log and open it again, which reads what is really there.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -123,6 +126,15 @@ pub(crate) struct Poisoned {
 impl Poisoned {
     pub(crate) fn new(operation: &'static str, source: io::Error) -> Self {
         Self { operation, source: Arc::new(source) }
+    }
+
+    /// The log was closed, and somebody has a handle to it still.
+    pub(crate) fn closed() -> Self {
+        Self::new(CLOSE, io::ErrorKind::NotConnected.into())
+    }
+
+    pub(crate) fn is_close(&self) -> bool {
+        self.operation == CLOSE
     }
 
     /// The error that poisoned the log.

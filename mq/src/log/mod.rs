@@ -72,7 +72,7 @@ pub(crate) use self::recover::Recovery;
 #[cfg(all(test, shuttle))]
 pub(crate) use self::shuttle_tests::block_on;
 pub(crate) use self::tail::{Appended, BatchWriter};
-pub(crate) use self::verify::verify;
+pub(crate) use self::verify::{is_begun, verify};
 pub(crate) use self::waiting::Confirmation;
 
 /// What became of the log.
@@ -200,15 +200,33 @@ impl Log {
     /// from a torn tail; then gives the directory back. Nothing may be appended any more.
     ///
     /// # Errors
-    /// If the log is or becomes poisoned.
+    /// If the log is or becomes poisoned; the directory is given back all the same.
     pub(crate) fn close(&self) -> Result<(), Poisoned> {
+        let written = self.write_out();
+        self.let_go();
+        written
+    }
+
+    fn write_out(&self) -> Result<(), Poisoned> {
         self.commit()?;
         self.sync()?;
         self.0.tail.lock().put_empty_group(&self.0.pieces);
         self.commit()?;
-        self.sync()?;
-        // Handles may live on, and the directory is for whoever opens it next.
+        self.sync()
+    }
+
+    /// Gives the directory back. Handles may live on, and it is for whoever opens it next: so nothing is begun any more,
+    /// and who is at the files ends first.
+    fn let_go(&self) {
+        let _ = self.0.poison.set(Poisoned::closed());
+        self.0.shelf.close();
+        drop(self.0.closing.lock());
+        self.0.waiters.wait_out();
         *self.0.lock.lock() = None;
-        Ok(())
+    }
+
+    /// Whether [`close`](Self::close) is why nothing is confirmed any more.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.0.poison.get().is_some_and(Poisoned::is_close)
     }
 }

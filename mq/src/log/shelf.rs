@@ -10,7 +10,7 @@ use std::io::{self, IoSlice};
 use super::config::LogConfig;
 use super::segment::{MAX_SEGMENT_BYTES, SIZE_UNIT, Segment, file_name};
 use crate::storage::{File, Storage, When, write_full};
-use crate::sync::{Arc, Mutex};
+use crate::sync::{Arc, Mutex, MutexGuard};
 
 /// A file that is being made.
 const NEW_FILE: &str = "new";
@@ -43,7 +43,14 @@ pub(crate) struct Shelf {
     max_disk_bytes: u64,
     files: Mutex<Files>,
     /// Held by whoever makes, recycles or removes a file.
-    work: Mutex<()>,
+    work: Mutex<Door>,
+}
+
+/// Whether the directory is still this log's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Door {
+    Open,
+    Closed,
 }
 
 #[derive(Debug, Default)]
@@ -68,8 +75,18 @@ impl Shelf {
             spare_segments: config.spare_segments,
             max_disk_bytes: config.max_disk_bytes,
             files: Mutex::new(Files::default()),
-            work: Mutex::new(()),
+            work: Mutex::new(Door::Open),
         }
+    }
+
+    /// Changes no file any more, once who is at it is done.
+    pub(crate) fn close(&self) {
+        *self.work.lock() = Door::Closed;
+    }
+
+    fn enter(&self) -> io::Result<MutexGuard<'_, Door>> {
+        let work = self.work.lock();
+        if *work == Door::Closed { Err(io::ErrorKind::NotConnected.into()) } else { Ok(work) }
     }
 
     /// Takes over the files found in the directory: these segments, the spares, and what must go.
@@ -121,7 +138,7 @@ impl Shelf {
     /// [`StorageFull`](io::ErrorKind::StorageFull) if the disk or the log's share of it is full, or whatever the
     /// storage says; what there was stays as it is.
     pub(crate) fn make(&self, current: u32, min_bytes: u32, making: Making) -> io::Result<Arc<Segment>> {
-        let _work = self.work.lock();
+        let _work = self.enter()?;
         let doubled = (current.max(FIRST_SEGMENT_BYTES / 2) * 2).min(self.segment_bytes);
         let size = doubled.max(min_bytes.next_multiple_of(SIZE_UNIT));
         let (name, size, file) = match self.take_spare(size) {
@@ -141,7 +158,7 @@ impl Shelf {
 
     /// A segment from the reserve, for when the disk is full.
     pub(crate) fn make_from_reserve(&self) -> io::Result<Arc<Segment>> {
-        let _work = self.work.lock();
+        let _work = self.enter()?;
         if !std::mem::take(&mut self.files.lock().has_reserve) {
             return Err(io::ErrorKind::StorageFull.into());
         }
@@ -151,7 +168,7 @@ impl Shelf {
 
     /// Makes the reserve if it is not there.
     pub(crate) fn keep_reserve(&self) -> io::Result<()> {
-        let _work = self.work.lock();
+        let _work = self.enter()?;
         if self.files.lock().has_reserve {
             return Ok(());
         }
@@ -169,7 +186,7 @@ impl Shelf {
 
     /// Takes a segment off the log, whose release is durable, and keeps its file as a spare if one is wanted.
     pub(crate) fn recycle(&self, number: u32) -> io::Result<()> {
-        let _work = self.work.lock();
+        let _work = self.enter()?;
         let (segment, wanted) = {
             let mut files = self.files.lock();
             let Some(segment) = files.live.remove(&number) else {

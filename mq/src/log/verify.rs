@@ -1,13 +1,24 @@
 //! Checking a log without opening it for use: everything is read and nothing changed.
 
+use std::io;
+
 use super::Recovery;
 use super::error::OpenError;
 use super::recover::{Replay, read_all, take_lock};
+use super::segment::parse_name;
 use super::survey::Survey;
 use crate::storage::Storage;
 
 /// What [`verify`] found in a sound log.
 pub(crate) type Report = Recovery;
+
+/// Whether there is a file of a log. Looks at names alone: not even a lock is taken.
+///
+/// # Errors
+/// Whatever the storage says.
+pub(crate) fn is_begun(storage: &dyn Storage) -> io::Result<bool> {
+    Ok(storage.list()?.iter().any(|name| parse_name(name).is_some()))
+}
 
 /// Reads the whole log, checks all of it and hands every record to `replay`.
 ///

@@ -99,6 +99,14 @@ impl Waiters {
         free
     }
 
+    /// Returns when nobody is inside a commit; everybody who waits is to look again.
+    pub(crate) fn wait_out(&self) {
+        while !self.try_lead() {
+            thread::yield_now();
+        }
+        self.finish(Lsn(u64::MAX));
+    }
+
     /// A thread comes by that waits for `lsn`; `done` says whether that has happened.
     pub(crate) fn thread_turn(&self, lsn: Lsn, seated: &mut bool, done: impl FnOnce() -> bool) -> Turn {
         let mut state = self.state.lock();

@@ -160,3 +160,27 @@ fn a_sync_covers_what_was_confirmed_before_appends_went_on_in_another_segment() 
         assert!(found.starts_with(&known), "seed {seed}: it was synced and is lost");
     }
 }
+
+#[test]
+fn a_closed_log_touches_nothing_any_more() {
+    let disk = FaultyDisk::new(5);
+    let (log, ..) = open_with(&disk, small()).unwrap();
+    for number in 0..40 {
+        append(&log, Room::Ordinary, &[(1, &body(number, 500))]).unwrap();
+    }
+    log.commit().unwrap();
+    let first = log.segments()[0].0;
+    log.release(first);
+    log.close().unwrap();
+    let changes = disk.changes();
+    // Another one has the directory, and files of the same names.
+    let (other, _, known) = open_with(&disk, small()).unwrap();
+    assert_eq!(known.len(), 40);
+    let others = disk.changes() - changes;
+    assert!(log.append(Room::Ordinary, &mut |batch| _ = batch.put(1, &[b"x"])).is_err());
+    assert!(log.maintain().is_err() && log.make_room(Room::Reserve).is_err() && log.sync().is_err());
+    assert!(log.try_commit().is_err() && log.close().is_err());
+    assert_eq!(disk.changes(), changes + others);
+    assert_eq!(verify(&disk).err().map(|error| error.to_string()), Some("the directory is in use".to_owned()));
+    drop(other);
+}
