@@ -38,10 +38,11 @@ impl Directory {
     pub fn open(path: impl AsRef<Path>) -> io::Result<Self> {
         let path = path.as_ref();
         if !path.is_dir() {
+            let named = named_in(path);
             fs::create_dir_all(path)?;
-            // The new name must survive, too; a path without a parent is a root or the current folder.
-            if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-                fs::File::open(parent)?.sync_all()?;
+            // New names must survive, too: each in the folder that it is in.
+            for folder in named {
+                fs::File::open(folder)?.sync_all()?;
             }
         }
         Ok(Self { path: path.to_path_buf() })
@@ -56,6 +57,15 @@ impl Directory {
     fn at(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
+}
+
+/// The folders that get a new name when this one is made with those it is in.
+fn named_in(path: &Path) -> Vec<PathBuf> {
+    let new = path.ancestors().take_while(|path| !path.as_os_str().is_empty() && !path.is_dir());
+    let folder = |parent: &Path| if parent.as_os_str().is_empty() { Path::new(".") } else { parent }.to_path_buf();
+    let mut folders: Vec<PathBuf> = new.filter_map(Path::parent).map(folder).collect();
+    folders.reverse();
+    folders
 }
 
 impl Storage for Directory {
@@ -155,5 +165,21 @@ impl File for RealFile {
 
     fn len(&self) -> io::Result<u64> {
         Ok(self.file.metadata()?.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_folder_that_gets_a_name_is_synced() {
+        let base = std::env::temp_dir();
+        let new = base.join(format!("tenfold-mq-folder-{}", std::process::id()));
+        assert!(named_in(&base).is_empty());
+        assert_eq!(named_in(&new.join("a/b")), [base, new.clone(), new.join("a")]);
+        // Without a parent, or with one that is not written out.
+        assert_eq!(named_in(Path::new("no-such-folder")), [Path::new(".")]);
+        assert_eq!(named_in(Path::new("no-such-folder/a")), [Path::new("."), Path::new("no-such-folder")]);
     }
 }
