@@ -16,18 +16,28 @@ pub(super) struct Times {
 }
 
 impl Times {
-    /// Notes when a message was sent. Messages older than the last one noted are not.
+    /// Notes when a message was sent. Messages older than the last one noted are not, unless they are older than all: a
+    /// restart meets such, because they were moved behind later ones.
     #[inline]
     pub(super) fn note(&mut self, sequence: u64, sent_ms: u64) {
         if let Some(&(time, first)) = self.samples.back() {
             let is_new = sent_ms >= time.saturating_add(EVERY_MS) || sequence >= first + EVERY_MESSAGES;
             if sequence <= first || !is_new {
+                self.note_older(sequence, sent_ms);
                 return;
             }
             self.samples.push_back((sent_ms.max(time), sequence));
             return;
         }
         self.samples.push_back((sent_ms, sequence));
+    }
+
+    fn note_older(&mut self, sequence: u64, sent_ms: u64) {
+        if let Some(&(time, first)) = self.samples.front() {
+            if sequence < first {
+                self.samples.push_front((sent_ms.min(time), sequence));
+            }
+        }
     }
 
     /// The same for `count` messages from this one on.
@@ -94,6 +104,12 @@ mod tests {
             [0, 1, 2, 5, 9].map(|sequence| times.end_of(sequence)),
             [6_000, 6_000, 9_000, 11_000, 11_000].map(Some)
         );
+        // One that a restart finds late.
+        let mut moved = Times::default();
+        for (sequence, sent) in [(7, 9_000), (3, 2_000), (5, 4_000)] {
+            moved.note(sequence, sent);
+        }
+        assert_eq!([0, 2_000, 4_000, 9_000, 9_001].map(|time| moved.find(time)), [3, 3, 3, 3, 7].map(Some));
         times.forget_below(4);
         assert_eq!((times.find(0), times.find(9_000)), (Some(3), Some(3)));
     }

@@ -186,3 +186,54 @@ fn a_slow_group_keeps_keys_and_priorities_of_its_own() {
         assert!(held.ack().is_err());
     });
 }
+
+#[test]
+fn a_group_that_begins_at_a_time_gets_what_was_sent_since_however_far_it_was_moved() {
+    let bench = Bench::new(small());
+    let queue = bench.open();
+    let began = bench.clock.wall();
+    queue.producer().send(Message::new("stuck").with_delay(SECOND * 3600)).unwrap();
+    bench.clock.advance(SECOND * 10);
+    for _ in 0..20 {
+        (0..2).for_each(|_| _ = queue.producer().send_batch((0..50).map(|_| vec![b'x'; 1000])).unwrap());
+        bench.clock.advance(SECOND * 10);
+        queue.consumer().receive_batch(100).unwrap().ack_durable().unwrap().wait().unwrap();
+        queue.tick().unwrap();
+    }
+    // Its first record has gone with its segment; the one it has now lies behind those of later messages.
+    assert!(queue.stats().segments <= 3, "{:?}", queue.stats());
+    drop(queue);
+    let queue = bench.open();
+    let late = queue.group_from("late", Start::Since(began)).unwrap();
+    bench.clock.advance(SECOND * 3600);
+    assert!(drain(&late.consumer()).contains(&"stuck".to_owned()));
+}
+
+#[test]
+fn a_slow_group_keeps_what_it_has_not_seen_whatever_the_retention() {
+    let retention = Retention { age: SECOND * 10, bytes: 5_000 };
+    Bench::both(Config { retention, ..small() }, |bench, queue| {
+        let slow = queue.group("slow").unwrap();
+        for _ in 0..100 {
+            queue.producer().send(vec![b'x'; 1000]).unwrap();
+        }
+        assert_eq!(drain(&queue.consumer()).len(), 100);
+        bench.clock.advance(SECOND * 1000);
+        queue.tick().unwrap();
+        let stats = queue.stats();
+        assert_eq!((stats.messages, stats.retained), (100, 0), "what is waited for is not kept for replay");
+        let consumer = slow.consumer();
+        for _ in 0..50 {
+            next(&consumer).ack().unwrap();
+        }
+        bench.clock.advance(SECOND);
+        queue.tick().unwrap();
+        // They are as old as they may be kept.
+        assert_eq!((queue.stats().messages, queue.stats().retained), (50, 0), "{:?}", queue.stats());
+        assert_eq!(drain(&consumer).len(), 50);
+        bench.clock.advance(SECOND);
+        queue.tick().unwrap();
+        assert_eq!((queue.stats().messages, queue.stats().retained), (0, 0));
+        queue.check_invariants();
+    });
+}
