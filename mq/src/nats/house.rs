@@ -99,7 +99,7 @@ impl Nats {
         house.done = self.now();
         match arrival {
             Arrival::Closed => return Err(ReceiveError::Closed),
-            Arrival::End => {}
+            Arrival::End | Arrival::Nobody => {}
             Arrival::Message(LATER_SOURCE, raw) => self.hold_or_move(raw).await?,
             Arrival::Message(EVENTS_SOURCE, raw) => {
                 self.bury_exhausted(&raw.payload).await?;

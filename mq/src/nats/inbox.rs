@@ -59,9 +59,14 @@ pub(super) enum Arrival {
     Message(usize, Message),
     /// A source has no more for now.
     End,
+    /// Nobody answers for a source: it is gone, or JetStream is not there for now.
+    Nobody,
     /// The connection is closed for good.
     Closed,
 }
+
+/// The status of a question that nobody was there to take.
+const NO_RESPONDERS: u16 = 503;
 
 /// For how long an answer may be under way. Servers before 2.10 give none at times; asking again is harmless.
 const GRACE: Duration = Duration::from_millis(500);
@@ -135,7 +140,8 @@ impl Inbox {
         // A pull that ended because of the answer to an earlier one is asked again: late, but nothing is lost.
         self.pulls[source] = None;
         debug_assert!(code >= 400, "no status of a pull: {code}");
-        Some(Arrival::End)
+        let is_deleted = message.description.is_some_and(|words| words.contains("Deleted"));
+        Some(if code == NO_RESPONDERS || is_deleted { Arrival::Nobody } else { Arrival::End })
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_nats::Message as Raw;
 use futures_util::future::{Either, select};
 
+use super::failure::ApiError;
 use super::groups::Seat;
 use super::house::House;
 use super::inbox::{Arrival, Inbox, Patience, Place};
@@ -19,6 +20,9 @@ const SLICE: Duration = Duration::from_secs(1);
 
 /// For how long a server may keep silent about what it has not. See `GRACE` of the inbox.
 const SILENCE: Duration = Duration::from_millis(250);
+
+/// How long a receiver waits before it asks again where nobody was there.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// An inbox in use, for the next one when it is dropped.
 struct Borrowed<'a> {
@@ -101,7 +105,7 @@ impl Nats {
                         self.keep_house(house, arrival).await?;
                     }
                 }
-                Event::Over => {}
+                Event::Over => self.look_for(seat).await?,
             }
             if self.is_closed() {
                 return Err(ReceiveError::Closed);
@@ -153,7 +157,10 @@ impl Nats {
             while inbox.is_asked(source, self.now()) {
                 match tokio::time::timeout(SILENCE, inbox.next()).await {
                     Ok(arrival) => self.take_in(seat, arrival, out).await?,
-                    Err(_) => break,
+                    Err(_) => {
+                        self.look_for(seat).await?;
+                        break;
+                    }
                 }
             }
         }
@@ -190,11 +197,30 @@ impl Nats {
         match arrival {
             Arrival::Closed => Err(ReceiveError::Closed),
             Arrival::End => Ok(()),
+            Arrival::Nobody => self.miss(seat).await,
             Arrival::Message(_, raw) => {
                 out.extend(self.accept(seat, raw).await?);
                 Ok(())
             }
         }
+    }
+
+    /// Nobody is there to answer for now: it is not asked all the time meanwhile.
+    async fn miss(&self, seat: &Seat) -> Result<(), ReceiveError> {
+        self.look_for(seat).await?;
+        tokio::time::sleep(PAUSE).await;
+        Ok(())
+    }
+
+    /// Nothing is said of the group's consumers: somebody may have removed it. That nobody knows is for the next time.
+    async fn look_for(&self, seat: &Seat) -> Result<(), ReceiveError> {
+        let lane = self.names.lanes().next().unwrap_or_default();
+        let info = self.consumer_info(&self.names.consumer(&seat.name, &lane)).await;
+        if matches!(info, Err(ApiError::CONSUMER_NOT_FOUND | ApiError::STREAM_NOT_FOUND)) {
+            self.seats.lock().remove(&seat.name);
+            return Err(ReceiveError::NoGroup);
+        }
+        Ok(())
     }
 
     /// Makes a delivery of it, unless it is expired or for another group.

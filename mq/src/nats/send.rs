@@ -65,7 +65,7 @@ impl Nats {
             self.names.subject(&self.names.lane(message.priority(), message.key().map(|key| &key[..])))
         };
         let can_repeat = headers.get(wire::MESSAGE_ID).is_some();
-        let until = self.now() + self.config.queue.send_timeout;
+        let until = self.now().saturating_add(self.config.queue.send_timeout);
         loop {
             let error = match self.publish(subject.clone(), headers.clone(), message.body().clone()).await {
                 Ok(published) => return Ok(MessageId::new(published.sequence)),

@@ -9,10 +9,8 @@ use super::failure::{self, ApiError};
 use super::groups::nanos;
 use super::leases::Lease;
 use super::{Nats, wire};
+use crate::state::kept_part;
 use crate::{DeadReason, Receipt, SettleError};
-
-/// The longest reason that is kept, in bytes, as with the embedded queue.
-const MAX_REASON: usize = 1024;
 
 impl Nats {
     pub(super) async fn ack_one(&self, receipt: Receipt) -> Result<(), SettleError> {
@@ -52,11 +50,7 @@ impl Nats {
 
     pub(super) async fn reject(&self, receipt: Receipt, reason: &str) -> Result<(), SettleError> {
         let lease = self.claim(receipt)?;
-        let mut end = reason.len().min(MAX_REASON);
-        while !reason.is_char_boundary(end) {
-            end -= 1;
-        }
-        self.bury_leased(receipt, lease, &DeadReason::Rejected(reason[..end].to_owned())).await
+        self.bury_leased(receipt, lease, &DeadReason::Rejected(kept_part(reason).to_owned())).await
     }
 
     async fn bury_leased(&self, receipt: Receipt, lease: Lease, reason: &DeadReason) -> Result<(), SettleError> {

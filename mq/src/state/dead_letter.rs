@@ -71,10 +71,15 @@ impl DeadLetters {
 pub(super) fn bounded(reason: DeadReason) -> DeadReason {
     match reason {
         DeadReason::Rejected(mut text) if text.len() > MAX_REASON_BYTES => {
-            let cut = (0..=MAX_REASON_BYTES).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
-            text.truncate(cut);
+            text.truncate(kept_part(&text).len());
             DeadReason::Rejected(text)
         }
         other => other,
     }
+}
+
+/// What is kept of a text.
+pub(crate) fn kept_part(text: &str) -> &str {
+    let cut = (0..=text.len().min(MAX_REASON_BYTES)).rev().find(|&at| text.is_char_boundary(at));
+    &text[..cut.unwrap_or(0)]
 }

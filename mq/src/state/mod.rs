@@ -60,6 +60,8 @@ mod view;
 mod wheel;
 
 pub(crate) use dead_letter::Dead;
+#[cfg(feature = "nats")]
+pub(crate) use dead_letter::kept_part;
 pub(crate) use event::Event;
 pub(crate) use groups::{AddGroupError, Start};
 pub(crate) use limits::{Limits, Retention};

@@ -6,9 +6,13 @@ mod nats {
     use std::sync::Arc;
     use std::time::Duration;
 
-    use tenfold_mq::{Broker, Config, Durability, Message, MessageId, Nats, NatsConfig, NatsError, Refusal};
+    use tenfold_mq::{
+        Broker, Config, Durability, Message, MessageId, Nats, NatsConfig, NatsError, ReceiveError, Refusal,
+    };
 
-    use super::super::bench::{Backend, Bench, GROUP, LONG, SHORT, assert_quiet, bodies, receive_one, small};
+    use super::super::bench::{
+        Backend, Bench, GROUP, LONG, SHORT, assert_quiet, bodies, receive_all, receive_one, small,
+    };
     use super::super::runtime;
 
     fn with_server<F: Future<Output = ()>>(check: impl FnOnce(Bench) -> F) {
@@ -177,6 +181,36 @@ mod nats {
             }
             let refused = plain.send(Message::new("").with_header("Nats-Rollup", "all")).await.unwrap_err();
             assert!(matches!(refused.refusal(), Refusal::Unsupported(_)), "{refused:?}");
+        });
+    }
+
+    #[test]
+    fn a_group_that_somebody_else_removed_is_missed() {
+        with_server(|bench| async move {
+            let (one, other) = (bench.open("q", small()).await, bench.open("q", small()).await);
+            one.create_group("mail").await.unwrap();
+            assert_quiet(&*one, "mail", Duration::ZERO).await;
+            other.remove_group("mail").await.unwrap();
+            assert_eq!(one.receive("mail", 1, LONG).await, Err(ReceiveError::NoGroup));
+            // It is another one when it is made again.
+            other.create_group("mail").await.unwrap();
+            other.send(Message::new("m")).await.unwrap();
+            assert_eq!(bodies(&receive_all(&*one, "mail", 1).await), ["m"]);
+        });
+    }
+
+    #[test]
+    fn a_sender_may_wait_for_ever() {
+        with_server(|bench| async move {
+            let broker = bench.open("q", Config { send_timeout: Duration::MAX, max_messages: 1, ..small() }).await;
+            broker.send(Message::new("first")).await.unwrap();
+            let waiting = tokio::spawn({
+                let broker = broker.clone();
+                async move { broker.send(Message::new("second")).await }
+            });
+            let received = receive_one(&*broker).await;
+            broker.ack_durable(received.receipt()).await.unwrap();
+            waiting.await.unwrap().unwrap();
         });
     }
 
