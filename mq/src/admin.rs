@@ -23,7 +23,7 @@ impl Shared {
         })?;
         let lsn = self.append_events().map_err(|refusal| match QueueError::from(refusal) {
             QueueError::Closed => GroupError::Closed,
-            QueueError::DiskFull => GroupError::Failed(std::io::ErrorKind::StorageFull.into()),
+            QueueError::DiskFull => GroupError::DiskFull,
             QueueError::Failed(failure) => GroupError::Failed(failure),
         })?;
         self.confirm(lsn).map_err(GroupError::Failed)?;
@@ -98,7 +98,7 @@ impl Shared {
     pub(crate) fn purge_all(&self) -> Result<u64, QueueError> {
         let purged = self.confirm_sent().and_then(|()| self.purge_each());
         purged.map_err(|error| match error {
-            GroupError::Failed(failure) if failure.kind() == std::io::ErrorKind::StorageFull => QueueError::DiskFull,
+            GroupError::DiskFull => QueueError::DiskFull,
             GroupError::Failed(failure) => QueueError::Failed(failure),
             _ => QueueError::Closed,
         })
@@ -138,7 +138,7 @@ impl Shared {
         let received = ready.map(|peeked| {
             let id = MessageId::new(peeked.sequence.0);
             // No delivery has the number 0.
-            let receipt = Receipt { queue: self.identity, group: group.0, id, delivery: 0 };
+            let receipt = Receipt { queue: self.mark, group: group.0, id, delivery: 0 };
             let message = self.look_up(peeked.sequence)?;
             Some(Received { message, receipt, attempt: peeked.attempts })
         });

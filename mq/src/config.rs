@@ -23,28 +23,32 @@ pub struct Config {
     /// delays the redelivery after a crash of the consumer, shorter repeats slow work. Default: 30 s.
     #[cfg_attr(feature = "serde", serde(with = "crate::duration"))]
     pub lease: Duration,
-    /// After this many deliveries without an ack a message goes to the dead letters. From 1 up. Default: 5.
+    /// After this many deliveries without an ack a message goes to the dead letters. From 1 up; more than 65,535
+    /// count as that. Default: 5.
     pub max_attempts: u32,
     /// How long a message waits before its next delivery when a consumer gives it back by
-    /// [`Delivery::retry`](crate::Delivery::retry).
+    /// [`Delivery::retry`](crate::Delivery::retry). Default: 0.1 s, then twice as long each time, up to 1 min.
     pub backoff: Backoff,
-    /// How many messages may be queued: sent, and not yet done with in every group. Dead letters count. Default: 100
-    /// million.
+    /// How many messages may be queued: sent, and not yet done with in every group. Dead letters count, what
+    /// is kept for replay does not. From 1 up. Default: 100 million.
     pub max_messages: u64,
-    /// How many bytes of them. Default: 16 GiB.
+    /// How many bytes of them, with what the log adds to each, 15 bytes and more. From 1 up. Default: 16 GiB.
     pub max_bytes: u64,
-    /// How long a sender waits for room before it gets its message back; 0 refuses at once. Default: 10 s.
+    /// How long a sender waits for room before it gets its message back; 0 refuses at once. The first for whom there is room
+    /// goes first, so that small messages may overtake large ones. Default: 10 s.
     #[cfg_attr(feature = "serde", serde(with = "crate::duration"))]
     pub send_timeout: Duration,
-    /// The largest message, by [`Message::size`](crate::Message::size); at most a quarter of a segment. Default: 1 MiB.
+    /// The largest message in bytes, by [`Message::size`](crate::Message::size); from 1 to a quarter of a segment. Default:
+    /// 1 MiB.
     pub max_message_bytes: u32,
     /// How many bytes of bodies stay in memory; those beyond are read back from the log when they are delivered. Less
-    /// costs reads. Default: 128 MiB, at least 4 MiB.
+    /// costs reads. From 4 MiB up; the index, about 13 bytes a message, comes on top. Default: 128 MiB.
     pub memory_bytes: u64,
-    /// How many groups there may be, the default one included. Default: 64.
+    /// How many groups there may be, the default one included. From 1 to 65,536. Default: 64.
     pub max_groups: u32,
-    /// How many keys may have messages held back or in flight at a time, in each group. Messages of further keys wait.
-    /// Default: 1 million.
+    /// How many keys may have messages held back or in flight at a time, in each group. A message of a further key waits,
+    /// and with it what comes behind it in its priority; and so does the message after the millionth that waits for its key.
+    /// From 1 up. Default: 1 million.
     pub max_keys: u32,
     /// For how long a deduplication id is remembered; 0 remembers none. Default: 2 min.
     #[cfg_attr(feature = "serde", serde(with = "crate::duration"))]
@@ -53,24 +57,26 @@ pub struct Config {
     /// million.
     pub max_deduplication_ids: u32,
     /// After so many deliveries of higher priorities a lower one that has a message is served once, so that it cannot
-    /// starve; 0 never. Less serves low priorities more. Default: 16.
+    /// starve: it waits for no more than these and one for each other priority that has waited as long. 0: never, higher
+    /// ones always come first. Less serves low priorities more. Default: 16.
     pub ageing: u32,
-    /// How many deliveries a group may have on lease at a time: what consumers that never ack can cost. Default: 1
-    /// million.
+    /// How many deliveries a group may have on lease at a time: what consumers that never ack can cost. From 1 up. Default:
+    /// 1 million.
     pub max_leased: u32,
-    /// How many dead letters a group keeps; the oldest are dropped first. Default: 100,000.
+    /// How many dead letters a group keeps; the oldest are dropped first. 0 keeps none. Default: 100,000.
     pub max_dead_letters: u32,
     /// For how long messages are kept for replay after every group is done with them. Default: not at all.
     pub retention: Retention,
     /// How many messages a consumer takes ahead, to hand them out without asking the queue. More is faster with many
-    /// consumers, and keeps messages from others. From 1 up. Default: 1, which takes none ahead.
+    /// consumers, and keeps messages from others. From 1 to 1,048,576. Default: 1, which takes none ahead.
     pub prefetch: u32,
-    /// The size of a file of the log. A multiple of 4096, from 64 KiB to 1 GiB. Larger ones are fewer and give their
+    /// The size of a file of the log, in bytes. A multiple of 4096, from 64 KiB to 1 GiB. Larger ones are fewer and give their
     /// space back later, and make opening slower. Default: 16 MiB.
     pub segment_bytes: u32,
     /// How many finished files are kept to be written over, which is twice as fast as making new ones. Default: 2.
     pub spare_segments: u32,
-    /// The space that the log may take on disk. Beyond it the disk counts as full. Default: no bound but the disk.
+    /// The space that the log may take on disk, in bytes. Beyond it the disk counts as full. From four segments up. Default:
+    /// no bound but the disk.
     pub max_disk_bytes: u64,
 }
 
@@ -114,12 +120,15 @@ pub enum Durability {
     /// Confirmed means synced to disk. Nothing confirmed is lost. One sync serves all who wait.
     #[default]
     Always,
-    /// Confirmed means given to the operating system; synced at this interval by [`Driver`](crate::Driver), or by
-    /// whoever sends or receives once it is over. What was confirmed within the last interval is lost with the machine.
+    /// Confirmed means given to the operating system; synced at this interval, which has no default, from 1 ms up, by a
+    /// [`Driver`](crate::Driver) or a thread that waits in [`Consumer::receive`](crate::Consumer::receive), or else by whoever
+    /// sends once it is over. What was confirmed within the last interval is lost with the machine, the newest first; if
+    /// nobody looks at the clock, so is all that was sent since somebody did.
     #[cfg_attr(feature = "serde", serde(with = "crate::duration"))]
     Interval(Duration),
     /// Confirmed means given to the operating system, which syncs when it likes: with Linux's defaults, within about 30
-    /// seconds. What was confirmed in that time is lost with the machine.
+    /// seconds. What was confirmed in that time is lost with the machine: what is left has no holes.
+    /// [`Queue::close`](crate::Queue::close) syncs.
     Os,
 }
 

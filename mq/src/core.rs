@@ -12,6 +12,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use crate::Refusal;
 use crate::bodies::Bodies;
 use crate::events::EventBuffer;
 use crate::log::Lsn;
@@ -133,6 +134,22 @@ impl Core {
         self.state.len() - kept + count > self.max_messages || self.state.bytes() - kept_bytes + bytes > self.max_bytes
     }
 
+    /// Why so many messages of so many bytes have no room even in an empty queue, if that is so.
+    pub(crate) fn never(&self, count: usize, bytes: u64) -> Option<Refusal> {
+        let saturated = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+        if bytes > self.max_bytes {
+            return Some(Refusal::TooLarge { size: saturated(bytes), max: saturated(self.max_bytes) });
+        }
+        (count as u64 > self.max_messages).then_some(Refusal::TooMany { count, max: self.max_messages })
+    }
+
+    /// For how many more messages, and bytes, there is room.
+    fn room_left(&self) -> (u64, u64) {
+        let (kept, kept_bytes) = self.state.retained();
+        let (len, bytes) = (self.state.len() - kept, self.state.bytes() - kept_bytes);
+        (self.max_messages.saturating_sub(len), self.max_bytes.saturating_sub(bytes))
+    }
+
     /// Shows what the log has confirmed.
     #[inline]
     pub(crate) fn confirmed(&mut self, upto: Lsn, now: u64) {
@@ -221,9 +238,10 @@ impl Core {
             let ready = usize::try_from(state.ready(seat.id)).unwrap_or(usize::MAX);
             seat.line.call(ready, calls);
         }
-        // One sender; it calls the next if there is still room.
-        if !self.room.is_empty() && !self.is_full(1, 0) {
-            self.room.call(1, calls);
+        // The first sender for whom there is room; it calls the next if there still is.
+        if !self.room.is_empty() {
+            let (messages, bytes) = self.room_left();
+            self.room.call_first(|wish| wish.messages <= messages && wish.bytes <= bytes, calls);
         }
         self.call_overdue(calls);
         self.call_keeper(calls);

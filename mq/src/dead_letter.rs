@@ -10,7 +10,7 @@ pub enum DeadReason {
     Attempts,
     /// Its deadline or time to live passed before it was delivered.
     Expired,
-    /// A consumer gave it up, for this reason.
+    /// A consumer gave it up, for this reason, of which the first 256 bytes are kept.
     Rejected(String),
     /// Its bytes could not be read.
     Damaged,

@@ -103,7 +103,7 @@ impl Delivery {
     /// As of [`Delivery::ack`].
     pub fn ack_durable(mut self) -> Result<Ticket, SettleError> {
         self.is_settled = true;
-        self.shared.ack_durable(&[self.received.receipt])
+        self.shared.ack_durable_one(self.received.receipt)
     }
 
     /// Not done: to be delivered again after this much time.
@@ -132,7 +132,7 @@ impl Delivery {
         self.shared.settle(self.receipt, Settlement::Extend(lease))
     }
 
-    /// Given up, for this reason (of which the first 1024 bytes are kept): it goes to the dead letters.
+    /// Given up, for this reason (of which the first 256 bytes are kept): it goes to the dead letters.
     ///
     /// # Errors
     /// As of [`Delivery::ack`].

@@ -2,15 +2,19 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::QueueError;
 use crate::shared::Shared;
+
+/// After how long what failed is tried again.
+const RETRY: Duration = Duration::from_millis(100);
 
 /// Does what is due, and sleeps in between: leases and delays, syncs of [`Durability::Interval`], writing acks and
 /// messages that nobody waits for, giving back segments. Whoever submits many messages and waits later has them written
 /// meanwhile.
 ///
-/// One is enough; more do no harm. It ends when the queue is closed.
+/// One is enough; more do no harm. It wakes up when something is due, and every 0.1 s. It ends when the queue is closed.
 ///
 /// [`Durability::Interval`]: crate::Durability::Interval
 ///
@@ -39,35 +43,41 @@ impl Driver {
     /// Blocks until the queue is closed.
     ///
     /// # Errors
-    /// If the queue failed.
+    /// If the log failed for good. What only one call met, such as too many open files, is tried again: senders are told of
+    /// it.
     pub fn run(&self) -> Result<(), QueueError> {
-        loop {
-            match self.shared.tick() {
-                Ok(wait) => self.shared.sleep_as_keeper(wait)?,
-                Err(QueueError::Closed) => return Ok(()),
-                Err(error) => return Err(error),
-            }
+        while let Some(wait) = self.tick()? {
+            self.shared.sleep_as_keeper(wait)?;
+        }
+        Ok(())
+    }
+
+    /// After how long to look again; `None` once the queue is closed.
+    fn tick(&self) -> Result<Option<Duration>, QueueError> {
+        match self.shared.tick() {
+            Ok(wait) => Ok(Some(wait)),
+            Err(QueueError::Closed) => Ok(None),
+            Err(_) if self.shared.check_log().is_ok() => Ok(Some(RETRY)),
+            Err(error) => Err(error),
         }
     }
 
-    /// The same as a future, which sleeps by tokio's timer. The work between two sleeps blocks: writes, syncs. Give it a
+    /// The same as a future, which sleeps by tokio's timer: what comes due sooner than it knew when it went to sleep may be
+    /// up to 0.1 s late. The work between two sleeps blocks: writes, syncs. Give it a
     /// runtime of more than one thread, or use [`Driver::run`] in `spawn_blocking`.
     ///
     /// # Errors
-    /// If the queue failed.
+    /// As of [`Driver::run`].
     ///
     /// # Cancel safety
     /// Dropping it stops the driving and loses nothing.
     #[cfg(feature = "tokio")]
     #[cfg_attr(docsrs, doc(cfg(feature = "tokio")))]
     pub async fn drive(self) -> Result<(), QueueError> {
-        loop {
-            match self.shared.tick() {
-                Ok(wait) => self.shared.sleep_as_task(wait).await?,
-                Err(QueueError::Closed) => return Ok(()),
-                Err(error) => return Err(error),
-            }
+        while let Some(wait) = self.tick()? {
+            self.shared.sleep_as_task(wait).await?;
         }
+        Ok(())
     }
 }
 

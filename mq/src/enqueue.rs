@@ -5,9 +5,9 @@ use std::task::Poll;
 use crate::core::{Core, Phase};
 use crate::log::{AppendError, Appended, Lsn, Room, RoomError};
 use crate::record::{self, Stamp};
-use crate::shared::{Accepted, Disk, Place, Shared, Spot, Until};
+use crate::shared::{Accepted, Disk, Place, Shared, Until};
 use crate::state::{Entry, KeyHash, Sequence};
-use crate::wait::Calls;
+use crate::wait::{Calls, Wish};
 use crate::{Due, Failure, Life, Message, MessageId, Refusal};
 
 /// Kinds of records in the log.
@@ -119,32 +119,46 @@ impl Shared {
         messages: &mut [Message],
         ids: Option<&mut Vec<MessageId>>,
     ) -> Result<Accepted, Refusal> {
-        let mut plans = Vec::new();
-        if messages.iter().any(|message| !message.is_plain()) {
-            plans = messages.iter().map(|message| self.plan(message)).collect::<Result<_, _>>()?;
-        } else {
-            messages.iter().try_for_each(|message| self.plan(message).map(|_| ()))?;
-        }
+        let mut plans = self.plan_all(messages)?;
         self.put_waiting(messages, &mut plans, ids)
     }
 
     /// As a task: waits for room, and relies on others to look at the clock.
     pub(crate) async fn enqueue_async(&self, message: &mut Message) -> Result<Accepted, Refusal> {
         let mut plan = self.plan(message)?;
+        self.put_async(std::slice::from_mut(message), std::slice::from_mut(&mut plan), None).await
+    }
+
+    /// Several at once as a task, all or none.
+    pub(crate) async fn enqueue_all_async(
+        &self,
+        messages: &mut [Message],
+        ids: Option<&mut Vec<MessageId>>,
+    ) -> Result<Accepted, Refusal> {
+        let mut plans = self.plan_all(messages)?;
+        self.put_async(messages, &mut plans, ids).await
+    }
+
+    async fn put_async(
+        &self,
+        messages: &mut [Message],
+        plans: &mut [Plan],
+        mut ids: Option<&mut Vec<MessageId>>,
+    ) -> Result<Accepted, Refusal> {
         // Most find room at once and need no clock.
         let mut place = None;
         std::future::poll_fn(|context| {
-            let (message, plan) = (std::slice::from_mut(message), std::slice::from_mut(&mut plan));
             if place.is_none() {
-                match self.put(message, plan, None, None) {
+                match self.put(messages, plans, ids.as_deref_mut(), None) {
                     Err(Refusal::Full) => {}
                     other => return Poll::Ready(other.map_err(|refusal| self.count(refusal))),
                 }
             }
-            let place = place.get_or_insert_with(|| Place::for_room(&self.hub, self.room_until()));
+            let wish = || Wish { until: self.room_until(), ..wish(messages) };
+            let place = place.get_or_insert_with(|| Place::for_room(&self.hub, wish()));
             let is_over = place.until().is_some_and(|until| until <= self.now());
             let wait = if is_over { None } else { Some((place, Some(context.waker()))) };
-            match self.put(message, plan, None, wait) {
+            match self.put(messages, plans, ids.as_deref_mut(), wait) {
                 Err(Refusal::Full) if !is_over => Poll::Pending,
                 other => Poll::Ready(other.map_err(|refusal| self.count(refusal))),
             }
@@ -180,7 +194,7 @@ impl Shared {
         mut ids: Option<&mut Vec<MessageId>>,
     ) -> Result<Accepted, Refusal> {
         let until = self.until(self.config.send_timeout);
-        let mut place = Place::new(&self.hub, Spot::Room);
+        let mut place = Place::for_room(&self.hub, wish(messages));
         loop {
             let left = self.left(until).filter(|_| until != Until::Forever);
             let is_over = left.is_some_and(|left| left.is_zero());
@@ -190,6 +204,14 @@ impl Shared {
                 other => return other.map_err(|refusal| self.count(refusal)),
             }
         }
+    }
+
+    fn plan_all(&self, messages: &[Message]) -> Result<Vec<Plan>, Refusal> {
+        if messages.iter().any(|message| !message.is_plain()) {
+            return messages.iter().map(|message| self.plan(message)).collect();
+        }
+        messages.iter().try_for_each(|message| self.plan(message).map(|_| ()))?;
+        Ok(Vec::new())
     }
 
     fn count(&self, refusal: Refusal) -> Refusal {
@@ -280,7 +302,7 @@ impl Shared {
             core.tick(now);
             if core.is_full(messages.len() as u64, bytes) {
                 self.check_log().map_err(Refusal::Failed)?;
-                return Err(Refusal::Full.into());
+                return Err(core.never(messages.len(), bytes).unwrap_or(Refusal::Full).into());
             }
         }
         let first = core.state.next_sequence();
@@ -432,6 +454,12 @@ impl Plan {
     fn stamp(&self, sequence: u64, now: u64) -> Stamp {
         Stamp { sequence, taken_ms: now, due_ms: self.due_ms, expires_ms: self.expires_ms }
     }
+}
+
+/// The room that messages need.
+fn wish(messages: &[Message]) -> Wish {
+    let bytes = messages.iter().map(|message| message.size() as u64).sum();
+    Wish { until: None, messages: messages.len() as u64, bytes }
 }
 
 /// Ids, in the order of the messages.

@@ -19,13 +19,22 @@ pub enum Refusal {
     /// The disk is full. Nothing that was confirmed is lost; messages can be received and acked, which makes room.
     #[error("the disk is full")]
     DiskFull,
-    /// Larger than [`Config::max_message_bytes`](crate::Config::max_message_bytes).
+    /// Larger than [`Config::max_message_bytes`](crate::Config::max_message_bytes), or together larger than
+    /// [`Config::max_bytes`](crate::Config::max_bytes) or what a segment of the log holds: it never fits.
     #[error("a message of {size} bytes, more than {max}")]
     TooLarge {
         /// What it has.
         size: usize,
         /// What it may have.
         max: usize,
+    },
+    /// A batch of more messages than the queue ever holds, [`Config::max_messages`](crate::Config::max_messages).
+    #[error("a batch of {count} messages, more than {max}")]
+    TooMany {
+        /// How many there are.
+        count: usize,
+        /// How many there may be.
+        max: u64,
     },
     /// It breaks a rule for messages.
     #[error("an invalid message")]
@@ -36,7 +45,8 @@ pub enum Refusal {
     /// The queue is closed or is being drained for that.
     #[error("the queue is closed")]
     Closed,
-    /// The log failed. Whether the message is on disk is unknown: it may be delivered after the next opening.
+    /// The log failed. Whether the message is on disk is unknown: it may be delivered after the next opening. Or no file could
+    /// be made for it, which is no more than that: the next send may succeed.
     #[error("not confirmed")]
     Failed(#[source] Failure),
 }
@@ -183,6 +193,10 @@ pub enum SettleError {
     /// The queue is closed.
     #[error("the queue is closed")]
     Closed,
+    /// The disk is full, so that a durable ack is not durable. It counts all the same, as one that was not to be durable,
+    /// and is written once there is room.
+    #[error("the disk is full")]
+    DiskFull,
     /// The log failed.
     #[error("the queue failed")]
     Failed(#[source] Failure),
@@ -207,7 +221,10 @@ pub enum GroupError {
     /// The queue is closed.
     #[error("the queue is closed")]
     Closed,
-    /// The log failed or is full.
+    /// The disk is full. The change was made, and is not durable before there is room.
+    #[error("the disk is full")]
+    DiskFull,
+    /// The log failed.
     #[error("the queue failed")]
     Failed(#[source] Failure),
 }

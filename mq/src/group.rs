@@ -95,8 +95,9 @@ impl Group {
         self.shared.purge_dead(self.id)
     }
 
-    /// The first messages that could be delivered, up to `max`, without delivering them. Their attempt is how often they
-    /// were delivered so far.
+    /// The first messages that could be delivered, up to `max`, without delivering them; looks at no more than the first
+    /// 10,000 that the group is not done with. Their attempt is how often they were delivered so far. One whose bytes cannot
+    /// be read is left out: whoever receives it is told.
     ///
     /// # Errors
     /// As of [`Group::seek`].

@@ -50,7 +50,7 @@
 //! # Time
 //! Leases and delays are measured by the monotonic clock. What must survive a restart is written as time of day, read
 //! once when the queue is opened: a wall clock that jumps meanwhile moves nothing that was sent before. One that jumped
-//! while the queue was closed makes the delays that are left shorter or longer.
+//! while the queue was closed makes the delays, times to live and deduplication windows that are left shorter or longer.
 //!
 //! # Errors
 //!

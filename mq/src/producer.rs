@@ -10,8 +10,8 @@ use crate::{Message, MessageId, Refusal, SendError, Ticket};
 ///
 /// | | waits for room | waits for the confirmation |
 /// |---|---|---|
-/// | [`send`](Self::send), [`send_batch`](Self::send_batch), [`send_async`](Self::send_async) | yes | yes |
-/// | [`submit`](Self::submit), [`submit_batch`](Self::submit_batch), [`submit_async`](Self::submit_async) | yes | by the ticket |
+/// | [`send`](Self::send), [`send_batch`](Self::send_batch), [`send_async`](Self::send_async), [`send_batch_async`](Self::send_batch_async) | yes | yes |
+/// | [`submit`](Self::submit), [`submit_batch`](Self::submit_batch), [`submit_async`](Self::submit_async), [`submit_batch_async`](Self::submit_batch_async) | yes | by the ticket |
 /// | [`try_send`](Self::try_send) | no | yes |
 /// | [`try_submit`](Self::try_submit) | no | by the ticket |
 ///
@@ -131,10 +131,56 @@ impl Producer {
             Ok(accepted) => accepted,
             Err(refusal) => return Err(SendError::new(refusal, message)),
         };
-        let mut confirmation = None;
-        match std::future::poll_fn(|context| self.shared.poll_confirm(accepted.lsn, &mut confirmation, context)).await {
+        match self.confirmed(accepted).await {
             Ok(()) => Ok(accepted.id),
             Err(failure) => Err(SendError::new(Refusal::Failed(failure), message)),
+        }
+    }
+
+    async fn confirmed(&self, accepted: crate::shared::Accepted) -> Result<(), crate::Failure> {
+        let mut confirmation = None;
+        std::future::poll_fn(|context| self.shared.poll_confirm(accepted.lsn, &mut confirmation, context)).await
+    }
+
+    /// Sends messages together and waits until all are confirmed: by one sync, and all or none of them, also after a
+    /// crash. Returns their ids in order.
+    ///
+    /// # Errors
+    /// As of [`Producer::send_batch`].
+    ///
+    /// # Cancel safety
+    /// As of [`Producer::send_async`].
+    pub async fn send_batch_async<M: Into<Message>>(
+        &self,
+        messages: impl IntoIterator<Item = M>,
+    ) -> Result<Vec<MessageId>, SendError<Vec<Message>>> {
+        let mut messages: Vec<Message> = messages.into_iter().map(Into::into).collect();
+        let mut ids = Vec::with_capacity(messages.len());
+        let accepted = match self.shared.enqueue_all_async(&mut messages, Some(&mut ids)).await {
+            Ok(accepted) => accepted,
+            Err(refusal) => return Err(SendError::new(refusal, messages)),
+        };
+        match self.confirmed(accepted).await {
+            Ok(()) => Ok(ids),
+            Err(failure) => Err(SendError::new(Refusal::Failed(failure), messages)),
+        }
+    }
+
+    /// As [`Producer::send_batch_async`], waiting only for room. The ticket's id is that of the last message.
+    ///
+    /// # Errors
+    /// As of [`Producer::submit_batch`].
+    ///
+    /// # Cancel safety
+    /// As of [`Producer::send_async`].
+    pub async fn submit_batch_async<M: Into<Message>>(
+        &self,
+        messages: impl IntoIterator<Item = M>,
+    ) -> Result<Ticket, SendError<Vec<Message>>> {
+        let mut messages: Vec<Message> = messages.into_iter().map(Into::into).collect();
+        match self.shared.enqueue_all_async(&mut messages, None).await {
+            Ok(accepted) => Ok(accepted.ticket(&self.shared)),
+            Err(refusal) => Err(SendError::new(refusal, messages)),
         }
     }
 

@@ -257,7 +257,9 @@ impl Queue {
 
     /// Refuses new messages and blocks until every group is done with the old ones, or this much time has passed; says
     /// whether it is empty. Receivers get what is left and then [`ReceiveError::Closed`](crate::ReceiveError::Closed).
-    /// Dead letters stay, and so do delays: they are waited for.
+    /// Dead letters stay, and so do delays: they are waited for. A group that is paused, or has no consumers, is waited for
+    /// in vain. Empty, the queue is closed; otherwise it goes on to hand out and to refuse new messages, until
+    /// [`Queue::close`] or another drain.
     ///
     /// # Errors
     /// If the queue is closed or failed.
@@ -269,7 +271,7 @@ impl Queue {
     /// The directory can be opened again, even if handles are left.
     ///
     /// # Errors
-    /// If something could not be written; the queue is closed all the same.
+    /// If something could not be written; the queue is closed and its directory given back all the same.
     pub fn close(&self) -> Result<(), QueueError> {
         self.shared.close()
     }

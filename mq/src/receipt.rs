@@ -8,9 +8,10 @@ use crate::MessageId;
 /// Says which delivery of which message in which group of which queue one has: what [`Delivery`](crate::Delivery) acks
 /// by, apart from it.
 ///
-/// It can be printed, stored and read back, so that a worker may ack from another thread or after a restart. It is not
+/// It can be printed, stored and read back, so that a worker may ack from another thread or after a restart of its own. It is not
 /// believed: the queue compares all of it with what it knows. If the lease ran out and the message went to somebody
-/// else, the delivery's number is another, and the old receipt is refused as stale (a *fencing token*).
+/// else, the delivery's number is another, and the old receipt is refused as stale (a *fencing token*). Leases end with the
+/// queue's process, so a receipt from before it was opened is stale, too: its first part names the queue and the opening.
 ///
 /// # Examples
 /// ```
@@ -35,7 +36,7 @@ impl Receipt {
         self.id
     }
 
-    /// Which delivery of it in its group: never the same for two, and never lower than before.
+    /// Which delivery of it in its group: never the same for two and never lower than before, as long as the queue is open.
     pub const fn delivery(&self) -> u32 {
         self.delivery
     }

@@ -130,6 +130,7 @@ impl Shared {
     /// if it has slept that long already: sooner it would only get in the way of senders, who write them along.
     fn idle(&self, has_slept: &mut bool) -> Option<Duration> {
         let disk = self.disk.as_ref()?;
+        self.sync_in_time(disk);
         if !self.hub.core.lock().has_events() {
             *has_slept = false;
             return None;
@@ -235,8 +236,8 @@ impl Shared {
         if keeps {
             core.keeper = Some(Keeper { waiter, until: deadline });
         }
-        let due = deadline.filter(|_| keeps).map(|deadline| self.time_to(deadline));
-        Ok(Look::Nothing(due))
+        let due = deadline.map(|deadline| self.time_to(deadline)).into_iter().chain(self.sync_interval());
+        Ok(Look::Nothing(due.min().filter(|_| keeps)))
     }
 
     /// How long until then: at least a millisecond, so that the time has come when the sleep is over.
@@ -302,7 +303,7 @@ impl Shared {
     #[inline]
     fn received(&self, group: GroupId, taken: &Taken, message: Message) -> Received {
         let id = MessageId::new(taken.sequence.0);
-        let receipt = Receipt { queue: self.identity, group: group.0, id, delivery: taken.delivery };
+        let receipt = Receipt { queue: self.mark, group: group.0, id, delivery: taken.delivery };
         Received { message, receipt, attempt: taken.attempt }
     }
 
@@ -389,7 +390,7 @@ impl Shared {
         let now = self.now();
         self.with_core(|core| {
             core.tick(now);
-            core.state.check(receipt.into()).is_ok()
+            core.phase != Phase::Closed && core.state.check(receipt.into()).is_ok()
         })
     }
 }

@@ -3,9 +3,9 @@
 use crate::core::{Core, Phase};
 use crate::delivery::Received;
 use crate::log::{AppendError, Lsn, Room};
-use crate::shared::{Settlement, Shared};
+use crate::shared::{QUEUE_MARK, Settlement, Shared};
 use crate::state::{GroupId, ReceiptError, Sequence, UnknownGroup};
-use crate::{DeadReason, Failure, Receipt, Refusal, SettleError, Ticket};
+use crate::{DeadReason, Receipt, Refusal, SettleError, Ticket};
 
 /// Deliveries settled before events are appended without waiting for the next message.
 const APPEND_EVERY: u32 = 4096;
@@ -22,8 +22,9 @@ impl Shared {
 
     #[inline]
     fn settle_locked(&self, core: &mut Core, receipt: Receipt, settlement: Settlement<'_>) -> Result<(), SettleError> {
-        if receipt.queue != self.identity {
-            return Err(SettleError::OtherQueue);
+        if receipt.queue != self.mark {
+            let is_ours = (receipt.queue ^ self.mark) & QUEUE_MARK == 0;
+            return Err(if is_ours { SettleError::Stale } else { SettleError::OtherQueue });
         }
         if core.phase == Phase::Closed {
             return Err(SettleError::Closed);
@@ -74,24 +75,36 @@ impl Shared {
     }
 
     pub(crate) fn ack_durable_one(self: &std::sync::Arc<Self>, receipt: Receipt) -> Result<Ticket, SettleError> {
-        self.ack_durable(&[receipt])
-    }
-
-    pub(crate) fn ack_durable(self: &std::sync::Arc<Self>, receipts: &[Receipt]) -> Result<Ticket, SettleError> {
-        let mut id = crate::MessageId::default();
         self.with_core(|core| {
-            for receipt in receipts {
-                id = receipt.id;
-                match self.settle_locked(core, *receipt, Settlement::Ack) {
-                    Err(SettleError::Stale | SettleError::NoGroup) if receipts.len() > 1 => {}
-                    other => other?,
-                }
-            }
+            self.settle_locked(core, receipt, Settlement::Ack)?;
+            self.note_settled(core, 1);
             Ok::<_, SettleError>(())
         })?;
+        self.ticket_for_acks(receipt.id)
+    }
+
+    /// Those that are nobody's any more are left out.
+    pub(crate) fn ack_durable(self: &std::sync::Arc<Self>, receipts: &[Receipt]) -> Result<Ticket, SettleError> {
+        self.with_core(|core| {
+            let mut acked = 0;
+            for receipt in receipts {
+                match self.settle_locked(core, *receipt, Settlement::Ack) {
+                    Ok(()) => acked += 1,
+                    Err(SettleError::Stale | SettleError::NoGroup) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            self.note_settled(core, acked);
+            Ok(())
+        })?;
+        self.ticket_for_acks(receipts.last().map_or_else(Default::default, |receipt| receipt.id))
+    }
+
+    fn ticket_for_acks(self: &std::sync::Arc<Self>, id: crate::MessageId) -> Result<Ticket, SettleError> {
         let lsn = self.append_events().map_err(|refusal| match refusal {
             Refusal::Failed(failure) => SettleError::Failed(failure),
-            _ => SettleError::Failed(Failure::from(std::io::ErrorKind::StorageFull)),
+            Refusal::Closed => SettleError::Closed,
+            _ => SettleError::DiskFull,
         })?;
         Ok(Ticket::new(std::sync::Arc::clone(self), id, lsn, false))
     }
@@ -127,6 +140,7 @@ impl Shared {
             match core.events.append(&disk.log, Room::Reserve) {
                 Ok(end) => return Ok(end.unwrap_or_else(|| disk.log.appended())),
                 Err(AppendError::Busy) => drop(core),
+                Err(AppendError::Poisoned(_)) if disk.log.is_closed() => return Err(Refusal::Closed),
                 Err(AppendError::Poisoned(poisoned)) => return Err(Refusal::Failed(poisoned.into())),
                 // Chunks are smaller than the smallest segment.
                 Err(AppendError::TooLarge { .. }) => return Err(Refusal::DiskFull),

@@ -15,7 +15,7 @@ use crate::state::{Limits, Start, State};
 use crate::sync::Mutex;
 use crate::sync::atomic::AtomicU64;
 use crate::upkeep::Upkeep;
-use crate::wait::{Calls, Line, Waiter};
+use crate::wait::{Calls, Line, Waiter, Wish};
 use crate::{Clock, Config, Failure, MessageId, Ticket};
 
 /// The lock and the time, apart from the log, so that the log can call back when something is confirmed.
@@ -42,6 +42,9 @@ pub(crate) struct Shared {
     /// `config.lease`, which each delivery needs.
     pub(crate) lease_ms: u64,
     pub(crate) identity: u64,
+    /// What receipts name: half of it the queue, half this opening. What was delivered before a crash need not be in the
+    /// log, so the numbers of deliveries alone may come twice.
+    pub(crate) mark: u64,
     /// Hashes deduplication ids: the same for the queue's whole life.
     pub(crate) ids: Sip,
     /// Hashes keys.
@@ -93,6 +96,9 @@ pub(crate) enum Settlement<'a> {
     Release,
 }
 
+/// The bits of a mark that are the queue's.
+pub(crate) const QUEUE_MARK: u64 = u64::MAX << 32;
+
 impl Shared {
     /// A queue without a log.
     pub(crate) fn in_memory(config: Config, clock: Box<dyn Clock>) -> Self {
@@ -107,7 +113,8 @@ impl Shared {
     pub(crate) fn new(config: Config, identity: u64, keys: Sip, hub: Arc<Hub>, disk: Option<Disk>) -> Self {
         let ids = Sip::new([identity, !identity]);
         let lease_ms = crate::clock::millis(config.lease);
-        Self { config, lease_ms, identity, ids, keys, hub, disk }
+        let mark = identity & QUEUE_MARK | random() & !QUEUE_MARK;
+        Self { config, lease_ms, identity, mark, ids, keys, hub, disk }
     }
 
     pub(crate) fn log(&self) -> Option<&Log> {
@@ -247,23 +254,22 @@ impl Spot {
 pub(crate) struct Place<'a> {
     hub: &'a Hub,
     spot: Spot,
-    /// When a task that waits for room is called in any case.
-    until: Option<u64>,
+    wish: Wish,
     waiter: Option<Arc<Waiter>>,
 }
 
 impl<'a> Place<'a> {
     pub(crate) fn new(hub: &'a Hub, spot: Spot) -> Self {
-        Self { hub, spot, until: None, waiter: None }
+        Self { hub, spot, wish: Wish::default(), waiter: None }
     }
 
-    /// Among the tasks that wait for room, until then at most.
-    pub(crate) fn for_room(hub: &'a Hub, until: Option<u64>) -> Self {
-        Self { hub, spot: Spot::Room, until, waiter: None }
+    /// Among those that wait for room.
+    pub(crate) fn for_room(hub: &'a Hub, wish: Wish) -> Self {
+        Self { hub, spot: Spot::Room, wish, waiter: None }
     }
 
     pub(crate) fn until(&self) -> Option<u64> {
-        self.until
+        self.wish.until
     }
 
     /// Joins the line, if it is not in it. `waker`: as a task, else as a thread.
@@ -274,14 +280,16 @@ impl<'a> Place<'a> {
         }
         let waiter = self.waiter.take();
         let is_in_line = waiter.is_some();
-        let waiter =
-            waiter.unwrap_or_else(|| waker.map_or_else(Waiter::thread, |waker| Waiter::task(waker, self.until)));
+        let waiter = waiter.unwrap_or_else(|| match waker {
+            Some(waker) => Waiter::task(waker, self.wish),
+            None => Waiter::thread_for(self.wish),
+        });
         if let Some(waker) = waker.filter(|_| is_in_line) {
             waiter.set_waker(waker);
         }
         core.is_watched = true;
         if !is_in_line {
-            core.room_until = core.room_until.into_iter().chain(self.until).min();
+            core.room_until = core.room_until.into_iter().chain(self.wish.until).min();
             // Without its group there is no line, and the next look says so.
             if let Some(line) = self.spot.line(core) {
                 line.join(Arc::clone(&waiter));

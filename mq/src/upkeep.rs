@@ -61,8 +61,22 @@ impl Shared {
             // What fails here fails again where somebody waits for it.
             let _ = self.upkeep(disk);
         }
-        if let Durability::Interval(interval) = self.config.durability {
+        self.sync_in_time(disk);
+    }
+
+    /// Syncs if that is due.
+    pub(crate) fn sync_in_time(&self, disk: &Disk) {
+        if let Some(interval) = self.sync_interval() {
+            // If it fails, all who wait are told.
             let _ = self.sync_if_due(disk, interval);
+        }
+    }
+
+    /// After how long whoever looks at the clock is to sync, if that is to be done by the clock.
+    pub(crate) fn sync_interval(&self) -> Option<Duration> {
+        match self.config.durability {
+            Durability::Interval(interval) if self.disk.is_some() => Some(interval),
+            _ => None,
         }
     }
 
@@ -83,6 +97,13 @@ impl Shared {
 
     /// Does what is due; after how long there will be something again.
     pub(crate) fn tick(&self) -> Result<Duration, QueueError> {
+        self.do_what_is_due().map_err(|error| {
+            // Somebody closed it meanwhile.
+            if self.log().is_some_and(Log::is_closed) { QueueError::Closed } else { error }
+        })
+    }
+
+    fn do_what_is_due(&self) -> Result<Duration, QueueError> {
         let now = self.now();
         let (phase, deadline) = self.with_core(|core| {
             if let Some(disk) = &self.disk {
@@ -101,17 +122,14 @@ impl Shared {
             }
             disk.log.try_commit().map_err(Failure::from)?;
             self.with_core(|core| core.confirmed(disk.log.confirmed(), now));
-            if let Durability::Interval(interval) = self.config.durability {
+            if let Some(interval) = self.sync_interval() {
                 self.sync_if_due(disk, interval)?;
             }
             self.forget_bodies(disk);
             self.upkeep(disk)?;
         }
         let until = deadline.map_or(MAX_SLEEP, |deadline| self.time_to(deadline).min(MAX_SLEEP));
-        Ok(match self.config.durability {
-            Durability::Interval(interval) if self.disk.is_some() => until.min(interval),
-            _ => until,
-        })
+        Ok(self.sync_interval().map_or(until, |interval| until.min(interval)))
     }
 
     /// Sleeps until something is due, as the one who looks at the clock for all. Meanwhile writes what piles up.
@@ -155,7 +173,10 @@ impl Shared {
     /// Writes what senders have piled up that do not wait for it yet. If somebody is writing already, this comes next.
     fn write_pile(&self) -> Result<(), QueueError> {
         let Some(disk) = &self.disk else { return Ok(()) };
-        disk.log.commit().map_err(Failure::from)?;
+        if let Err(poisoned) = disk.log.commit() {
+            // Closed meanwhile: the next look says so.
+            return if disk.log.is_closed() { Ok(()) } else { Err(Failure::from(poisoned).into()) };
+        }
         self.attend(disk);
         Ok(())
     }
@@ -178,7 +199,7 @@ impl Shared {
             let (std::task::Poll::Pending, Some(disk)) = (sleep, &self.disk) else { return sleep };
             let is_called = match &post {
                 None => {
-                    post = Some(disk.standby.join(Waiter::task(context.waker(), None)));
+                    post = Some(disk.standby.join(Waiter::task(context.waker(), crate::wait::Wish::default())));
                     disk.log.unwritten() >= PILE_BYTES
                 }
                 Some(post) => {
@@ -245,17 +266,23 @@ impl Shared {
             was_open
         };
         let (true, Some(disk)) = (was_open, &self.disk) else { return Ok(()) };
-        self.write_all()?;
-        self.upkeep(disk)?;
-        Ok(disk.log.close().map_err(Failure::from)?)
+        // Whoever is at it is done first.
+        let kept = self.write_all().and_then(|()| self.upkeep_with(disk, &mut disk.upkeep.lock()));
+        let closed = disk.log.close().map_err(Failure::from);
+        kept?;
+        Ok(closed?)
     }
 
     /// Gives segments back that nobody needs. Returns at once if somebody is at it.
     pub(crate) fn upkeep(&self, disk: &Disk) -> Result<(), QueueError> {
         let Some(mut upkeep) = disk.upkeep.try_lock() else { return Ok(()) };
-        let kept = self.empty_segments(disk, &upkeep)?;
+        self.upkeep_with(disk, &mut upkeep)
+    }
+
+    fn upkeep_with(&self, disk: &Disk, upkeep: &mut Upkeep) -> Result<(), QueueError> {
+        let kept = self.empty_segments(disk, upkeep)?;
         if !kept.dead.is_empty() {
-            self.checkpoint(disk, &mut upkeep)?;
+            self.checkpoint(disk, upkeep)?;
             kept.dead.iter().for_each(|segment| disk.log.release(*segment));
         }
         match disk.log.maintain() {

@@ -23,11 +23,20 @@ enum Sleeper {
     Task(Waker),
 }
 
+/// What somebody waits for.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Wish {
+    /// When it is to be called in any case, on the queue's timeline.
+    pub(crate) until: Option<u64>,
+    /// A sender: room for so many messages, of so many bytes.
+    pub(crate) messages: u64,
+    pub(crate) bytes: u64,
+}
+
 /// One who waits. It stands in at most one line.
 #[derive(Debug)]
 pub(crate) struct Waiter {
-    /// When it is to be called in any case, on the queue's timeline.
-    until: Option<u64>,
+    wish: Wish,
     /// Set if that is why it was called: there is nothing for it, and nothing to pass on.
     is_overdue: AtomicBool,
     /// Set once it was taken out of the line by a call.
@@ -38,17 +47,21 @@ pub(crate) struct Waiter {
 impl Waiter {
     /// The thread that calls this.
     pub(crate) fn thread() -> Arc<Self> {
-        Self::new(Sleeper::Thread(thread::current()), None)
+        Self::thread_for(Wish::default())
+    }
+
+    pub(crate) fn thread_for(wish: Wish) -> Arc<Self> {
+        Self::new(Sleeper::Thread(thread::current()), wish)
     }
 
     /// A task, which has no clock of its own: it is called at `until` by whoever has one.
-    pub(crate) fn task(waker: &Waker, until: Option<u64>) -> Arc<Self> {
-        Self::new(Sleeper::Task(waker.clone()), until)
+    pub(crate) fn task(waker: &Waker, wish: Wish) -> Arc<Self> {
+        Self::new(Sleeper::Task(waker.clone()), wish)
     }
 
-    fn new(sleeper: Sleeper, until: Option<u64>) -> Arc<Self> {
+    fn new(sleeper: Sleeper, wish: Wish) -> Arc<Self> {
         let (is_overdue, is_called) = (AtomicBool::new(false), AtomicBool::new(false));
-        Arc::new(Self { until, is_overdue, is_called, sleeper: Mutex::new(sleeper) })
+        Arc::new(Self { wish, is_overdue, is_called, sleeper: Mutex::new(sleeper) })
     }
 
     /// A task may be polled with another waker each time.
@@ -132,11 +145,18 @@ impl Line {
         }
     }
 
+    /// Takes the first out whose wish can be granted.
+    pub(crate) fn call_first(&mut self, can_be: impl Fn(&Wish) -> bool, calls: &mut Calls) {
+        if let Some(index) = self.waiters.iter().position(|waiter| can_be(&waiter.wish)) {
+            calls.called().extend(self.waiters.remove(index));
+        }
+    }
+
     /// Takes out those whose time is over; when that of the next one will be.
     pub(crate) fn call_overdue(&mut self, now: u64, calls: &mut Calls) -> Option<u64> {
         let mut next = None;
         self.waiters.retain(|waiter| {
-            let Some(until) = waiter.until else { return true };
+            let Some(until) = waiter.wish.until else { return true };
             if until <= now {
                 waiter.is_overdue.store(true, Ordering::Relaxed);
                 calls.called().push(Arc::clone(waiter));

@@ -4,6 +4,7 @@
 //! Senders and durable acks write the log in their tasks, for all that wait: short, but not for a runtime that must never
 //! block.
 
+use std::future::Future;
 use std::time::Duration;
 
 use super::{Answer, Broker, Capabilities, Delay, DurableAck, Extension, Fencing, KeyOrder};
@@ -32,11 +33,11 @@ impl Broker for Queue {
     }
 
     fn send(&self, message: Message) -> Answer<'_, Result<MessageId, SendError<Message>>> {
-        Box::pin(async move { self.producer().send_async(message).await })
+        Box::pin(async move { in_time(self, self.producer().send_async(message)).await })
     }
 
     fn send_batch(&self, messages: Vec<Message>) -> Answer<'_, Result<Vec<MessageId>, SendError<Vec<Message>>>> {
-        Box::pin(async move { self.producer().send_batch(messages) })
+        Box::pin(async move { in_time(self, self.producer().send_batch_async(messages)).await })
     }
 
     fn receive<'a>(
@@ -107,6 +108,19 @@ impl Broker for Queue {
 impl Queue {
     fn known(&self, group: &str) -> Result<crate::state::GroupId, GroupError> {
         self.shared().find_group(group).ok_or(GroupError::Unknown)
+    }
+}
+
+/// Looks at the clock for a sender, which as a task has none, when it may have waited for room as long as it may.
+async fn in_time<T>(queue: &Queue, sending: impl Future<Output = T>) -> T {
+    let mut sending = std::pin::pin!(sending);
+    let timeout = queue.shared().config.send_timeout.max(Duration::from_millis(1));
+    loop {
+        match tokio::time::timeout(timeout, sending.as_mut()).await {
+            Ok(sent) => return sent,
+            // If that fails, the sender is told, too.
+            Err(_) => _ = queue.tick(),
+        }
     }
 }
 

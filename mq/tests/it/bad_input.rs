@@ -185,3 +185,25 @@ fn a_message_whose_bytes_went_bad_while_open_is_named_and_the_others_come() {
     assert!(damaged >= 1 && delivered + damaged == 12_000, "{damaged} damaged, {delivered} delivered");
     assert_eq!(queue.dead_letters(20_000).unwrap().len(), damaged);
 }
+
+#[test]
+fn what_was_taken_ahead_is_not_handed_out_by_a_closed_queue() {
+    Bench::both(Config { prefetch: 10, ..small() }, |_, queue| {
+        queue.producer().send_batch(["a", "b"]).unwrap();
+        let consumer = queue.consumer();
+        next(&consumer).ack().unwrap();
+        queue.close().unwrap();
+        assert!(matches!(consumer.try_receive(), Err(ReceiveError::Closed)));
+        assert!(matches!(consumer.try_receive_batch(5), Err(ReceiveError::Closed)));
+    });
+}
+
+#[test]
+fn where_there_is_no_queue_nothing_is_made_if_there_must_be_one() {
+    let path = std::env::temp_dir().join(format!("tenfold-mq-empty-{}", std::process::id()));
+    std::fs::create_dir_all(&path).unwrap();
+    assert!(matches!(Queue::builder().must_exist().open(&path), Err(OpenError::NotFound)));
+    assert!(matches!(Queue::verify(&path), Err(OpenError::NotFound)));
+    assert_eq!(std::fs::read_dir(&path).unwrap().count(), 0);
+    std::fs::remove_dir_all(&path).unwrap();
+}

@@ -1,8 +1,11 @@
 //! Room: messages, bytes, memory and disk.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tenfold_mq::{Config, Message, Refusal};
+use bytes::Bytes;
+use tenfold_mq::{Config, FaultyDisk, GroupError, Message, Queue, QueueError, Refusal, SettleError};
 
 use crate::support::{Bench, drain, is_empty, next, small};
 
@@ -186,4 +189,98 @@ fn a_batch_that_fits_alone_is_not_refused_for_what_would_go_along() {
     queue.producer().send_batch(batch(too_many - 1)).unwrap();
     assert_eq!(queue.stats().messages, 5);
     drop(held);
+}
+
+/// Counts itself as long as it is there.
+struct Counted(Arc<AtomicUsize>);
+
+impl AsRef<[u8]> for Counted {
+    fn as_ref(&self) -> &[u8] {
+        b"counted"
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn bodies_without_a_log_go_however_they_are_acked() {
+    let queue = Bench::new(small()).in_memory();
+    let there = Arc::new(AtomicUsize::new(0));
+    let consumer = queue.consumer();
+    for n in 0..20_000 {
+        there.fetch_add(1, Ordering::Relaxed);
+        queue.producer().send(Bytes::from_owner(Counted(Arc::clone(&there)))).unwrap();
+        if n % 2 == 0 {
+            next(&consumer).ack_durable().unwrap().wait().unwrap();
+        } else {
+            consumer.receive_batch(1).unwrap().ack_durable().unwrap().wait().unwrap();
+        }
+    }
+    let there = there.load(Ordering::Relaxed);
+    assert!(there < 4_000, "{there} bodies of 20,000 are still there");
+}
+
+#[test]
+fn a_disk_that_was_full_and_has_room_again_takes_messages_again() {
+    let disk = FaultyDisk::new(3);
+    let queue = Queue::builder().config(refusing(small())).open_storage(disk.clone()).unwrap();
+    disk.set_capacity(512 << 10);
+    let mut sent = 0;
+    let error = loop {
+        match queue.producer().send(vec![0; 1000]) {
+            Ok(_) => sent += 1,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.refusal(), &Refusal::DiskFull);
+    assert!(queue.producer().send("small").is_err() || sent > 0);
+    // Somebody else gave room back; nothing was received meanwhile.
+    disk.set_capacity(u64::MAX);
+    for _ in 0..100 {
+        queue.producer().send(vec![0; 1000]).unwrap();
+        sent += 1;
+    }
+    drop(queue);
+    disk.crash();
+    let queue = Queue::builder().config(small()).open_storage(disk).unwrap();
+    assert!(queue.stats().messages >= sent, "{:?} of {sent}", queue.stats());
+}
+
+#[test]
+fn what_never_fits_is_refused_at_once_and_not_as_if_it_could_later() {
+    // It would wait for ever.
+    let config = Config { max_bytes: 10_000, max_messages: 3, send_timeout: Duration::MAX, ..small() };
+    Bench::both(config, |_, queue| {
+        let producer = queue.producer();
+        let error = producer.try_send(vec![0; 11_000]).unwrap_err();
+        assert_eq!(error.refusal(), &Refusal::TooLarge { size: 11_000, max: 10_000 });
+        let error = producer.send_batch([vec![0; 6_000], vec![0; 6_000]]).unwrap_err();
+        assert_eq!(error.refusal(), &Refusal::TooLarge { size: 12_000, max: 10_000 });
+        let error = producer.send_batch(["a"; 4]).unwrap_err();
+        assert_eq!((error.refusal(), error.unsent().len()), (&Refusal::TooMany { count: 4, max: 3 }, 4));
+        producer.send_batch(["a"; 3]).unwrap();
+    });
+}
+
+#[test]
+fn acks_that_find_no_room_say_so() {
+    let disk = FaultyDisk::new(3);
+    let config = refusing(Config { max_attempts: 60_000, ..small() });
+    let queue = Queue::builder().config(config).open_storage(disk.clone()).unwrap();
+    disk.set_capacity(512 << 10);
+    while queue.producer().send(vec![0; 1000]).is_ok() {}
+    // What only says that something was delivered takes the reserve, too.
+    let consumer = queue.consumer();
+    while queue.flush().is_ok() {
+        consumer.try_receive_batch(64).unwrap().nack(Duration::ZERO);
+    }
+    assert_eq!(queue.flush(), Err(QueueError::DiskFull));
+    assert_eq!(next(&consumer).ack_durable().map(|_| ()), Err(SettleError::DiskFull));
+    assert_eq!(queue.group("other").map(|_| ()), Err(GroupError::DiskFull));
+    disk.set_capacity(u64::MAX);
+    next(&consumer).ack_durable().unwrap().wait().unwrap();
 }

@@ -1,6 +1,6 @@
 //! Priorities, keys, competing consumers.
 
-use tenfold_mq::{Config, Delivery, Message};
+use tenfold_mq::{Config, Delivery, MAX_PRIORITY, Message};
 
 use crate::support::{Bench, SECOND, drain, is_empty, next, small, text};
 
@@ -121,5 +121,27 @@ fn consumers_that_never_ack_cost_no_more_than_configured() {
         // Their leases are over, and the others' turn has come, too.
         assert_eq!(drain(&consumer).len(), 10);
         held.into_iter().for_each(|delivery| assert!(delivery.ack().is_err()));
+    });
+}
+
+#[test]
+fn no_priority_waits_for_longer_than_the_bound_says() {
+    let ageing = 16;
+    Bench::both(Config { ageing, max_messages: 10_000, ..small() }, |_, queue| {
+        let levels = u32::from(MAX_PRIORITY) + 1;
+        for round in 0..500 {
+            for priority in 0..=MAX_PRIORITY {
+                queue.producer().send(Message::new(format!("{round}")).with_priority(priority)).unwrap();
+            }
+        }
+        let (consumer, mut waited) = (queue.consumer(), [0; 8]);
+        for _ in 0..400 {
+            let delivery = next(&consumer);
+            let priority = usize::from(delivery.message().priority());
+            delivery.ack().unwrap();
+            waited.iter_mut().for_each(|waited| *waited += 1);
+            waited[priority] = 0;
+            assert!(waited.iter().all(|waited| *waited < ageing + levels), "{waited:?}");
+        }
     });
 }

@@ -1,6 +1,8 @@
 //! What a restart finds, and what the disk gets back.
 
-use tenfold_mq::{Config, Message, OpenError, Queue, Receipt, SettleError};
+use tenfold_mq::{
+    Clock, Config, Fault, FaultyDisk, Message, OpenError, Queue, QueueError, Receipt, ReceiveError, SettleError,
+};
 
 use crate::support::{Bench, SECOND, drain, is_empty, next, small, text};
 
@@ -254,4 +256,99 @@ fn settings_may_change_from_one_opening_to_the_next() {
     let letter = queue.dead_letters(10).unwrap().remove(0);
     assert_eq!((letter.message.body().len(), letter.attempts), (10_000, 1));
     assert!(queue.producer().try_send("a").unwrap_err().is_full());
+}
+
+#[test]
+fn a_receipt_from_before_a_crash_is_of_no_later_delivery() {
+    let bench = Bench::new(small());
+    let queue = bench.open();
+    queue.producer().send("a").unwrap();
+    // That it was delivered is written with the next message, and there is none.
+    let before = next(&queue.consumer()).into_receipt();
+    crash(queue);
+    let queue = bench.open();
+    let held = next(&queue.consumer());
+    assert_ne!(held.receipt(), before);
+    assert_eq!(queue.ack(before), Err(SettleError::Stale), "another worker has it now");
+    assert_eq!(queue.extend(before, SECOND), Err(SettleError::Stale));
+    held.ack().unwrap();
+}
+
+#[test]
+fn a_close_that_fails_gives_the_directory_back() {
+    let disk = FaultyDisk::new(1);
+    let open = || Queue::builder().config(small()).open_storage(disk.clone());
+    let queue = open().unwrap();
+    queue.producer().send("a").unwrap();
+    let ticket = queue.producer().submit("b").unwrap();
+    disk.fail_change(disk.changes(), Fault::Error(std::io::ErrorKind::Other));
+    assert!(matches!(queue.close(), Err(QueueError::Failed(_))));
+    assert!(matches!(queue.consumer().try_receive(), Err(ReceiveError::Closed)));
+    // Handles are left.
+    assert_eq!(drain(&open().unwrap().consumer())[0], "a");
+    drop(ticket);
+}
+
+#[test]
+fn ids_are_remembered_over_restarts_for_their_window_by_the_clock_that_is() {
+    for (jump, is_known) in [(0, true), (60, true), (119, true), (121, false)] {
+        let bench = Bench::new(small());
+        let queue = bench.open();
+        let message = || Message::new("a").with_deduplication_id("once");
+        let id = queue.producer().send(message()).unwrap();
+        crash(queue);
+        bench.clock.advance(SECOND * jump);
+        let queue = bench.open();
+        assert_eq!(queue.producer().send(message()).unwrap() == id, is_known, "after {jump} s");
+    }
+    // A wall clock that was set back meanwhile makes the window longer, never shorter.
+    let bench = Bench::new(small());
+    let queue = bench.open();
+    let message = || Message::new("a").with_deduplication_id("once");
+    let id = queue.producer().send(message()).unwrap();
+    crash(queue);
+    bench.clock.set_wall(bench.clock.wall() - SECOND * 1000);
+    let queue = bench.open();
+    bench.clock.advance(SECOND * 1100);
+    assert_eq!(queue.producer().send(message()).unwrap(), id);
+    bench.clock.advance(SECOND * 21);
+    assert_ne!(queue.producer().send(message()).unwrap(), id);
+}
+
+#[test]
+fn what_is_done_to_dead_letters_is_durable_when_it_returns() {
+    let disk = FaultyDisk::new(7);
+    let open = |disk: &FaultyDisk| Queue::builder().config(small()).open_storage(disk.clone()).unwrap();
+    let queue = open(&disk);
+    let ids = queue.producer().send_batch(["requeued", "discarded", "kept"]).unwrap();
+    for _ in 0..3 {
+        next(&queue.consumer()).dead_letter("why not").unwrap();
+    }
+    queue.flush().unwrap();
+    assert_eq!(queue.requeue(ids[0]), Ok(true));
+    assert_eq!(queue.default_group().discard(ids[1]), Ok(true));
+    for seed in 0..8 {
+        let after = open(&disk.crashed(seed));
+        assert_eq!(drain(&after.consumer()), ["requeued"], "seed {seed}");
+        assert_eq!(after.dead_letters(9).unwrap().iter().map(|letter| letter.id).collect::<Vec<_>>(), [ids[2]]);
+    }
+}
+
+#[test]
+fn the_segment_before_the_last_one_may_go_first() {
+    let bench = Bench::new(small());
+    let queue = bench.open();
+    let send = |count: usize| _ = queue.producer().send_batch((0..count).map(|_| vec![0; 1000])).unwrap();
+    send(50);
+    let first = queue.consumer().receive_batch(50).unwrap();
+    send(50);
+    queue.consumer().receive_batch(50).unwrap().ack_durable().unwrap().wait().unwrap();
+    send(20);
+    let before = queue.stats().segments;
+    queue.tick().unwrap();
+    let stats = queue.stats();
+    assert_eq!((before, stats.segments, stats.messages), (3, 2, 70));
+    drop(first);
+    crash(queue);
+    assert_eq!(drain(&bench.open().consumer()).len(), 70);
 }

@@ -91,3 +91,48 @@ fn who_sleeps_looks_at_the_clock_for_tasks() {
         drop(leased);
     }
 }
+
+#[test]
+fn who_fits_is_called_though_somebody_larger_waits_longer() {
+    let config = Config { max_bytes: 10_000, send_timeout: 100 * SECOND, ..small() };
+    Bench::both(config, |_, queue| {
+        let producer = queue.producer();
+        producer.send_batch([vec![0; 8_000], vec![1; 1_500]]).unwrap();
+        let wakes = [(); 2].map(|()| Arc::new(Wakes::default()));
+        let mut large = pin!(producer.send_async(vec![2; 9_000]));
+        let mut small = pin!(producer.send_async(vec![3; 1_000]));
+        assert!(poll_once(large.as_mut(), &wakes[0]).is_pending());
+        assert!(poll_once(small.as_mut(), &wakes[1]).is_pending());
+        let consumer = queue.consumer();
+        let first = next(&consumer);
+        next(&consumer).ack().unwrap();
+        assert_eq!(wakes.each_ref().map(|wakes| wakes.count()), [0, 1], "there is room for one of them");
+        block_on(small).unwrap();
+        next(&consumer).ack().unwrap();
+        first.ack().unwrap();
+        assert_eq!(wakes[0].count(), 1);
+        block_on(large).unwrap();
+    });
+}
+
+#[test]
+fn a_batch_waits_for_room_as_a_task() {
+    Bench::both(Config { max_messages: 2, ..one_place() }, |_, queue| {
+        let (producer, consumer) = (queue.producer(), queue.consumer());
+        let ids = block_on(producer.send_batch_async(["a", "b"])).unwrap();
+        let wakes = Arc::new(Wakes::default());
+        let mut more = pin!(producer.submit_batch_async(["c", "d"]));
+        assert!(poll_once(more.as_mut(), &wakes).is_pending());
+        next(&consumer).ack().unwrap();
+        assert_eq!(wakes.count(), 0, "there is no room for both");
+        next(&consumer).ack().unwrap();
+        assert_eq!(wakes.count(), 1);
+        let ticket = block_on(more).unwrap();
+        assert_eq!(block_on(ticket), Ok(tenfold_mq::MessageId::new(ids[1].get() + 2)));
+        let mut late = pin!(producer.send_batch_async(["e"]));
+        assert!(poll_once(late.as_mut(), &wakes).is_pending());
+        queue.close().unwrap();
+        let Poll::Ready(Err(error)) = poll_once(late.as_mut(), &wakes) else { panic!("it waits on") };
+        assert_eq!((error.refusal(), error.unsent().len()), (&Refusal::Closed, 1));
+    });
+}

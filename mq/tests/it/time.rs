@@ -151,3 +151,24 @@ fn an_absurd_delay_or_lease_is_far_away_and_no_more() {
         assert_eq!(queue.default_group().stats().unwrap().delayed, 2);
     });
 }
+
+#[test]
+fn a_wall_clock_set_forward_while_closed_makes_delays_shorter_and_expires_what_lives_by_it() {
+    let bench = Bench::new(small());
+    let queue = bench.open();
+    queue.producer().send(Message::new("delayed").with_delay(SECOND * 1000)).unwrap();
+    queue.producer().send("given back").unwrap();
+    next(&queue.consumer()).nack(SECOND * 1000).unwrap();
+    queue.producer().send(Message::new("short").with_time_to_live(SECOND * 500)).unwrap();
+    queue.close().unwrap();
+    drop(queue);
+    bench.clock.set_wall(bench.clock.wall() + SECOND * 999);
+    let queue = bench.open();
+    assert!(is_empty(&queue.consumer()));
+    assert_eq!(queue.dead_letters(9).unwrap()[0].message.body().as_ref(), b"short");
+    bench.clock.advance(SECOND);
+    let mut bodies = drain(&queue.consumer());
+    bodies.sort();
+    assert_eq!(bodies, ["delayed", "given back"]);
+    queue.check_invariants();
+}

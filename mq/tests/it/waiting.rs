@@ -1,12 +1,16 @@
 //! Threads and tasks that wait, and who wakes them.
 
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::thread;
 use std::time::Duration;
 
-use tenfold_mq::{Config, Fault, FaultyDisk, ManualClock, Queue, QueueError, ReceiveError, Refusal};
+use tenfold_mq::{
+    Config, Durability, Fault, FaultyDisk, File, ManualClock, Memory, Queue, QueueError, ReceiveError, Refusal,
+    Storage, StorageLock,
+};
 
 use crate::support::{Bench, SECOND, Wakes, block_on, drain, is_empty, next, poll_once, small, text};
 
@@ -274,4 +278,114 @@ fn tasks_share_commits_however_many_they_are() {
     }));
     assert_eq!(drain(&queue.consumer()).len(), 100);
     let _ = ManualClock::new();
+}
+
+#[test]
+fn a_driver_outlives_what_only_one_call_met() {
+    let disk = FaultyDisk::new(1);
+    let queue = Queue::builder().config(small()).open_storage(disk.clone()).unwrap();
+    // The next segment is to be made ahead by now.
+    queue.producer().send_batch((0..4).map(|_| vec![0; 10_000])).unwrap();
+    let driver = queue.driver();
+    let fault = disk.changes();
+    disk.fail_change(fault, Fault::Error(std::io::ErrorKind::Other));
+    let driving = thread::spawn(move || driver.run());
+    while disk.changes() <= fault && !driving.is_finished() {
+        thread::yield_now();
+    }
+    assert!(disk.changes() > fault, "nothing was to be done");
+    queue.producer().send("goes on").unwrap();
+    queue.close().unwrap();
+    assert_eq!(driving.join().unwrap(), Ok(()));
+}
+
+#[test]
+fn a_receiver_that_waits_syncs_when_the_interval_is_over() {
+    let disk = FaultyDisk::new(1);
+    let durability = Durability::Interval(Duration::from_millis(20));
+    let queue = Queue::builder().config(Config { durability, ..small() }).open_storage(disk.clone()).unwrap();
+    queue.pause().unwrap();
+    let consumer = queue.consumer();
+    let receiver = thread::spawn(move || consumer.receive().is_err());
+    while queue.default_group().stats().unwrap().waiting == 0 {
+        thread::yield_now();
+    }
+    queue.producer().send("confirmed").unwrap();
+    // Nobody does anything any more but wait. A crash that keeps nothing but what was synced is among these.
+    let is_safe = |seed| Queue::builder().open_storage(disk.crashed(seed)).unwrap().stats().messages == 1;
+    let began = std::time::Instant::now();
+    while !(0..8).all(is_safe) {
+        assert!(began.elapsed() < SECOND * 20, "it is not on disk");
+        thread::sleep(Duration::from_millis(5));
+    }
+    queue.close().unwrap();
+    assert!(receiver.join().unwrap());
+}
+
+/// A disk on which making a file takes until it is allowed.
+#[derive(Clone, Debug, Default)]
+struct Slow {
+    disk: Memory,
+    /// While held by the test, nobody gets on.
+    gate: Arc<Mutex<()>>,
+    inside: Arc<AtomicUsize>,
+}
+
+impl Storage for Slow {
+    fn lock(&self) -> std::io::Result<StorageLock> {
+        self.disk.lock()
+    }
+
+    fn open(&self, name: &str) -> std::io::Result<Box<dyn File>> {
+        self.disk.open(name)
+    }
+
+    fn create(&self, name: &str) -> std::io::Result<Box<dyn File>> {
+        self.inside.fetch_add(1, Ordering::SeqCst);
+        drop(self.gate.lock().unwrap());
+        let created = self.disk.create(name);
+        self.inside.fetch_sub(1, Ordering::SeqCst);
+        created
+    }
+
+    fn list(&self) -> std::io::Result<Vec<String>> {
+        self.disk.list()
+    }
+
+    fn rename(&self, from: &str, to: &str) -> std::io::Result<()> {
+        self.disk.rename(from, to)
+    }
+
+    fn remove(&self, name: &str) -> std::io::Result<()> {
+        self.disk.remove(name)
+    }
+
+    fn sync_dir(&self) -> std::io::Result<()> {
+        self.disk.sync_dir()
+    }
+}
+
+#[test]
+fn a_close_waits_for_whoever_is_at_the_files() {
+    let disk = Slow::default();
+    let queue = Queue::builder().config(small()).open_storage(disk.clone()).unwrap();
+    queue.producer().send_batch((0..4).map(|_| vec![0; 10_000])).unwrap();
+    thread::scope(|scope| {
+        let gate = disk.gate.lock().unwrap();
+        let ticking = scope.spawn(|| queue.tick());
+        while disk.inside.load(Ordering::SeqCst) == 0 {
+            thread::yield_now();
+        }
+        let closing = scope.spawn(|| queue.close());
+        // It cannot end while the other is inside, however long this takes.
+        let began = std::time::Instant::now();
+        while began.elapsed() < Duration::from_millis(100) {
+            assert!(!closing.is_finished(), "another queue could have the files, and this one writes to them");
+            thread::yield_now();
+        }
+        drop(gate);
+        closing.join().unwrap().unwrap();
+        assert_eq!(disk.inside.load(Ordering::SeqCst), 0);
+        let _ = ticking.join().unwrap();
+    });
 }

@@ -12,7 +12,6 @@ pub(super) async fn a_full_queue_hands_the_message_back(bench: Bench) {
     for number in 0..3 {
         broker.send(Message::new(format!("m{number}"))).await.unwrap();
     }
-    // The embedded queue waits for room without end when it is asked by a task, so a batch asks.
     let refused = broker.send_batch(vec![Message::new("one too many")]).await.unwrap_err();
     assert_eq!(*refused.refusal(), Refusal::Full);
     assert_eq!(refused.into_unsent()[0].body().as_ref(), b"one too many");
@@ -92,4 +91,25 @@ pub(super) async fn a_closed_queue_says_so(bench: Bench) {
     assert_eq!(broker.receive(GROUP, 1, LONG).await, Err(ReceiveError::Closed));
     assert_eq!(broker.ack(receipt).await, Err(SettleError::Closed));
     assert!(matches!(broker.purge().await, Err(QueueError::Closed)));
+}
+
+/// On a runtime of one thread, whoever blocks it keeps those from running that make room.
+pub(super) async fn a_batch_that_waits_for_room_keeps_no_thread(bench: Bench) {
+    let broker = bench.open("q", Config { max_messages: 1, send_timeout: SHORT * 5, ..small() }).await;
+    broker.send(Message::new("first")).await.unwrap();
+    let alone = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let sending = tokio::spawn({
+                let broker = broker.clone();
+                async move { broker.send_batch(vec![Message::new("second")]).await.map(|ids| ids.len()) }
+            });
+            tokio::task::yield_now().await;
+            let received = receive_one(&*broker).await;
+            broker.ack_durable(received.receipt()).await.unwrap();
+            sending.await.unwrap()
+        })
+    });
+    let sent = tokio::task::spawn_blocking(|| alone.join().unwrap()).await.unwrap();
+    assert_eq!(sent.ok(), Some(1));
 }

@@ -50,6 +50,7 @@ behaviours! {
     deliveries::a_receive_that_is_dropped_loses_nothing,
     deliveries::a_durable_ack_outlives_the_connection,
     limits::a_full_queue_hands_the_message_back,
+    limits::a_batch_that_waits_for_room_keeps_no_thread,
     limits::bad_messages_are_refused_by_type,
     limits::receipts_are_good_once_and_in_their_queue,
     limits::a_purge_empties_it_and_counts_say_so,
