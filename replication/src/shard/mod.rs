@@ -50,6 +50,8 @@
 //! Keys that must be together, such as a user and the user's orders, have one key to shard by: hash that part alone.
 
 mod codec;
+#[cfg(feature = "tokio")]
+mod gathered;
 mod hot;
 mod map;
 #[cfg(feature = "tokio")]
@@ -61,6 +63,8 @@ mod shards;
 mod store;
 
 pub use codec::DecodeError;
+#[cfg(feature = "tokio")]
+pub use gathered::{Gathered, Incomplete};
 pub use hot::{HotKey, HotKeys};
 pub use map::{MAX_SLOTS, MapError, Slot, SlotMap, StaleMap};
 pub use plan::Move;

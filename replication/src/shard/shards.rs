@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use thiserror::Error;
 use tokio::time::Instant as Deadline;
 
+use super::gathered::Gathered;
 use super::map::{MapError, Slot, SlotMap, StaleMap};
 use super::store::{Holding, Refused, SlotStore};
 use crate::ShardId;
@@ -243,26 +244,44 @@ impl<D: Driver, S: SlotStore<D>> Shards<D, S> {
     }
 
     /// Reads from every shard at once, each from one snapshot, and gives what each answers: some may fail while others do
-    /// not, and what to make of that is for the caller to say. A shard of which this process has an old map fails with
+    /// not, and what to make of that is for the caller to say. One that is down, slow or refuses fails by itself, within the
+    /// time of a read, and the others' answers are there. A shard of which this process has an old map fails with
     /// [`ShardError::Stale`], or answers from a replica that lags, as for [`Shards::read`].
     ///
     /// Not one snapshot over shards. Of a slot that is being copied both shards hold rows, so let the closure count those of
     /// the slots that the map gives to that shard alone ([`SlotMap::slots_of`]).
     ///
+    /// # Cancel safety
+    /// As [`Cluster::read`].
+    ///
     /// # Complexity
-    /// O(n) in the slots, beside what the closure does.
-    pub async fn gather<T, F, R>(&self, sessions: &Sessions, f: F) -> Vec<(ShardId, Result<T, ShardError<D::Error>>)>
+    /// O(n) in the slots, beside what the closure does. As slow as the slowest shard.
+    pub async fn gather<T, F, R>(&self, sessions: &Sessions, f: F) -> Gathered<T, D::Error>
     where
         F: Fn(ShardId, Arc<SlotMap>, Checkout<D>) -> R + Send + Sync,
         R: Future<Output = Result<T, D::Error>> + Send,
         T: Send,
     {
-        let (map, f) = (self.map(), &f);
+        self.gather_with(sessions, &ReadOptions::new(), f).await
+    }
+
+    /// [`Shards::gather`], fresher or on other terms than by default: with a shorter [`ReadOptions::timeout`], whoever has not
+    /// answered by then is left out.
+    ///
+    /// # Cancel safety
+    /// As [`Cluster::read`].
+    pub async fn gather_with<T, F, R>(&self, sessions: &Sessions, options: &ReadOptions, f: F) -> Gathered<T, D::Error>
+    where
+        F: Fn(ShardId, Arc<SlotMap>, Checkout<D>) -> R + Send + Sync,
+        R: Future<Output = Result<T, D::Error>> + Send,
+        T: Send,
+    {
+        let (map, f, options) = (self.map(), &f, options.snapshot());
         let reads = map.shards().into_iter().map(|shard| {
             let map = Arc::clone(&map);
-            async move { (shard, self.read_all(sessions, shard, &map, f).await) }
+            async move { (shard, self.read_all(sessions, shard, &map, options, f).await) }
         });
-        join_all(reads.collect()).await
+        Gathered::new(join_all(reads.collect()).await)
     }
 
     async fn read_all<T, F, R>(
@@ -270,6 +289,7 @@ impl<D: Driver, S: SlotStore<D>> Shards<D, S> {
         sessions: &Sessions,
         shard: ShardId,
         map: &Arc<SlotMap>,
+        mut options: ReadOptions,
         f: &F,
     ) -> Result<T, ShardError<D::Error>>
     where
@@ -278,7 +298,6 @@ impl<D: Driver, S: SlotStore<D>> Shards<D, S> {
         T: Send,
     {
         let (cluster, session, store) = (self.cluster(shard)?, sessions.of(shard), &self.shared.store);
-        let mut options = ReadOptions::new().snapshot();
         loop {
             let read = cluster.read_with(&session, &options, move |mut checkout| async move {
                 match refused(map, shard, &store.holdings(&mut checkout).await?) {

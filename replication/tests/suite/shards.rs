@@ -10,7 +10,7 @@ use tenfold_replication::shard::{
     Holding, HoldingState, MapError, Move, Sessions, ShardError, Shards, Slot, SlotMap, SlotStore,
 };
 use tenfold_replication::{
-    Checkout, Cluster, Config, DetectConfig, Error, FailoverConfig, Mode, NodeId, Session, ShardId,
+    Checkout, Cluster, Config, DetectConfig, Error, FailoverConfig, Mode, NodeId, ReadOptions, Session, ShardId,
 };
 use tokio::sync::Notify;
 
@@ -207,7 +207,7 @@ async fn counted<F: ShardFixture>(
 
 /// All counters of all shards.
 async fn sum<F: ShardFixture>(fleet: &Fleet<F>, sessions: &Sessions) -> i64 {
-    fleet.gather(sessions, counted::<F>).await.into_iter().map(|(_, part)| part.unwrap()).sum()
+    fleet.gather(sessions, counted::<F>).await.complete().unwrap().into_iter().map(|(_, part)| part).sum()
 }
 
 /// Changes what a shard knows of a slot, as a process did that is no more.
@@ -370,7 +370,7 @@ pub(crate) async fn a_move_that_is_over_but_for_its_map_is_never_undone<F: Shard
     assert!(matches!(process.stay(one).await, Err(ShardError::Stale(_))));
     // A replica that lags has the rows still.
     bed.shards[0].all_caught_up().await;
-    let parts = process.gather(&sessions, counted::<F>).await;
+    let parts: Vec<_> = process.gather(&sessions, counted::<F>).await.into_iter().collect();
     let stale = |part: &Result<i64, _>| matches!(part, Err(ShardError::Stale(stale)) if stale.is_ours());
     assert!(stale(&parts[0].1) && parts[1].1.is_ok(), "what moved is missed, not left out: {parts:?}");
 
@@ -577,6 +577,53 @@ pub(crate) async fn a_source_that_loses_the_closing_keeps_the_slot<F: ShardFixtu
     assert_eq!(total::<F>(&mover).await as u64, 3 * KEYS);
 }
 
+/// One shard is down, one says nothing, one refuses, and the fourth answers: each for itself.
+pub(crate) async fn shards_that_fail_do_not_take_the_others_along<F: ShardFixture>() {
+    let bed = Bed::<F>::of(4, 1, Mode::Asynchronous).await;
+    let map = first_map(4);
+    let (fleet, sessions) = (bed.process(&map).await, Sessions::new());
+    for number in 0..KEYS {
+        add::<F>(&fleet, &sessions, &key(number)).await.unwrap();
+    }
+    let all = fleet.gather(&sessions, counted::<F>).await;
+    assert!(all.is_complete() && all.failures().count() == 0);
+    let counts: Vec<_> = all.answers().map(|(_, count)| *count).collect();
+    assert_eq!(counts.iter().sum::<i64>() as u64, KEYS);
+
+    let [down, silent, refusing, well] = [0, 1, 2, 3].map(ShardId);
+    bed.shards[usize::from(down.0)].crash(NodeId(0)).await;
+    let options = ReadOptions::new().timeout(ms(2_000));
+    let parts = fleet.gather_with(&sessions, &options, move |shard, map, mut db| async move {
+        if shard == silent {
+            std::future::pending::<()>().await;
+        }
+        if shard == refusing {
+            // Reads refuse it.
+            F::add(&mut db, Slot(0), key(0)).await?;
+        }
+        counted::<F>(shard, map, db).await
+    });
+    let parts = parts.await;
+    assert!(!parts.is_complete());
+    assert_eq!(parts.answers().collect::<Vec<_>>(), [(well, &counts[3])]);
+    let incomplete = parts.complete().unwrap_err();
+    assert_eq!(incomplete.to_string(), "3 of 4 shards gave no answer");
+    assert_eq!(incomplete.answers, [(well, counts[3])]);
+    let failures: Vec<_> = incomplete.failures.iter().map(|(shard, _)| *shard).collect();
+    assert_eq!(failures, [down, silent, refusing]);
+    let [down, silent, refusing] = &incomplete.failures[..] else { panic!() };
+    assert!(
+        matches!(down.1, ShardError::Cluster(Error::Unavailable(_) | Error::Refused(_) | Error::Timeout)),
+        "{down:?}"
+    );
+    assert!(matches!(silent.1, ShardError::Cluster(Error::Timeout | Error::Unavailable(_))), "{silent:?}");
+    assert!(matches!(refusing.1, ShardError::Cluster(Error::WriteInRead(_))), "{refusing:?}");
+    // Nothing is left over from them.
+    bed.shards[0].restart(NodeId(0)).await;
+    until(true, async || fleet.gather(&sessions, counted::<F>).await.is_complete()).await;
+    assert_eq!(sum::<F>(&fleet, &sessions).await as u64, KEYS);
+}
+
 /// As tests of their own, on this fixture.
 macro_rules! shards {
     ($fixture:ty) => {
@@ -588,6 +635,7 @@ macro_rules! shards {
             a_copied_slot_is_handed_over_or_given_back_and_a_doubtful_one_is_left_alone
             a_primary_that_dies_in_a_move_loses_and_doubles_nothing
             a_source_that_loses_the_closing_keeps_the_slot
+            shards_that_fail_do_not_take_the_others_along
         }
     };
 }
