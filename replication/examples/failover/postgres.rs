@@ -40,10 +40,10 @@ impl Engine for Servers {
     const HAS_OWN_PLACES: bool = false;
 
     async fn start(mode: Mode) -> Result<Self, Failure> {
-        let quorum = match mode {
+        let of_mode = match mode {
             Mode::Asynchronous => None,
-            Mode::SemiSynchronous { .. } => return Err("PostgreSQL has no semi-synchronous mode".into()),
-            Mode::Quorum { replicas } => Some(replicas.to_string()),
+            Mode::SemiSynchronous { timeout } => Some(("--semi", timeout.as_millis().to_string())),
+            Mode::Quorum { replicas } => Some(("--quorum", replicas.to_string())),
         };
         let memory = Path::new("/dev/shm");
         let place = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }?;
@@ -52,7 +52,7 @@ impl Engine for Servers {
         let mut servers =
             Self { driver: PgDriver::new(PgConfig::default()), nodes: Vec::new(), place, scripts: Arc::default() };
         let mut words = vec!["up"];
-        words.extend(quorum.iter().flat_map(|quorum| ["--quorum", quorum]));
+        words.extend(of_mode.iter().flat_map(|(word, value)| [*word, value.as_str()]));
         let addresses = servers.script(&words).await?;
         servers.nodes = addresses.lines().zip(0..).map(|(address, id)| Node::new(NodeId(id), address)).collect();
         servers.driver = PgDriver::new(PgConfig::default()).with_server(servers.local_server()?);

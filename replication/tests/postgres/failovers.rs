@@ -166,3 +166,56 @@ async fn a_primary_that_is_changed_on_purpose_fails_no_write() {
     assert_eq!(failed, 0);
     assert_eq!(servers.list_of(0, 1).await, acknowledged);
 }
+
+/// While a replica gets the log, a write is there when it is acknowledged; without one it is acknowledged all the same, and
+/// counted. So it is after a promotion, too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn in_semi_synchronous_mode_a_write_waits_for_one_replica_and_not_for_ever() {
+    if is_left_out() {
+        return;
+    }
+    for (patience, is_heard) in [(LONG, true), (Duration::from_millis(100), false)] {
+        let mode = Mode::SemiSynchronous { timeout: patience };
+        let servers = Servers::start(3, mode).await;
+        let cluster = cluster(&servers, mode).await;
+        for (primary, number) in [(0, 1), (1, 2)] {
+            let session = Session::new();
+            // The fixture has written before there was a mode, and a promotion writes nothing.
+            let before = servers.driver.unconfirmed();
+            let replicas = (0..3).filter(|node| *node != primary);
+            for node in replicas.clone().filter(|_| !is_heard) {
+                servers.receive(NodeId(node as u16), false).await;
+            }
+            cluster.write(&session, |mut c| async move { Servers::append(&mut c, 1, number).await }).await.unwrap();
+            let lsn = session.position(tenfold_replication::ShardId(0)).unwrap().lsn;
+            assert_eq!(servers.driver.unconfirmed() - before, u64::from(!is_heard));
+            let confirms = async || {
+                let mut confirming = 0;
+                for node in replicas.clone() {
+                    let seen = servers.driver.observe(&servers.nodes[node]).await;
+                    confirming += usize::from(seen.is_ok_and(|seen| seen.received >= lsn));
+                }
+                confirming > 0
+            };
+            if is_heard {
+                until(confirms).await;
+            } else {
+                assert!(!confirms().await);
+            }
+            for node in replicas.filter(|_| !is_heard) {
+                servers.receive(NodeId(node as u16), true).await;
+            }
+            if primary == 0 {
+                cluster.switchover(NodeId(1), &failover()).await.unwrap();
+                let name = "select current_setting('tenfold.semi_synchronous')";
+                let setting = servers.ask(1, &format!("({name})")).await.unwrap();
+                assert_eq!(setting, format!("{} n0 n2", patience.as_millis()));
+                until(async || {
+                    let topology = cluster.topology();
+                    topology.members().iter().filter(|member| member.upstream() == Some(NodeId(1))).count() == 2
+                })
+                .await;
+            }
+        }
+    }
+}

@@ -59,13 +59,12 @@ impl Servers {
         let replicas = (nodes - 1).to_string();
         let template = concat!(env!("CARGO_TARGET_TMPDIR"), "/postgres");
         let mut words = vec!["up", "--replicas", &replicas, "--template", template];
-        let quorum = match mode {
-            Mode::Quorum { replicas } => Some(replicas.to_string()),
-            _ => None,
+        let of_mode = match mode {
+            Mode::Quorum { replicas } => Some(("--quorum", replicas.to_string())),
+            Mode::SemiSynchronous { timeout } => Some(("--semi", timeout.as_millis().to_string())),
+            Mode::Asynchronous => None,
         };
-        if let Some(quorum) = &quorum {
-            words.extend(["--quorum", quorum]);
-        }
+        words.extend(of_mode.iter().flat_map(|(word, value)| [*word, value.as_str()]));
         // Also if what follows fails, the servers end with it.
         let mut servers =
             Self { place, driver: PgDriver::new(config.clone()), nodes: Vec::new(), detached: Mutex::default() };
@@ -198,7 +197,10 @@ impl Fixture for Servers {
             String::new()
         };
         let mut connection = self.connect(index, Access::Write).await;
-        connection.batch(&format!("alter system set primary_conninfo = '{upstream}'")).await.unwrap();
+        connection
+            .batch(&format!("alter system set primary_conninfo = '{}'", upstream.replace('\'', "''")))
+            .await
+            .unwrap();
         connection.batch("select pg_reload_conf()").await.unwrap();
         while !is_running && self.ask(index, "select count(*) from pg_stat_wal_receiver").await.unwrap() != "0" {
             tokio::time::sleep(Duration::from_millis(5)).await;

@@ -1,6 +1,8 @@
 //! A connection on which callers run statements, each with the question behind it where in the log that was.
 
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -11,6 +13,7 @@ use super::PgError;
 use super::dial::{self, Dial};
 use super::link::Link;
 use super::probe::{self, Place, Probe};
+use super::semi::{self, Confirmed, Semi};
 use super::statements::Statements;
 use crate::clock::{deadline, left};
 use crate::driver::{Access, Mark};
@@ -49,6 +52,10 @@ pub struct PgConnection {
     shows: Option<Position>,
     /// Nobody asks where the next statements were.
     skips_mark: bool,
+    /// In semi-synchronous mode.
+    semi: Option<Semi>,
+    /// Writes that no standby confirmed in time, of all connections of the driver.
+    unconfirmed: Arc<AtomicU64>,
 }
 
 /// What is asked of the server.
@@ -92,8 +99,15 @@ impl PgConnection {
             mark: Mark::default(),
             shows: None,
             skips_mark: false,
+            semi: None,
+            unconfirmed: Arc::default(),
         };
         let place = connection.place().await?;
+        if access == Access::Write {
+            let rows = connection.link.get_mut().drive(connection.client.query_typed(semi::SETTING, &[])).await?;
+            let setting: Option<&str> = rows.first().ok_or(PgError::Malformed)?.try_get(0)?;
+            connection.semi = Semi::parse(setting.unwrap_or_default())?;
+        }
         Ok((connection, place))
     }
 
@@ -137,6 +151,12 @@ impl PgConnection {
     /// As [`PgConnection::execute`].
     pub async fn batch(&mut self, sql: &str) -> Result<(), PgError> {
         self.run(Ask::Batch(sql), None).await.map(|_| ())
+    }
+
+    /// With others.
+    pub(super) fn counting(mut self, unconfirmed: &Arc<AtomicU64>) -> Self {
+        self.unconfirmed = Arc::clone(unconfirmed);
+        self
     }
 
     pub(super) fn cluster(&self) -> ClusterId {
@@ -314,7 +334,34 @@ impl PgConnection {
     async fn finish(&mut self, place: Vec<Row>, wrote: bool) -> Result<(), PgError> {
         let place = self.placed(&place).await?;
         self.note(place, wrote).await?;
-        if self.link.get_mut().take_unconfirmed() { Err(PgError::Unconfirmed) } else { Ok(()) }
+        if self.link.get_mut().take_unconfirmed() {
+            return Err(PgError::Unconfirmed);
+        }
+        if wrote && place.role == Role::Primary { self.confirm().await } else { Ok(()) }
+    }
+
+    /// In semi-synchronous mode, waits for one standby to have what was committed, up to the time that is set.
+    async fn confirm(&mut self) -> Result<(), PgError> {
+        let Some(semi) = self.semi.clone() else { return Ok(()) };
+        let until = deadline(semi.timeout);
+        let statement = self.prepare(semi::CONFIRMED).await?;
+        let mut wanted = None;
+        loop {
+            let rows = self.link.get_mut().drive(self.client.query(&statement, &[&semi.standbys])).await?;
+            let confirmed = Confirmed::read(&rows)?;
+            // Another primary may be about to go on without it.
+            if confirmed.is_fenced {
+                return Err(PgError::Unconfirmed);
+            }
+            if confirmed.by_standby >= *wanted.get_or_insert(confirmed.flushed) {
+                return Ok(());
+            }
+            if left(until).is_zero() {
+                self.unconfirmed.fetch_add(1, Ordering::Relaxed);
+                return Ok(());
+            }
+            tokio::time::sleep(left(until).min(semi::POLL)).await;
+        }
     }
 
     async fn note(&mut self, place: Place, wrote: bool) -> Result<(), PgError> {

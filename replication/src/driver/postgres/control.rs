@@ -278,8 +278,8 @@ impl Control {
         }
     }
 
-    /// Becomes primary, or takes writes again; `standbys` as in `synchronous_standby_names`.
-    pub(super) async fn promote(&mut self, ballot: Ballot, standbys: &str) -> Result<Observation, PgError> {
+    /// Becomes primary, or takes writes again; `standbys` as in `synchronous_standby_names`, `semi` as this crate's setting.
+    pub(super) async fn promote(&mut self, ballot: Ballot, standbys: &str, semi: &str) -> Result<Observation, PgError> {
         let settings = self.lock(ballot).await?;
         if settings.promised()? != Some(ballot) {
             self.unlock().await?;
@@ -287,6 +287,7 @@ impl Control {
         }
         let wanted = [
             (settings::STANDBYS, standbys),
+            (settings::SEMI, semi),
             (settings::FENCED, ""),
             (settings::UPSTREAM, ""),
             (settings::READ_ONLY, "off"),

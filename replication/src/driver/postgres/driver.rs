@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -12,6 +13,7 @@ use tokio_postgres::{NoTls, Socket};
 use super::connection::PgConnection;
 use super::control::Control;
 use super::dial::{self, By, Dial};
+use super::semi::Semi;
 use super::{PgConfig, PgError, Server};
 use crate::driver::{Access, Ballot, Class, Connected, Driver, Mark, Observation, Promotion, Rejoined};
 use crate::{Lsn, Mode, Node, NodeId, Position};
@@ -29,6 +31,8 @@ pub(super) struct Shared {
     pub(super) server: Option<Arc<dyn Server>>,
     /// By address; one that is in use is not here.
     controls: Mutex<HashMap<Box<str>, Control>>,
+    /// Writes that no standby confirmed in time.
+    unconfirmed: Arc<AtomicU64>,
 }
 
 impl PgDriver {
@@ -48,7 +52,8 @@ impl PgDriver {
         T::TlsConnect: Send,
         <T::TlsConnect as TlsConnect<Socket>>::Future: Send,
     {
-        let shared = Shared { config, dial: Box::new(By(tls)), server: None, controls: Mutex::default() };
+        let (controls, unconfirmed) = (Mutex::default(), Arc::default());
+        let shared = Shared { config, dial: Box::new(By(tls)), server: None, controls, unconfirmed };
         Self { shared: Arc::new(shared) }
     }
 
@@ -62,6 +67,13 @@ impl PgDriver {
         let shared = Arc::get_mut(&mut self.shared).expect("the driver is not cloned yet");
         shared.server = Some(Arc::new(server));
         self
+    }
+
+    /// In semi-synchronous mode, writes through this driver that were acknowledged though no standby had confirmed them in
+    /// time: what a failover may have lost at most. Each loss is told to its session besides.
+    #[must_use]
+    pub fn unconfirmed(&self) -> u64 {
+        self.shared.unconfirmed.load(Ordering::Relaxed)
     }
 
     /// A control connection that was used before and is well, or a new one. Whoever has used it keeps it by
@@ -106,6 +118,7 @@ impl Driver for PgDriver {
         }
         let max_statements = self.shared.config.max_statements;
         let (connection, place) = PgConnection::open(&*self.shared.dial, &config, access, max_statements).await?;
+        let connection = connection.counting(&self.shared.unconfirmed);
         let cluster = connection.cluster();
         Ok(Connected { connection, cluster, role: place.role, epoch: place.epoch })
     }
@@ -157,9 +170,9 @@ impl Driver for PgDriver {
     }
 
     async fn promote(&self, node: &Node, promotion: &Promotion) -> Result<Observation, PgError> {
-        let standbys = standbys(promotion)?;
+        let (standbys, semi) = (standbys(promotion), Semi::setting(promotion));
         let mut control = self.control(node).await?;
-        let observation = control.promote(promotion.ballot, &standbys).await?;
+        let observation = control.promote(promotion.ballot, &standbys, &semi).await?;
         self.keep(node, control);
         Ok(observation)
     }
@@ -174,14 +187,14 @@ impl Driver for PgDriver {
 }
 
 /// Who confirms writes of a promoted node, as `synchronous_standby_names` has it.
-fn standbys(promotion: &Promotion) -> Result<String, PgError> {
+fn standbys(promotion: &Promotion) -> String {
     let confirming = match promotion.mode {
-        Mode::Asynchronous => return Ok(String::new()),
-        Mode::SemiSynchronous { .. } => return Err(PgError::NoSuchMode),
+        // Who writes waits after the commit: a server would wait for ever.
+        Mode::Asynchronous | Mode::SemiSynchronous { .. } => return String::new(),
         Mode::Quorum { replicas } => replicas.get(),
     };
     let names: Vec<_> = promotion.replicas.iter().map(|node| format!("\"{node}\"")).collect();
-    Ok(format!("ANY {confirming} ({})", names.join(", ")))
+    format!("ANY {confirming} ({})", names.join(", "))
 }
 
 impl fmt::Debug for PgDriver {
@@ -199,9 +212,9 @@ mod tests {
     fn a_mode_says_who_confirms() {
         let ballot = Ballot { epoch: Epoch(1), coordinator: 1 };
         let promotion = |mode| Promotion { ballot, mode, replicas: vec![NodeId(0), NodeId(2)] };
-        assert_eq!(standbys(&promotion(Mode::Asynchronous)).unwrap(), "");
-        assert_eq!(standbys(&promotion(Mode::quorum(2))).unwrap(), r#"ANY 2 ("n0", "n2")"#);
+        assert_eq!(standbys(&promotion(Mode::Asynchronous)), "");
+        assert_eq!(standbys(&promotion(Mode::quorum(2))), r#"ANY 2 ("n0", "n2")"#);
         let semi = Mode::SemiSynchronous { timeout: Duration::from_millis(1) };
-        assert!(matches!(standbys(&promotion(semi)), Err(PgError::NoSuchMode)));
+        assert_eq!(standbys(&promotion(semi)), "");
     }
 }

@@ -54,9 +54,6 @@ pub enum PgError {
     /// A role or a database has a setting of its own for `default_transaction_read_only`, which a fence cannot override.
     #[error("a role or database overrides default_transaction_read_only")]
     Overridden,
-    /// PostgreSQL cannot stop waiting for standbys after a while.
-    #[error("PostgreSQL has no semi-synchronous mode")]
-    NoSuchMode,
     /// A former primary must be rewound, and no [`Server`](super::Server) was given that can do so.
     #[error("nobody can rewind the node: the driver was given no server")]
     NoServer,
@@ -85,7 +82,7 @@ impl PgError {
             Self::Failed | Self::Transaction | Self::Address(_) | Self::NotMonitor | Self::NotAReplica => {
                 Class::Statement
             }
-            Self::Overridden | Self::NoServer | Self::NoSuchMode => Class::Statement,
+            Self::Overridden | Self::NoServer => Class::Statement,
         }
     }
 

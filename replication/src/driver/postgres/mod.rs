@@ -65,7 +65,13 @@
 //!
 //! A promoted node is set to `ANY k` of all others for [`Mode::Quorum`](crate::Mode::Quorum), and to nobody for
 //! [`Mode::Asynchronous`](crate::Mode::Asynchronous); before the first failover the servers are as they were set up.
-//! PostgreSQL has no semi-synchronous mode, and promotes to none. A commit whose wait for standbys was cut short, which the
+//! For [`Mode::SemiSynchronous`](crate::Mode::SemiSynchronous), which PostgreSQL does not have, who writes waits after the
+//! commit until one of the others has it on its disk, or the time is over: then the write counts as acknowledged all the same,
+//! and in [`PgDriver::unconfirmed`]. For how long and for whom is a setting of the server, which a promotion writes and a new
+//! connection reads; before the first one it is set on the primary, in milliseconds and names of standbys: `alter system set
+//! tenfold.semi_synchronous = '100 n1 n2'`. Others may see a write before a standby has it.
+//!
+//! A commit whose wait for standbys was cut short, which the
 //! server calls done, is [`PgError::Unconfirmed`]; `statement_timeout` does not end that wait,
 //! [`Config::write_timeout`](crate::Config::write_timeout) does.
 //!
@@ -95,6 +101,7 @@ mod link;
 mod position;
 mod probe;
 mod rejoin;
+mod semi;
 mod server;
 mod settings;
 mod statements;

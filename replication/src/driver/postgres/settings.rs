@@ -18,6 +18,8 @@ pub(super) const PROMISED: &str = "tenfold.promised";
 pub(super) const FENCED: &str = "tenfold.fenced";
 /// Whom a replica follows.
 pub(super) const UPSTREAM: &str = "tenfold.upstream";
+/// For how long and for whom a commit waits in semi-synchronous mode.
+pub(super) const SEMI: &str = "tenfold.semi_synchronous";
 pub(super) const READ_ONLY: &str = "default_transaction_read_only";
 pub(super) const STANDBYS: &str = "synchronous_standby_names";
 pub(super) const CONNECTION: &str = "primary_conninfo";
@@ -25,7 +27,8 @@ pub(super) const SLOT: &str = "primary_slot_name";
 
 /// Makes this crate's names known to a session, and leaves their values as they are.
 pub(super) const INTRODUCE: &str = "set tenfold.promised = ''; reset tenfold.promised;
-    set tenfold.fenced = ''; reset tenfold.fenced; set tenfold.upstream = ''; reset tenfold.upstream";
+    set tenfold.fenced = ''; reset tenfold.fenced; set tenfold.upstream = ''; reset tenfold.upstream;
+    set tenfold.semi_synchronous = ''; reset tenfold.semi_synchronous";
 
 /// What the files say now, whether or not it was taken over.
 pub(super) const READ: &str = "select name, setting from pg_file_settings where applied and (name like 'tenfold.%'
