@@ -8,6 +8,7 @@ mod suite;
 mod supervised;
 
 mod behaviour;
+mod examples;
 mod failovers;
 mod fixture;
 mod shards;
