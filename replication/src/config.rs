@@ -9,27 +9,37 @@ use crate::vitals::EjectConfig;
 
 /// How a cluster reads, writes and watches its nodes.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
 pub struct Config {
     /// How often each node is asked for its state. Default 50 ms, at least 1 ms. What is known of a replica is at most
     /// so old, and a round trip; shorter costs each node more questions.
+    #[cfg_attr(feature = "serde", serde(with = "crate::duration"))]
     pub observe_interval: Duration,
     /// How long an answer is awaited. Default 500 ms. Shorter: a busy node looks dead; longer: a hung one looks alive.
+    #[cfg_attr(feature = "serde", serde(with = "crate::duration"))]
     pub observe_timeout: Duration,
     /// How long opening a connection may take. Default 1 s.
+    #[cfg_attr(feature = "serde", serde(with = "crate::duration"))]
     pub connect_timeout: Duration,
     /// How long a read may take in all, repetitions included. Default 2 s.
+    #[cfg_attr(feature = "serde", serde(with = "crate::duration"))]
     pub read_timeout: Duration,
     /// How long a write may take in all, with the wait for a primary during a failover. Default 10 s.
+    #[cfg_attr(feature = "serde", serde(with = "crate::duration"))]
     pub write_timeout: Duration,
     /// How long a read waits for a replica to reach what its session has written. Default 10 ms. Longer: fewer reads go
     /// to the primary, and those that do have waited longer.
+    #[cfg_attr(feature = "serde", serde(with = "crate::duration"))]
     pub max_wait: Duration,
     /// What becomes of a read for which no replica is fresh enough in time. Default: the primary serves it.
     pub when_behind: WhenBehind,
     /// How old the state of a read may be, if the read does not say. Default: any age.
+    #[cfg_attr(feature = "serde", serde(with = "crate::duration::option"))]
     pub max_staleness: Option<Duration>,
     /// What a node of another zone costs, added to its latency. Default 1 ms: used when those of the own zone are slower
     /// by more.
+    #[cfg_attr(feature = "serde", serde(with = "crate::duration"))]
     pub zone_cost: Duration,
     /// How often a read is tried. Default 3, at least 1. Each try is on another node while there is one.
     pub read_tries: u32,
@@ -47,11 +57,14 @@ pub struct Config {
 
 /// When a read that is late is sent to a second replica as well; the first answer counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
 pub struct HedgeConfig {
     /// Of a hundred reads, how many may be sent twice. Default 5. The wait before that adapts: reads as late as the
     /// latest so many in a hundred.
     pub percent: u32,
     /// The shortest wait. Default 1 ms.
+    #[cfg_attr(feature = "serde", serde(with = "crate::duration"))]
     pub min_delay: Duration,
 }
 
@@ -63,6 +76,8 @@ impl Default for HedgeConfig {
 
 /// Connections to one node: one pool for reads, and one for writes to the primary.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
 pub struct PoolConfig {
     /// At most so many, idle and in use. Default 16, at least 1.
     pub max_connections: u32,
@@ -71,6 +86,7 @@ pub struct PoolConfig {
     /// So many may wait for one. Default 256; more are refused at once.
     pub max_waiting: u32,
     /// How long they wait. Default 1 s.
+    #[cfg_attr(feature = "serde", serde(with = "crate::duration"))]
     pub timeout: Duration,
 }
 

@@ -24,23 +24,32 @@ use crate::{Lsn, Mode, NodeId, Position, Role};
 
 /// How a failover proceeds.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
 pub struct FailoverConfig {
     /// When enough nodes are fenced, so long others are waited for that may be further. Default 30 ms. Shorter: sooner;
     /// longer: without a quorum, less is lost when the most advanced replica is slow to answer.
+    #[cfg_attr(feature = "serde", serde(with = "crate::duration"))]
     pub settle: Duration,
     /// How long fencing may take, and how long a replica may take to follow another primary. Default 2 s.
+    #[cfg_attr(feature = "serde", serde(with = "crate::duration"))]
     pub fence_timeout: Duration,
     /// How long a node may take to rejoin, with a copy of the whole database if it comes to that. Default 60 s. Shorter: a
     /// node that was cut off while it rejoined is told again sooner; longer: larger databases can be copied.
+    #[cfg_attr(feature = "serde", serde(with = "crate::duration"))]
     pub rejoin_timeout: Duration,
     /// How long a promotion may take. Default 10 s.
+    #[cfg_attr(feature = "serde", serde(with = "crate::duration"))]
     pub promote_timeout: Duration,
     /// How long a planned change may wait for its target to have the whole log, while no write is taken. Default 1 s;
     /// then the old primary goes on.
+    #[cfg_attr(feature = "serde", serde(with = "crate::duration"))]
     pub drain_timeout: Duration,
     /// After a failed failover, the next one begins so much later, and up to twice that. Default 200 ms.
+    #[cfg_attr(feature = "serde", serde(with = "crate::duration"))]
     pub retry: Duration,
     /// How often a node is told again what it has not done: to follow, or to rejoin. Default 500 ms.
+    #[cfg_attr(feature = "serde", serde(with = "crate::duration"))]
     pub repair_interval: Duration,
 }
 

@@ -67,6 +67,8 @@ mod clock;
 mod cluster;
 mod config;
 pub mod driver;
+#[cfg(feature = "serde")]
+mod duration;
 mod error;
 mod failover;
 #[cfg(feature = "tokio")]

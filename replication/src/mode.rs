@@ -16,6 +16,8 @@ use std::time::Duration;
 /// In a quorum, the promoted node is the most advanced of so many that one of them has each acknowledged write: of
 /// `n - k` nodes out of `n`, since the primary and k replicas have it. If fewer can be reached, nobody is promoted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
 pub enum Mode {
     /// At once.
     #[default]
@@ -23,6 +25,7 @@ pub enum Mode {
     /// When one replica has it, or after this time.
     SemiSynchronous {
         /// How long a replica is waited for.
+        #[cfg_attr(feature = "serde", serde(with = "crate::duration"))]
         timeout: Duration,
     },
     /// When so many replicas have it.

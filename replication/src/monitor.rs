@@ -10,9 +10,12 @@ use std::time::{Duration, Instant};
 
 /// How a death is told from a pause.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
 pub struct DetectConfig {
     /// An observer that has had no answer for so long has lost the primary. Default 1 s. Shorter: hung primaries are found
     /// sooner, and long pauses taken for a death.
+    #[cfg_attr(feature = "serde", serde(with = "crate::duration"))]
     pub patience: Duration,
     /// Or that was refused a connection so many times in a row, as by a machine on which nobody listens. Default 2.
     pub refusals: u32,
@@ -20,9 +23,11 @@ pub struct DetectConfig {
     pub quorum: usize,
     /// For so long a replica that still gets the log keeps the verdict back. Default 10 s: a primary that serves its
     /// replicas and no clients is of no use either.
+    #[cfg_attr(feature = "serde", serde(with = "crate::duration"))]
     pub max_veto: Duration,
     /// For so long there may be no primary that takes writes, none that is lost either: at the start, or when a planned
     /// change was left half done. Default 3 s; longer than a planned change takes.
+    #[cfg_attr(feature = "serde", serde(with = "crate::duration"))]
     pub leaderless: Duration,
 }
 

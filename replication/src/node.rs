@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 /// Names a node, for as long as the cluster lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct NodeId(pub u16);
 
 impl fmt::Display for NodeId {
@@ -15,6 +16,8 @@ impl fmt::Display for NodeId {
 
 /// A server of the cluster: cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(from = "file::Node", into = "file::Node"))]
 pub struct Node {
     id: NodeId,
     address: Arc<str>,
@@ -61,4 +64,31 @@ pub enum Role {
     Primary,
     /// Follows a primary's log.
     Replica,
+}
+
+/// A node as a configuration file names it.
+#[cfg(feature = "serde")]
+mod file {
+    use super::NodeId;
+
+    #[derive(serde::Serialize, serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    pub(super) struct Node {
+        id: NodeId,
+        address: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        zone: Option<String>,
+    }
+
+    impl From<Node> for super::Node {
+        fn from(node: Node) -> Self {
+            Self { id: node.id, address: node.address.into(), zone: node.zone.map(Into::into) }
+        }
+    }
+
+    impl From<super::Node> for Node {
+        fn from(node: super::Node) -> Self {
+            Self { id: node.id, address: (*node.address).into(), zone: node.zone.as_deref().map(Into::into) }
+        }
+    }
 }

@@ -39,6 +39,8 @@ pub struct Rules {
 
 /// What becomes of a read for which no replica is fresh enough, in time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
 pub enum WhenBehind {
     /// The primary serves it.
     #[default]

@@ -28,6 +28,13 @@ macro_rules! counters {
                 Stats { $($name: self.$name.load(Ordering::Relaxed),)* epoch: None, nodes: Vec::new() }
             }
         }
+
+        #[cfg(feature = "metrics")]
+        impl Stats {
+            fn record_counts(&self, labels: &[(&'static str, String); 1]) {
+                $(metrics::counter!(concat!("replication_", stringify!($name), "_total"), labels).absolute(self.$name);)*
+            }
+        }
     };
 }
 
@@ -120,4 +127,43 @@ pub struct NodeStats {
 
 pub(crate) fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
+}
+
+#[cfg(feature = "metrics")]
+mod recorded {
+    use super::{NodeStats, Stats};
+    use crate::Role;
+
+    impl Stats {
+        /// Hands the figures to the recorder of the `metrics` crate that the host installed: each counter of [`Stats`] as
+        /// `replication_*_total`, the epoch and the nodes as gauges, with the labels `cluster` and `node`. To be called where
+        /// the recorder is about to be read, or now and then.
+        pub fn record(&self, cluster: &str) {
+            let labels = [("cluster", cluster.to_owned())];
+            self.record_counts(&labels);
+            metrics::gauge!("replication_epoch", &labels).set(self.epoch.map_or(0.0, |epoch| epoch.0 as f64));
+            self.nodes.iter().for_each(|node| node.record(cluster));
+        }
+    }
+
+    impl NodeStats {
+        fn record(&self, cluster: &str) {
+            let labels = [("cluster", cluster.to_owned()), ("node", self.node.to_string())];
+            let flag = |is_so: bool| f64::from(u8::from(is_so));
+            metrics::gauge!("replication_node_primary", &labels).set(flag(self.role == Some(Role::Primary)));
+            metrics::gauge!("replication_node_reachable", &labels).set(flag(self.is_reachable));
+            metrics::gauge!("replication_node_kept", &labels).set(flag(self.is_kept));
+            metrics::gauge!("replication_node_ejected", &labels).set(flag(self.is_ejected));
+            metrics::counter!("replication_node_ejections_total", &labels).absolute(self.ejections);
+            metrics::gauge!("replication_node_replayed", &labels).set(self.replayed.0 as f64);
+            if let Some(staleness) = self.staleness {
+                metrics::gauge!("replication_node_staleness_seconds", &labels).set(staleness.as_secs_f64());
+            }
+            metrics::gauge!("replication_node_latency_seconds", &labels).set(self.latency.as_secs_f64());
+            metrics::gauge!("replication_node_in_flight", &labels).set(f64::from(self.in_flight));
+            metrics::gauge!("replication_node_connections_in_use", &labels).set(self.connections_in_use as f64);
+            metrics::gauge!("replication_node_connections_idle", &labels).set(self.connections_idle as f64);
+            metrics::counter!("replication_node_connections_opened_total", &labels).absolute(self.connections_opened);
+        }
+    }
 }

@@ -11,16 +11,21 @@ use parking_lot::Mutex;
 
 /// When nodes are left out of the choice for reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
 pub struct EjectConfig {
     /// Failures in a row. Default 3, at least 1. Fewer: chance ejects; more: more reads have to be repeated.
     pub failures: u32,
     /// How many times as slow as the fastest peer. Default 8, at least 2.
     pub slow_factor: u32,
     /// Never for being slow below this latency. Default 20 ms.
+    #[cfg_attr(feature = "serde", serde(with = "crate::duration"))]
     pub slow_floor: Duration,
     /// How long, the first time; each time in a row twice as long. Default 1 s.
+    #[cfg_attr(feature = "serde", serde(with = "crate::duration"))]
     pub base: Duration,
     /// How long at most. Default 30 s.
+    #[cfg_attr(feature = "serde", serde(with = "crate::duration"))]
     pub max: Duration,
 }
 

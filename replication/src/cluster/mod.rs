@@ -135,6 +135,10 @@ impl<D: Driver> Cluster<D> {
         if result.is_err() {
             count(&self.shared.counters.reads_failed);
         }
+        #[cfg(feature = "tracing")]
+        if let Err(error) = &result {
+            tracing::debug!(shard = self.shared.shard.0, %error, "a read failed");
+        }
         result
     }
 
@@ -263,6 +267,8 @@ impl<D: Driver> Shared<D> {
         session.settle(self.shard, history).map_err(|lost| {
             let counter = if lost.own_write { &self.counters.losses_written } else { &self.counters.losses_seen };
             count(counter);
+            #[cfg(feature = "tracing")]
+            tracing::warn!(shard = self.shard.0, own_write = lost.own_write, loss = %lost, "a session is told of a loss");
             Error::Lost(lost)
         })
     }
@@ -273,7 +279,10 @@ impl<D: Driver> Shared<D> {
     }
 
     pub(crate) fn route(&self, topology: &Topology, need: Need, tried: Tried, now: Instant) -> Route {
-        route(topology, &need, &self.config.rules(), tried, now, &mut self.rng())
+        let route = route(topology, &need, &self.config.rules(), tried, now, &mut self.rng());
+        #[cfg(feature = "tracing")]
+        tracing::trace!(shard = self.shard.0, ?route, floor = ?need.floor, max_staleness = ?need.max_staleness, "routed");
+        route
     }
 
     /// Changes what is known, for all who look from now on.
@@ -294,15 +303,23 @@ impl<D: Driver> Shared<D> {
             self.monitor.lock().reset();
         }
         self.topology.store(Arc::new(master.clone()));
+        drop(master);
         self.changed.raise();
         // Last: who is cut off by it looks at the topology next.
         if epoch != before.1 {
             self.epoch_changed.raise();
+            #[cfg(feature = "tracing")]
+            tracing::info!(shard = self.shard.0, epoch = ?epoch, before = ?before.1, "another epoch");
         }
         result
     }
 
     pub(crate) fn note(&self, observed: Observed) {
+        // As often as it is seen, which is often until somebody mends it.
+        #[cfg(feature = "tracing")]
+        if !matches!(observed, Observed::Fine | Observed::NewEpoch | Observed::Late) {
+            tracing::debug!(shard = self.shard.0, ?observed, "a node that is not as it should be");
+        }
         match observed {
             Observed::Fine | Observed::NewEpoch | Observed::Late => {}
             Observed::Foreign => count(&self.counters.foreign_nodes),

@@ -148,7 +148,11 @@ impl Watch {
         }
         match shared.verdict(topology) {
             Verdict::Dead { .. } => return Some(Mission::Crash),
-            Verdict::Vetoed => count(&shared.counters.vetoes),
+            Verdict::Vetoed => {
+                count(&shared.counters.vetoes);
+                #[cfg(feature = "tracing")]
+                tracing::debug!(shard = shared.shard.0, "a replica still hears the primary that was lost");
+            }
             Verdict::Alive => {}
         }
         // A coordinator fenced some node and came to nothing: under the primary's ballot it cannot come back.
@@ -191,10 +195,29 @@ impl<D: Driver> Shared<D> {
     async fn lead(&self, mission: Mission, config: &FailoverConfig) -> Result<Promoted, FailoverError> {
         let topology = self.topology();
         let outcome = match self.plan(mission, config, &topology) {
-            Ok((ballot, plan)) => self.carry_out(ballot, plan).await,
+            Ok((ballot, plan)) => {
+                let run = self.carry_out(ballot, plan);
+                #[cfg(feature = "tracing")]
+                let run = tracing::Instrument::instrument(
+                    run,
+                    tracing::info_span!("failover", shard = self.shard.0, epoch = ballot.epoch.0, ?mission),
+                );
+                run.await
+            }
             Err(error) => Err(error),
         };
         count(if outcome.is_ok() { &self.counters.failovers } else { &self.counters.failovers_failed });
+        #[cfg(feature = "tracing")]
+        match &outcome {
+            Ok(promoted) => tracing::info!(
+                shard = self.shard.0,
+                node = %promoted.node,
+                from = %promoted.from,
+                known_lost = promoted.known_lost,
+                "promoted"
+            ),
+            Err(error) => tracing::warn!(shard = self.shard.0, %error, ?mission, "nobody was promoted"),
+        }
         self.refresh.notify_waiters();
         outcome
     }
@@ -254,6 +277,13 @@ impl<D: Driver> Shared<D> {
                 let node = self.node(index);
                 let asked_at = self.now();
                 let fenced = self.driver.fence(&node, ballot).await;
+                #[cfg(feature = "tracing")]
+                match &fenced {
+                    Ok(seen) => {
+                        tracing::info!(node = %node.id(), role = ?seen.role, received = seen.received.0, "fenced")
+                    }
+                    Err(error) => tracing::info!(node = %node.id(), %error, "not fenced"),
+                }
                 Answer::Fenced(index, self.learned(index, fenced, asked_at))
             }
             Call::Observe(index) => {
@@ -268,6 +298,10 @@ impl<D: Driver> Shared<D> {
     async fn promote(&self, index: usize, promotion: &Promotion) -> Result<Observation, Refusal> {
         let node = self.node(index);
         let promoted = self.driver.promote(&node, promotion).await;
+        #[cfg(feature = "tracing")]
+        if let Err(error) = &promoted {
+            tracing::info!(node = %node.id(), %error, "not promoted");
+        }
         // Asked now: what it says is of after the promotion.
         let asked_at = self.now();
         self.learned(index, promoted, asked_at)
@@ -320,6 +354,8 @@ impl<D: Driver> Shared<D> {
         let rejoin = self.driver.rejoin(node, primary, ballot);
         let Ok(Ok(rejoined)) = timeout(config.rejoin_timeout, rejoin).await else { return false };
         count(&self.counters.rejoins);
+        #[cfg(feature = "tracing")]
+        tracing::info!(shard = self.shard.0, node = %node.id(), discarded = ?rejoined.discarded, "rejoined");
         if let Some((from, to)) = rejoined.discarded {
             let length = to.0.saturating_sub(from.0);
             self.counters.discarded.fetch_add(length, std::sync::atomic::Ordering::Relaxed);

@@ -70,6 +70,12 @@ impl<D: Driver> Shared<D> {
             count(&self.counters.writes_repeated);
         };
         count(if error.is_ambiguous() { &self.counters.writes_ambiguous } else { &self.counters.writes_failed });
+        #[cfg(feature = "tracing")]
+        if error.is_ambiguous() {
+            tracing::warn!(shard = self.shard.0, %error, "a write may have taken effect");
+        } else {
+            tracing::debug!(shard = self.shard.0, %error, "a write failed");
+        }
         Err(error)
     }
 

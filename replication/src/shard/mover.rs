@@ -26,8 +26,8 @@
 //! All steps can be repeated, and each is made only from the step before. Where a move or its undoing was interrupted is read
 //! from both shards; rows are deleted only where the other shard is sure to have them: here if the slot is closed here and owned
 //! there, there if it is returning here. The last step of a process that is no more may be on its way still, and finds the slot
-//! so or otherwise. A shard that has failed over in the meantime and
-//! lost a step says so to the session that made it, which is one for the whole move.
+//! so or otherwise. A shard that has failed over in the meantime and lost a step says so to the session that made it, which is
+//! one for the whole move.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -128,6 +128,8 @@ impl<D: Driver, S: SlotStore<D>> Shards<D, S> {
             Progress::Copied | Progress::Over => self.hand_over(&journey).await?,
         }
         if self.publish(next) {
+            #[cfg(feature = "tracing")]
+            tracing::info!(slot = one.slot.0, from = one.from.0, to = one.to.0, map = journey.next, "a slot has moved");
             return Ok(self.map());
         }
         Err(StaleMap { slot: one.slot, ours: journey.since, theirs: self.map().version() }.into())
@@ -220,6 +222,8 @@ impl<D: Driver, S: SlotStore<D>> Shards<D, S> {
     /// The rows are at `from`, and `to` was not published. What is on its way from a move that was dropped is refused from the
     /// first step on, and whoever finds the undoing interrupted knows by it that it is one.
     async fn back(&self, journey: &Journey<D>) -> Result<(), ShardError<D::Error>> {
+        #[cfg(feature = "tracing")]
+        tracing::info!(slot = journey.slot.0, to = journey.to.shard.0, "a move is undone");
         let any = [Owned, Leaving, Closed, Returning, Arriving, Gone];
         self.turn(&journey.from, journey, &[Owned, Leaving, Closed], Returning, journey.since).await?;
         self.turn(&journey.to, journey, &any, Gone, journey.since).await?;

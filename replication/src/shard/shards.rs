@@ -328,6 +328,8 @@ impl<D: Driver, S: SlotStore<D>> Shards<D, S> {
         refused: Refused,
         deadline: Deadline,
     ) -> Result<(), ShardError<D::Error>> {
+        #[cfg(feature = "tracing")]
+        tracing::debug!(slot = slot.0, map = map.version(), ?refused, "a shard does not serve a slot");
         if left(deadline).is_zero() {
             return Err(match refused {
                 Refused::Closed => ShardError::Moving(slot),

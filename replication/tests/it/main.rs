@@ -2,6 +2,8 @@
 
 mod failovers;
 mod faults;
+#[cfg(feature = "serde")]
+mod files;
 mod moves;
 mod reads;
 mod sessions;

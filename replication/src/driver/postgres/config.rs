@@ -4,6 +4,8 @@ use std::time::Duration;
 
 /// How the driver uses its servers.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
 pub struct PgConfig {
     /// Who watches the nodes and carries out failovers, as words of a connection string that replace those of a node's
     /// address: `user=admin password=... dbname=postgres`. Default: nothing, the address as it is. Must be a superuser.
@@ -18,6 +20,7 @@ pub struct PgConfig {
     pub max_statements: usize,
     /// How long a node may take for one step of a fence: to end sessions, to stop receiving, to replay what it has.
     /// Default 2 s.
+    #[cfg_attr(feature = "serde", serde(with = "crate::duration"))]
     pub step_timeout: Duration,
 }
 
@@ -46,6 +49,8 @@ impl Default for PgConfig {
 /// [`Mode::Quorum`](crate::Mode::Quorum) promises what it says from `On` upwards. No level makes reads of a replica
 /// fresh: of two replicas one confirms, and the other is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
 pub enum SynchronousCommit {
     /// Nothing, not even the primary's own disk.
     Off,

@@ -95,14 +95,20 @@ pub use rusqlite;
 
 /// How nodes of files behave.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
 pub struct SqliteConfig {
     /// How long a writer waits for the others, and whoever needs the lock of a file for it. Default 5 s.
+    #[cfg_attr(feature = "serde", serde(with = "crate::duration"))]
     pub busy_timeout: Duration,
     /// In a quorum, how long a write waits for replicas before it is reported as unconfirmed. Default 10 s.
+    #[cfg_attr(feature = "serde", serde(with = "crate::duration"))]
     pub confirm_timeout: Duration,
     /// How long copying a database may be kept from the source by its writers. Default 60 s.
+    #[cfg_attr(feature = "serde", serde(with = "crate::duration"))]
     pub copy_timeout: Duration,
     /// A replica that has heard nothing of its primary for so long has lost it. Default 100 ms.
+    #[cfg_attr(feature = "serde", serde(with = "crate::duration"))]
     pub silence: Duration,
     /// The values that one transaction may change, in bytes. Default 64 MiB, at most 256 MiB. They are held in memory a few times.
     pub max_transaction_bytes: usize,
