@@ -153,8 +153,9 @@ impl Shared {
                 return false;
             }
             // What came since somebody looked calls only who sleeps already.
-            let wait = core.next_deadline().map_or(wait, |deadline| self.time_to(deadline).min(wait));
             let until = self.now().saturating_add(crate::clock::millis(wait));
+            let until = core.next_deadline().map_or(until, |deadline| deadline.min(until));
+            let wait = self.time_to(until).min(wait);
             core.keeper = Some(Keeper { waiter: std::sync::Arc::clone(&waiter), until: Some(until) });
             wait
         };
