@@ -156,14 +156,19 @@ impl Watch {
             Verdict::Alive => {}
         }
         // A coordinator fenced some node and came to nothing: under the primary's ballot it cannot come back.
-        let promised = topology.primary().map(Member::promised);
-        let is_outbid = promised.is_some_and(|promised| topology.highest_promise() > promised);
+        let reign = topology.primary().zip(topology.epoch()).map(|(primary, epoch)| reign(primary, epoch));
+        let is_outbid = reign.is_some_and(|reign| topology.highest_promise() > Some(reign));
         if is_over(&mut self.outbid_since, is_outbid) {
             self.outbid_since = None;
             return topology.primary.map(|target| Mission::Planned { target });
         }
         None
     }
+}
+
+/// The ballot that made it primary; of one that nobody has promoted yet, one below all others.
+fn reign(primary: &Member, epoch: Epoch) -> Ballot {
+    primary.promised().unwrap_or(Ballot { epoch, coordinator: 0 })
 }
 
 /// The next epoch of this coordinator: no other takes the same one, even if neither knows of the other. So nodes that two
@@ -341,7 +346,7 @@ impl<D: Driver> Shared<D> {
     }
 
     async fn try_repair(&self, member: &Member, primary: &Member, epoch: Epoch, config: &FailoverConfig) -> bool {
-        let ballot = primary.promised().unwrap_or(Ballot { epoch, coordinator: 0 });
+        let ballot = reign(primary, epoch);
         let (node, primary) = (&member.node, &primary.node);
         let may_follow = member.role() == Some(Role::Replica) && member.is_kept();
         if may_follow {

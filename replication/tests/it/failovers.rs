@@ -68,6 +68,21 @@ async fn a_killed_primary_is_replaced_and_rejoins_by_itself() {
     assert_eq!(rig.sim.contents(NodeId(0)), rig.sim.contents(NodeId(2)));
 }
 
+/// The first primary has promised nothing, and a replica that it lost is told to follow it under some ballot.
+#[tokio::test(start_paused = true)]
+async fn a_replica_that_was_told_to_follow_is_no_reason_to_fence_the_first_primary() {
+    let rig = supervised(Mode::Asynchronous).await;
+    rig.sim.cut(Endpoint::Node(NodeId(0)), Endpoint::Node(NodeId(1)));
+    let (_, failed, _) = write_for(&rig, ms(400)).await;
+    assert!(failed.is_empty(), "{failed:?}");
+    rig.sim.heal();
+    let (_, failed, _) = write_for(&rig, ms(6_000)).await;
+    assert!(failed.is_empty(), "{failed:?}");
+    let promised = rig.cluster.topology().members()[1].promised();
+    assert!(promised.is_some(), "it was told");
+    assert_eq!(rig.cluster.stats().failovers, 0);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_hung_primary_is_replaced_and_takes_no_write_when_it_wakes() {
     let rig = supervised(Mode::Asynchronous).await;
