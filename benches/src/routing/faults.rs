@@ -13,7 +13,7 @@ use super::Trouble;
 use super::reads::{Store, registers};
 use super::row::FaultRow;
 use super::servers::Servers;
-use crate::cli::remark;
+use crate::cli::complain;
 use crate::clock::{Stopwatch, uptime};
 use crate::report::{median, rounded};
 
@@ -74,7 +74,7 @@ impl Seen {
             Ok(()) => self.writes.push(uptime()),
             Err(error) => {
                 self.failed_writes += 1;
-                remark(format_args!("a write failed: {error}"));
+                complain(&error);
             }
         }
     }
@@ -84,7 +84,7 @@ impl Seen {
             Ok(_) => self.reads.push(uptime()),
             Err(error) => {
                 self.failed_reads += 1;
-                remark(format_args!("a read failed: {error}"));
+                complain(&error);
             }
         }
     }

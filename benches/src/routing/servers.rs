@@ -13,7 +13,7 @@ use tenfold_replication::{Node, NodeId};
 use tokio_postgres::{Client, NoTls};
 
 use super::Trouble;
-use crate::clock::Stopwatch;
+use crate::clock::{Stopwatch, uptime};
 use crate::proxy_faults::process::Process;
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/pg-cluster");
@@ -37,13 +37,14 @@ impl Servers {
     pub fn start(name: &str) -> Result<Self, Trouble> {
         let memory = Path::new("/dev/shm");
         let place = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
-        let dir = place.join(format!("tenfold-routing-{}-{name}", std::process::id()));
+        // Each has its own, as a warden may be late.
+        let dir = place.join(format!("tenfold-routing-{name}-{}-{}", std::process::id(), uptime().as_micros()));
         let script = Path::new(SCRIPT).canonicalize()?;
         // In a session of its own, as the keeper has little patience.
-        let (script, words) = (script.display(), dir.display());
-        let until_told = format!(
-            "trap 'setsid {script} down --dir {words} >/dev/null 2>&1 & exit' TERM; while :; do sleep 60; done"
-        );
+        let down = format!("{} down --dir {} >/dev/null 2>&1", script.display(), dir.display());
+        // Twice, as they may be on their way up.
+        let until_told =
+            format!("trap \"setsid sh -c '{down}; sleep 5; {down}' & exit\" TERM; while :; do sleep 60; done");
         let warden = Process::start(OsStr::new("bash"), &["-c", &until_told], false)?;
         let mut servers = Self { dir, ports: Vec::new(), up_in: Duration::ZERO, _warden: warden };
         let stopwatch = Stopwatch::start();
