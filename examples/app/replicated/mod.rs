@@ -14,7 +14,7 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | [`server`] | the database server's process; [`link`] keeps it up with its primary |
+//! | [`server`] | the database server's process; `link` keeps it up with its primary |
 //! | [`driver`] | the web tier's driver; [`wire`] what goes over the socket |
 //! | [`routed`] | the product's database on top of it; the session travels in a cookie |
 //! | [`stock`] | folders of nodes with the sample users in them |
