@@ -8,6 +8,9 @@ use super::SqliteError;
 use super::record::{Flaw, HEADER_BYTES, Record, Tail};
 use crate::Lsn;
 
+/// What a reader takes from its file at a time.
+const READ_AHEAD: usize = 1 << 16;
+
 /// # Invariants
 /// - I1: the files, in the order of their names, hold each place once and without a gap.
 /// - I2: `offset` is the length of what the last file holds, up to `end`; all of it is synced.
@@ -163,6 +166,18 @@ impl LogReader {
         Err(SqliteError::LogGone)
     }
 
+    /// Stands after this record; goes on with `held` if that is there already, which spares the way through the file.
+    pub(super) fn go_on(held: Option<Self>, dir: &Path, after: Tail) -> Result<Self, SqliteError> {
+        let held = held.filter(|held| held.dir == dir && held.tail() == after);
+        if let Some(mut held) = held {
+            if held.segment.reopen().is_ok() {
+                return Ok(held);
+            }
+        }
+        let reader = Self::open(dir, after.lsn)?;
+        if reader.tail() == after { Ok(reader) } else { Err(SqliteError::Parted) }
+    }
+
     /// After which record it stands.
     pub(super) fn tail(&self) -> Tail {
         self.segment.tail
@@ -203,7 +218,7 @@ struct SegmentReader {
 
 impl SegmentReader {
     fn open(path: &Path) -> Result<Self, SqliteError> {
-        let mut reader = BufReader::with_capacity(1 << 16, File::open(path)?);
+        let mut reader = BufReader::with_capacity(READ_AHEAD, File::open(path)?);
         let mut header = [0; HEADER_BYTES];
         let is_whole = reader.read_exact(&mut header).is_ok();
         let tail = Tail::decode_header(&header).filter(|_| is_whole);
@@ -212,6 +227,14 @@ impl SegmentReader {
             Some(tail) => Ok(Self { path: path.into(), reader, offset: HEADER_BYTES as u64, tail }),
             None => Err(SqliteError::Damaged { segment: path.into(), offset: 0 }),
         }
+    }
+
+    /// Forgets what was read ahead: it may have been cut off since, and the file be another one.
+    fn reopen(&mut self) -> io::Result<()> {
+        let mut file = File::open(&self.path)?;
+        file.seek(SeekFrom::Start(self.offset))?;
+        self.reader = BufReader::with_capacity(READ_AHEAD, file);
+        Ok(())
     }
 
     /// `None` at the end, also at a torn one: it may be that somebody is writing there.
@@ -308,6 +331,32 @@ mod tests {
         }
         assert!(matches!(LogReader::open(dir.path(), Lsn(41)), Err(SqliteError::Parted)));
         assert!(matches!(log.append(&records[..1]), Err(SqliteError::Parted)), "it does not follow");
+    }
+
+    /// As after a commit that failed: the record was read ahead by then.
+    #[test]
+    fn a_reader_that_goes_on_has_nothing_that_was_cut_off_meanwhile() {
+        let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let records = records(Tail::default(), 3);
+        let mut log = Log::create(dir.path(), Tail::default(), 1 << 20).unwrap();
+        log.append(&records).unwrap();
+        let mut reader = LogReader::open(dir.path(), Lsn(0)).unwrap();
+        assert_eq!(reader.next(Lsn(2)).unwrap().as_ref(), Some(&records[0]));
+        assert_eq!(reader.next(Lsn(2)).unwrap().as_ref(), Some(&records[1]));
+        let after = reader.tail();
+        log.cut(after.lsn).unwrap();
+        let instead = Record::after(after, Epoch(9), Kind::Changes, vec![9]);
+        log.append(std::slice::from_ref(&instead)).unwrap();
+        let mut reader = LogReader::go_on(Some(reader), dir.path(), after).unwrap();
+        assert_eq!(reader.next(Lsn(9)).unwrap().as_ref(), Some(&instead));
+
+        // Nor what stands in the log of another node.
+        let mut theirs = Log::create(other.path(), Tail::default(), 1 << 20).unwrap();
+        theirs.append(&records[..2]).unwrap();
+        let mut reader = LogReader::open(dir.path(), Lsn(2)).unwrap();
+        reader = LogReader::go_on(Some(reader), other.path(), after).unwrap();
+        assert_eq!(reader.next(Lsn(9)).unwrap(), None);
+        assert!(matches!(LogReader::go_on(Some(reader), other.path(), instead.at), Err(SqliteError::Parted)));
     }
 
     #[test]

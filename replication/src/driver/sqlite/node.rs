@@ -32,8 +32,7 @@ pub(super) struct FileNode {
     pub(super) control: ControlFile,
     pub(super) log: Mutex<Log>,
     pub(super) confirmed: Confirmed,
-    /// Applies records.
-    applier: Mutex<Connection>,
+    applier: Mutex<Applier>,
     /// Looks where the database is.
     viewer: Mutex<Connection>,
     /// One writer of this process at a time; those of others wait for SQLite's lock.
@@ -44,6 +43,14 @@ pub(super) struct FileNode {
     /// Of which primary a replica has heard, and until when that is lately.
     pub(super) heard: Mutex<Option<(NodeId, Instant)>>,
     pub(super) faults: Faults,
+}
+
+/// What applies records to the database.
+#[derive(Debug)]
+struct Applier {
+    db: Connection,
+    /// Stands after the last one, as a rule.
+    reader: Option<LogReader>,
 }
 
 /// What is done to a node on purpose.
@@ -84,7 +91,7 @@ impl FileNode {
             control: ControlFile::open(&control_path(dir), config.busy_timeout)?,
             log: Mutex::new(Log::open(&log_dir(dir), config.segment_bytes)?),
             confirmed: Confirmed::open(&dir.join("confirmed.db"), config.busy_timeout)?,
-            applier: Mutex::new(connect(dir, Access::Apply, &config)?),
+            applier: Mutex::new(Applier { db: connect(dir, Access::Apply, &config)?, reader: None }),
             viewer: Mutex::new(connect(dir, Access::View, &config)?),
             writers: Arc::new(Semaphore::new(1)),
             appended: watch::Sender::new(Lsn(0)),
@@ -149,14 +156,16 @@ impl FileNode {
 
     /// Applies one batch of records, up to a place.
     pub(super) fn apply_until(&self, until: Lsn) -> Result<State, SqliteError> {
-        let db = self.applier.lock();
-        let state = State::read(&db)?;
+        let mut applier = self.applier.lock();
+        let Applier { db, reader: held } = &mut *applier;
+        let state = State::read(db)?;
         if state.tail.lsn >= until {
             return Ok(state);
         }
         // Read under the database's lock: what a writer cuts off again, as its commit failed, is gone by then.
-        let state = apply(&db, |state| {
-            let mut reader = LogReader::open(&self.log_dir(), state.tail.lsn)?;
+        let state = apply(db, |state| {
+            let reader = LogReader::go_on(held.take(), &self.log_dir(), state.tail)?;
+            let reader = held.insert(reader);
             let (mut records, mut bytes) = (Vec::new(), 0);
             while records.len() < BATCH && bytes < self.config.batch_bytes {
                 let Some(record) = reader.next(until)? else { break };
@@ -171,17 +180,18 @@ impl FileNode {
 
     /// Replaces a database that is incomplete by a copy of another, which is consistent with the place that stands in it.
     pub(super) fn copy_from(&self, upstream: &Self) -> Result<State, SqliteError> {
-        let mut target = self.applier.lock();
+        let mut applier = self.applier.lock();
+        let target = &mut applier.db;
         let control = self.control.read()?;
         if control.role == Role::Primary {
             return Err(SqliteError::NotAReplica);
         }
         // Somebody else has copied it while this one waited for the lock.
         if !control.is_incomplete {
-            return State::read(&target);
+            return State::read(target);
         }
         let source = upstream.connect(Access::Read)?;
-        let backup = rusqlite::backup::Backup::new(&source, &mut target)?;
+        let backup = rusqlite::backup::Backup::new(&source, target)?;
         let deadline = crate::clock::deadline(self.config.copy_timeout);
         while backup.step(-1)? != rusqlite::backup::StepResult::Done {
             if crate::clock::left(deadline).is_zero() {
@@ -191,7 +201,7 @@ impl FileNode {
         }
         drop(backup);
         target.flush_prepared_statement_cache();
-        let state = State::read(&target)?;
+        let state = State::read(target)?;
         let theirs = upstream.control.read()?;
         self.control.update(|control| {
             // Locked before: nobody is to look while the old files are gone.

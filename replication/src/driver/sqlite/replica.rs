@@ -169,10 +169,8 @@ impl FileNode {
             return Err(SqliteError::NoPrimaryThere);
         }
         let mine = self.log_end()?;
-        if reader.as_ref().is_none_or(|reader| reader.tail() != mine) {
-            *reader = Some(LogReader::open(&upstream.log_dir(), mine.lsn)?);
-        }
-        let reader = reader.as_mut().filter(|reader| reader.tail() == mine).ok_or(SqliteError::Parted)?;
+        let held = LogReader::go_on(reader.take(), &upstream.log_dir(), mine)?;
+        let reader = reader.insert(held);
         let until = upstream.state()?.tail.lsn;
         let (mut records, mut bytes) = (Vec::new(), 0);
         while bytes < self.config.batch_bytes {
@@ -290,5 +288,62 @@ impl FileNode {
             if is_same(Lsn(middle))? { same = middle } else { other = middle }
         }
         Ok(Lsn(same))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::driver::Promotion;
+    use crate::driver::sqlite::SqliteConfig;
+    use crate::driver::sqlite::writer::Writer;
+    use crate::{ClusterId, Epoch, Mode, Node};
+
+    fn ballot(epoch: u64) -> Ballot {
+        Ballot { epoch: Epoch(epoch), coordinator: 1 }
+    }
+
+    fn reign(node: &Arc<FileNode>, epoch: u64) -> Writer {
+        node.fence(ballot(epoch)).unwrap();
+        let promotion = Promotion { ballot: ballot(epoch), mode: Mode::Asynchronous, replicas: Vec::new() };
+        node.promote(&promotion).unwrap();
+        Writer::open(node).unwrap()
+    }
+
+    fn insert(writer: &mut Writer, value: i64) {
+        writer.begin().unwrap();
+        writer.db.execute("insert into t(value) values (?1)", [value]).unwrap();
+        writer.commit().unwrap().unwrap();
+    }
+
+    /// As when an old primary was cut off, had written on, and a replica that has followed it hears of the next one: between
+    /// two looks of that replica.
+    #[test]
+    fn a_replica_of_another_primary_takes_nothing_more_from_the_one_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = |id: u16| dir.path().join(id.to_string());
+        let make = |id: u16, control| {
+            Arc::new(FileNode::create(&place(id), NodeId(id), SqliteConfig::default(), &control).unwrap())
+        };
+        let (cluster, mode) = (ClusterId(7), Mode::Asynchronous);
+        let old = make(0, FileNode::new_primary(cluster, mode, Vec::new()));
+        let mut writer = reign(&old, 2);
+        writer.migrate("create table t(id integer primary key, value integer)").unwrap();
+        let upstream = Node::new(NodeId(0), place(0).to_string_lossy());
+        let [next, third] = [1, 2].map(|id| make(id, FileNode::new_replica(cluster, mode, &upstream)));
+        let mut held = None;
+        next.copy_from(&old).unwrap();
+        third.copy_from(&old).unwrap();
+        insert(&mut writer, 1);
+        next.pull(&old, &mut None).unwrap();
+        third.pull(&old, &mut held).unwrap();
+        insert(&mut writer, 2);
+
+        let mut writer = reign(&next, 3);
+        third.fence(ballot(3)).unwrap();
+        third.follow(NodeId(1), &place(1).to_string_lossy(), ballot(3)).unwrap();
+        insert(&mut writer, 3);
+        third.pull(&next, &mut held).unwrap();
+        assert_eq!(third.log_end().unwrap(), next.log_end().unwrap());
     }
 }
