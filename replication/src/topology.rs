@@ -167,6 +167,18 @@ impl Topology {
     /// # Panics
     /// If there is no such node.
     pub fn observe(&mut self, index: usize, observation: &Observation, asked_at: Instant) -> Observed {
+        let before = self.members[index].seen.as_ref().map_or(Lsn(0), |seen| seen.replayed);
+        self.observe_since(index, observation, asked_at, before)
+    }
+
+    /// [`Topology::observe`], of a node whose bound was `before` when it was asked.
+    pub(crate) fn observe_since(
+        &mut self,
+        index: usize,
+        observation: &Observation,
+        asked_at: Instant,
+        before: Lsn,
+    ) -> Observed {
         if *self.cluster.get_or_insert(observation.cluster) != observation.cluster {
             self.fail(index);
             return Observed::Foreign;
@@ -195,11 +207,14 @@ impl Topology {
             is_kept: standing == Standing::Kept,
         });
         let is_kept = standing == Standing::Kept;
-        if is_kept {
-            member.bound.raise(observation.replayed);
-        } else {
+        // A server that was killed may come back with less than it had shown, one that was restored with far less.
+        let went_back = observation.replayed < before;
+        if !is_kept || went_back {
             member.bound = Arc::default();
             member.complete_until = None;
+        }
+        if is_kept {
+            member.bound.raise(observation.replayed);
         }
         let is_primary = observation.role == Role::Primary && is_kept && self.epoch() == Some(epoch);
         let verdict = self.place(index, is_primary, observation);
@@ -416,6 +431,22 @@ mod tests {
         topology.observe(1, &observation(Role::Replica, &history, 30), after(start, 130));
         topology.observe(0, &observation(Role::Primary, &history, 30), after(start, 150));
         assert_eq!(topology.members[1].staleness(after(start, 160)), Some(Duration::from_millis(10)));
+    }
+
+    #[test]
+    fn a_replica_that_comes_back_with_less_is_dated_anew() {
+        let (mut topology, start, history) = (topology(), crate::clock::some_moment(), History::new(Epoch(1)));
+        for (ms, lsn) in [(0, 10), (50, 20), (100, 30)] {
+            topology.observe(0, &observation(Role::Primary, &history, lsn), after(start, ms));
+        }
+        topology.observe(1, &observation(Role::Replica, &history, 30), after(start, 110));
+        topology.observe(1, &observation(Role::Replica, &history, 10), after(start, 120));
+        assert_eq!(topology.members[1].replayed(), Lsn(10));
+        assert_eq!(topology.members[1].staleness(after(start, 120)), Some(Duration::from_millis(120)));
+        // A wait had raised its bound between the two.
+        topology.members[1].bound.raise(Lsn(25));
+        topology.observe_since(1, &observation(Role::Replica, &history, 20), after(start, 130), Lsn(25));
+        assert_eq!(topology.members[1].replayed(), Lsn(20));
     }
 
     /// The next primary may have taken writes while the one before still looked well.

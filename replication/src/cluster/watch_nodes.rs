@@ -82,11 +82,11 @@ impl<D: Driver> Shared<D> {
     async fn look(&self, index: usize) {
         let topology = self.topology();
         let (node, was_primary) = (topology.members[index].node.clone(), topology.primary == Some(index));
-        let asked_at = self.now();
+        let (asked_at, before) = (self.now(), topology.members[index].replayed());
         let answer = tokio::time::timeout(self.config.observe_timeout, self.driver.observe(&node)).await;
         let report = match answer {
             Ok(Ok(observation)) => {
-                self.learn(index, &observation, asked_at);
+                self.note(self.update(|topology| topology.observe_since(index, &observation, asked_at, before)));
                 if observation.writable { Report::Answered } else { Report::Fenced }
             }
             Ok(Err(error)) => {
