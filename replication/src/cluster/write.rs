@@ -22,10 +22,14 @@ use crate::{Epoch, Standing};
 enum Next<E> {
     /// It is over.
     Fail(Error<E>),
-    /// It had no effect: again, when the node's state may have changed.
+    /// It was not begun: again, when the node's state may have changed.
     Later(Option<E>),
-    /// It had no effect: again, at once.
-    Again(E),
+    /// It was begun and had no effect: again, as often as writes are tried.
+    Again {
+        error: E,
+        /// When the node's state may have changed, not at once.
+        is_later: bool,
+    },
 }
 
 /// The primary of now, and the leave to write there.
@@ -52,19 +56,25 @@ impl<D: Driver> Shared<D> {
                 Err(error) => break error,
             };
             let topology = Arc::clone(&target.topology);
-            tries += 1;
             match self.try_write(target, session, unit, deadline, f).await {
                 Ok(value) => {
                     count(&self.counters.writes);
                     return Ok(value);
                 }
                 Err(Next::Fail(error)) => break error,
-                Err(Next::Again(error)) if tries >= self.config.write_tries => break Error::Unavailable(Some(error)),
-                Err(Next::Again(error)) => last_error = Some(error),
                 Err(Next::Later(error)) => {
                     last_error = error.or(last_error);
-                    self.refresh.notify_waiters();
-                    self.changed(&topology, deadline).await;
+                    self.look_again(&topology, deadline).await;
+                }
+                Err(Next::Again { error, is_later }) => {
+                    tries += 1;
+                    if tries >= self.config.write_tries {
+                        break Error::Unavailable(Some(error));
+                    }
+                    last_error = Some(error);
+                    if is_later {
+                        self.look_again(&topology, deadline).await;
+                    }
                 }
             }
             count(&self.counters.writes_repeated);
@@ -77,6 +87,12 @@ impl<D: Driver> Shared<D> {
             tracing::debug!(shard = self.shard.0, %error, "a write failed");
         }
         Err(error)
+    }
+
+    /// Until something is known that was not known to this snapshot.
+    async fn look_again(&self, topology: &Topology, deadline: Deadline) {
+        self.refresh.notify_waiters();
+        self.changed(topology, deadline).await;
     }
 
     /// Waits for a primary that is no older than the session, and for leave to write.
@@ -174,11 +190,11 @@ impl<D: Driver> Shared<D> {
                 self.refresh.notify_waiters();
                 Next::Fail(Error::Ambiguous(Some(error)))
             }
-            Class::Gone | Class::NotSent => Next::Later(Some(error)),
-            Class::RolledBack => Next::Again(error),
+            Class::Gone | Class::NotSent => Next::Again { error, is_later: true },
+            Class::RolledBack => Next::Again { error, is_later: false },
             Class::ReadOnly => {
                 self.update(|topology| topology.demote(target.index));
-                Next::Later(Some(error))
+                Next::Again { error, is_later: true }
             }
         }
     }

@@ -49,6 +49,21 @@ async fn conflicts_are_repeated_so_often_and_no_more() {
     assert_eq!(tries.load(Ordering::Relaxed), Config::default().write_tries);
 }
 
+/// Such as a transaction that crashes the server each time.
+#[tokio::test(start_paused = true)]
+async fn what_breaks_its_connection_each_time_is_not_repeated_for_ever() {
+    for error in [SimError::ConnectionLost, SimError::ReadOnly] {
+        let rig = three().await;
+        let (session, tries) = (Session::new(), &AtomicU32::new(0));
+        let always = rig.cluster.transaction(&session, |_| async move {
+            tries.fetch_add(1, Ordering::Relaxed);
+            Err::<(), _>(error)
+        });
+        assert!(matches!(always.await, Err(Error::Unavailable(Some(_)))));
+        assert_eq!(tries.load(Ordering::Relaxed), Config::default().write_tries);
+    }
+}
+
 /// The first of two statements was committed: the failure of the second must not do it twice.
 #[tokio::test(start_paused = true)]
 async fn what_was_half_done_is_not_repeated() {
