@@ -8,6 +8,9 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+/// For so many times the patience a report of another process counts.
+const REPORTS_LAST: u32 = 3;
+
 /// How a death is told from a pause.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
@@ -92,6 +95,7 @@ pub struct Monitor {
 
 #[derive(Clone, Copy, Debug)]
 struct Sight {
+    reported_at: Instant,
     answered_at: Instant,
     refusals: u32,
     lost_at: Option<Instant>,
@@ -110,10 +114,11 @@ impl Monitor {
         self.observers.clear();
     }
 
-    /// Takes in what one observer saw at `now`.
+    /// Takes in what one observer saw at `now`; of another process, it counts for three times the patience.
     pub fn report(&mut self, observer: ObserverId, report: Report, now: Instant) {
-        let first = Sight { answered_at: now, refusals: 0, lost_at: None, fenced_at: None };
+        let first = Sight { reported_at: now, answered_at: now, refusals: 0, lost_at: None, fenced_at: None };
         let sight = self.observers.entry(observer).or_insert(first);
+        sight.reported_at = now;
         match report {
             Report::Answered => *sight = first,
             Report::Fenced => *sight = Sight { fenced_at: sight.fenced_at.or(Some(now)), ..first },
@@ -135,7 +140,8 @@ impl Monitor {
     /// What is held of it now, and by these replicas.
     #[must_use]
     pub fn verdict(&self, witnesses: &[Witness], now: Instant) -> Verdict {
-        let mut lost: Vec<_> = self.observers.values().filter_map(|sight| self.lost_at(sight, now)).collect();
+        let sights = self.observers.iter().filter(|(observer, sight)| self.counts(**observer, sight, now));
+        let mut lost: Vec<_> = sights.filter_map(|(_, sight)| self.lost_at(sight, now)).collect();
         lost.sort_unstable();
         let Some(&since) = lost.get(self.config.quorum.max(1) - 1) else { return Verdict::Alive };
         // Who was not asked since may hear it still.
@@ -144,6 +150,12 @@ impl Monitor {
             return Verdict::Vetoed;
         }
         Verdict::Dead { since }
+    }
+
+    /// Another process may have ended since; this one reports for as long as it watches.
+    fn counts(&self, observer: ObserverId, sight: &Sight, now: Instant) -> bool {
+        let age = now.saturating_duration_since(sight.reported_at);
+        observer == ObserverId::default() || age <= self.config.patience * REPORTS_LAST
     }
 
     fn lost_at(&self, sight: &Sight, now: Instant) -> Option<Instant> {
@@ -194,7 +206,23 @@ mod tests {
         assert_eq!(monitor.verdict(&[witness(6, false), witness(6, true)], after(start, 9)), Verdict::Vetoed);
         assert_eq!(monitor.verdict(&[witness(4, false)], after(start, 9)), Verdict::Vetoed, "it may hear it still");
         let late = since + config.max_veto;
+        monitor.report(ObserverId(2), Report::Refused, late);
         assert_eq!(monitor.verdict(&[witness(10_000, true)], late), Verdict::Dead { since });
+    }
+
+    #[test]
+    fn who_has_not_reported_for_long_counts_no_more() {
+        let start = crate::clock::some_moment();
+        let config = DetectConfig { quorum: 2, refusals: 1, ..DetectConfig::default() };
+        let mut monitor = Monitor::new(config.clone());
+        monitor.report(ObserverId(1), Report::Refused, start);
+        let late = start + config.patience * REPORTS_LAST;
+        monitor.report(ME, Report::Refused, late);
+        assert!(matches!(monitor.verdict(&[], late), Verdict::Dead { .. }));
+        let later = after(late, 1);
+        assert_eq!(monitor.verdict(&[], later), Verdict::Alive, "it may have ended long ago");
+        monitor.report(ObserverId(1), Report::Refused, later);
+        assert!(matches!(monitor.verdict(&[], later), Verdict::Dead { .. }));
     }
 
     #[test]
