@@ -27,8 +27,9 @@ use crate::{Lsn, Mode, NodeId, Position, Role};
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
 pub struct FailoverConfig {
-    /// When enough nodes are fenced, so long others are waited for that may be further. Default 30 ms. Shorter: sooner;
-    /// longer: without a quorum, less is lost when the most advanced replica is slow to answer.
+    /// When enough nodes are fenced, so long others are waited for that may be further. Default 30 ms. Without a quorum,
+    /// replicas that answered lately are waited for besides, up to [`fence_timeout`](Self::fence_timeout): the furthest may
+    /// be the last to answer, as it has the most to apply.
     #[cfg_attr(feature = "serde", serde(with = "crate::duration"))]
     pub settle: Duration,
     /// How long fencing may take, and how long a replica may take to follow another primary. Default 2 s.
@@ -103,6 +104,10 @@ pub enum FailoverError {
     /// The target did not get the whole log in time; the old primary goes on.
     #[error("the target did not catch up in time")]
     NotCaughtUp,
+    /// The primary that is to be changed did not promise to stop, or not in time. It goes on, unless it has promised and was
+    /// not heard: then a supervisor makes it primary anew.
+    #[error("the primary could not be fenced in time")]
+    NotFenced,
     /// There is no such node, or no primary to change from.
     #[error("there is nothing to change from, or to")]
     NoSuchNode,
@@ -153,6 +158,7 @@ enum Phase {
 /// - I1: nobody is promoted before as many nodes have promised as the mode needs.
 /// - I2: no fenced node is further than the one that is promoted.
 /// - I3: no fenced node has been in the epoch of the ballot.
+/// - I4: of a planned change, the primary is fenced before anybody else is asked.
 #[derive(Clone, Debug)]
 pub(crate) struct Failover {
     config: FailoverConfig,
@@ -163,6 +169,8 @@ pub(crate) struct Failover {
     primary_lsn: Lsn,
     /// Whom a planned change is for.
     target: Option<usize>,
+    /// Who answered lately.
+    awaited: Vec<bool>,
     phase: Phase,
     fenced: Vec<Option<Result<Observation, Refusal>>>,
     deadline: Instant,
@@ -195,12 +203,18 @@ impl Failover {
             primary,
             primary_lsn,
             target: None,
+            awaited: vec![true; count],
             phase,
             fenced,
             deadline,
             enough_at: None,
             calls,
         }
+    }
+
+    /// Nodes that have not answered lately are not waited for beyond the time to settle.
+    pub(crate) fn awaiting(self, awaited: Vec<bool>) -> Self {
+        Self { awaited, ..self }
     }
 
     /// From a primary that is well to a replica, or to itself under a new ballot.
@@ -232,12 +246,13 @@ impl Failover {
 
     /// When to look again, if nothing is answered before.
     pub(crate) fn wake_at(&self) -> Instant {
-        let settled_at = self.enough_at.filter(|_| self.target.is_none()).map(|at| at + self.config.settle);
-        settled_at.map_or(self.deadline, |at| at.min(self.deadline))
+        let enough_at = self.enough_at.filter(|_| self.target.is_none() && self.is_heard());
+        enough_at.map_or(self.deadline, |at| (at + self.config.settle).min(self.deadline))
     }
 
     pub(crate) fn tick(&mut self, now: Instant) {
         match self.phase {
+            Phase::Draining { until: None, .. } if now >= self.deadline => self.fail(FailoverError::NotFenced),
             Phase::Draining { .. } if now >= self.deadline => self.fence_others(now),
             Phase::Fencing => self.choose(now),
             Phase::Promoting { .. } if now >= self.deadline => self.fail(FailoverError::NotPromoted),
@@ -274,7 +289,7 @@ impl Failover {
 
     fn primary_fenced(&mut self, primary: usize, target: usize, result: Result<Observation, Refusal>, now: Instant) {
         match &result {
-            Err(_) => return self.fail(FailoverError::NotCaughtUp),
+            Err(_) => return self.fail(FailoverError::NotFenced),
             Ok(observation) if observation.role != Role::Primary => return self.fail(FailoverError::Superseded),
             Ok(observation) => self.primary_lsn = observation.received,
         }
@@ -312,7 +327,7 @@ impl Failover {
         let is_settled = match self.target {
             // The primary is fenced: there is nobody else to wait for.
             Some(target) => self.fenced[target].is_some(),
-            None => now >= enough_at + self.config.settle,
+            None => now >= enough_at + self.config.settle && self.is_heard(),
         };
         let is_complete =
             self.fenced.iter().enumerate().all(|(node, fenced)| fenced.is_some() || Some(node) == self.primary);
@@ -324,6 +339,13 @@ impl Failover {
         if let Some((candidate, _)) = furthest {
             self.promote(candidate, now);
         }
+    }
+
+    /// Whether nobody is to be waited for who may be further: in a quorum, enough of them have all that was acknowledged.
+    fn is_heard(&self) -> bool {
+        let mut replicas = self.fenced.iter().enumerate().filter(|(node, _)| Some(*node) != self.primary);
+        matches!(self.mode, Mode::Quorum { .. })
+            || replicas.all(|(node, fenced)| fenced.is_some() || !self.awaited[node])
     }
 
     /// Fenced nodes, and where their logs end. A former primary that is back is one of them: nothing is lost with it.
@@ -427,13 +449,38 @@ mod tests {
     }
 
     #[test]
-    fn waits_to_settle_and_no_longer() {
+    fn waits_to_settle_and_no_longer_for_nodes_that_were_silent() {
         let now = crate::clock::some_moment();
-        let mut failover = crash(Mode::Asynchronous, 4, now);
+        let mut failover = crash(Mode::Asynchronous, 4, now).awaiting(vec![false, true, false, false]);
         failover.answer(fenced(1, 90), now);
         assert_eq!(failover.wake_at(), now + FailoverConfig::default().settle);
         failover.tick(failover.wake_at());
         assert!(matches!(failover.calls()[..], [Call::Promote(1, _)]));
+    }
+
+    #[test]
+    fn without_a_quorum_waits_for_whoever_may_be_further_and_answered_lately() {
+        let (now, config) = (crate::clock::some_moment(), FailoverConfig::default());
+        for mode in [Mode::Asynchronous, Mode::SemiSynchronous { timeout: Duration::from_millis(1) }] {
+            let mut failover = crash(mode, 3, now);
+            failover.answer(fenced(2, 80), now);
+            assert_eq!(failover.wake_at(), now + config.fence_timeout);
+            failover.tick(now + config.settle * 2);
+            assert!(failover.calls().is_empty(), "what replica 1 has may have been acknowledged");
+            failover.answer(fenced(1, 90), now + config.settle * 2);
+            assert!(matches!(failover.calls()[..], [Call::Promote(1, _)]));
+
+            let mut failover = crash(mode, 3, now);
+            failover.answer(fenced(2, 80), now);
+            failover.tick(failover.wake_at());
+            assert!(matches!(failover.calls()[..], [Call::Promote(2, _)]), "not for ever");
+        }
+        let mut failover = crash(Mode::quorum(1), 4, now);
+        failover.answer(fenced(1, 90), now);
+        failover.answer(fenced(2, 80), now);
+        failover.answer(Answer::Fenced(0, Ok(observation(Role::Primary, 1, 95))), now);
+        failover.tick(now + config.settle);
+        assert!(matches!(failover.calls()[..], [Call::Promote(0, _)]), "each acknowledged write is on one of three");
     }
 
     #[test]
@@ -494,6 +541,21 @@ mod tests {
         assert!(matches!(failover.calls()[..], [Call::Promote(0, _)]));
         failover.answer(Answer::Promoted(Ok(observation(Role::Primary, 1, 50))), now);
         assert_eq!(failover.outcome(), Some(Err(FailoverError::NotCaughtUp)));
+    }
+
+    /// It may acknowledge writes still, which the target does not have.
+    #[test]
+    fn a_planned_change_of_a_primary_that_does_not_promise_promotes_nobody() {
+        let (now, config) = (crate::clock::some_moment(), FailoverConfig::default());
+        let planned = || Failover::planned(config.clone(), BALLOT, Mode::Asynchronous, ids(3), (0, 2), now);
+        let mut failover = planned();
+        failover.calls();
+        failover.tick(failover.wake_at());
+        assert_eq!(failover.outcome(), Some(Err(FailoverError::NotFenced)));
+        let mut failover = planned();
+        failover.answer(Answer::Fenced(0, Err(Refusal::Failed)), now);
+        assert_eq!(failover.outcome(), Some(Err(FailoverError::NotFenced)));
+        assert!(failover.calls().is_empty());
     }
 
     /// Its coordinator had not heard of the primary that came after the one that it knows.

@@ -7,9 +7,12 @@ use std::time::Duration;
 ///
 /// | mode | acknowledged when | a failover can lose | costs |
 /// |---|---|---|---|
-/// | asynchronous | the primary has it | what no replica had received: the lag at that moment | nothing |
-/// | semi-synchronous | one replica has it too, or has not said so in time | what was acknowledged while it went without | one round trip |
+/// | asynchronous | the primary has it | what no replica that answers had received: the lag at that moment | nothing |
+/// | semi-synchronous | one replica has it too, or has not said so in time | what was acknowledged while it went without, or is on one replica that is lost as well | one round trip |
 /// | quorum of k | k replicas have it too, however long that takes | nothing, while at most k nodes are lost at once | the k-th fastest round trip |
+///
+/// Without a quorum, the promoted node is the furthest of the replicas that answer within
+/// [`fence_timeout`](crate::FailoverConfig::fence_timeout).
 ///
 /// Whatever is lost is told to the sessions that wrote or saw it ([`Error::Lost`](crate::Error::Lost)), and counted.
 ///

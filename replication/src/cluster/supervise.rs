@@ -100,7 +100,8 @@ impl<D: Driver> Cluster<D> {
         self.shared.lead(Mission::Crash, config).await
     }
 
-    /// Takes in what another process saw of the primary, for [`DetectConfig::quorum`].
+    /// Takes in what another process saw of the primary, for [`DetectConfig::quorum`]; it counts for three times the
+    /// [`patience`](DetectConfig::patience), so let each report again and again.
     pub fn report(&self, observer: ObserverId, report: Report) {
         self.shared.monitor.lock().report(observer, report, self.shared.now());
     }
@@ -235,18 +236,27 @@ impl<D: Driver> Shared<D> {
     ) -> Result<(Ballot, Failover), FailoverError> {
         let ballot = self.next_ballot(topology);
         let nodes: Vec<_> = topology.members.iter().map(|member| member.node.id()).collect();
+        let awaited: Vec<_> = topology.members.iter().map(Member::is_reachable).collect();
         let (config, now) = (config.clone(), self.now());
         let plan = match mission {
             Mission::Crash => {
                 let lsn = topology.reigning.and_then(|index| topology.members[index].received()).unwrap_or(Lsn(0));
-                Failover::crash(config, ballot, self.mode, nodes, topology.reigning, lsn, now)
+                Failover::crash(config, ballot, self.mode, nodes, topology.reigning, lsn, now).awaiting(awaited)
             }
             Mission::Planned { target } => {
                 let primary = topology.primary.ok_or(FailoverError::NoSuchNode)?;
+                self.check_enough(&awaited)?;
                 Failover::planned(config, ballot, self.mode, nodes, (primary, target), now)
             }
         };
         Ok((ballot, plan))
+    }
+
+    /// A primary that still gets its confirmations is not to be fenced for a change that cannot come about.
+    fn check_enough(&self, reachable: &[bool]) -> Result<(), FailoverError> {
+        let needed = self.mode.fences_needed(reachable.len() - 1).ok_or(FailoverError::Impossible)?;
+        let fenced = reachable.iter().filter(|is_reachable| **is_reachable).count();
+        if fenced < needed { Err(FailoverError::TooFew { fenced, needed }) } else { Ok(()) }
     }
 
     /// Beyond all that this process has heard of, and all that it has used: what an earlier one did is not always heard.

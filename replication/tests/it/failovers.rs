@@ -275,6 +275,19 @@ async fn a_planned_change_to_a_node_far_behind_is_given_up() {
     assert_eq!(rig.cluster.switchover(NodeId(9), &config).await, Err(FailoverError::NoSuchNode));
 }
 
+/// Two of five nodes are down: the primary and one replica still acknowledge writes, and a promotion would need four.
+#[tokio::test(start_paused = true)]
+async fn a_planned_change_that_cannot_come_about_does_not_stop_the_writes() {
+    let sim = SimConfig { nodes: 5, mode: Mode::quorum(1), ..SimConfig::default() };
+    let rig = rig(sim, Config::default()).await;
+    rig.sim.crash(NodeId(3));
+    rig.sim.crash(NodeId(4));
+    tokio::time::sleep(ms(500)).await;
+    let result = rig.cluster.switchover(NodeId(1), &FailoverConfig::default()).await;
+    assert_eq!(result, Err(FailoverError::TooFew { fenced: 3, needed: 4 }));
+    rig.cluster.write(&Session::new(), |mut c| async move { c.append(1, 1).await }).await.unwrap();
+}
+
 /// Many processes may supervise: one leads, the others step back.
 #[tokio::test(start_paused = true)]
 async fn several_supervisors_name_one_primary() {
