@@ -53,14 +53,38 @@ impl Log {
     /// Takes in what another process has appended.
     pub(super) fn refresh(&mut self) -> Result<(), SqliteError> {
         let is_last = segments(&self.dir)?.last() == Some(&self.path);
-        if !is_last || fs::metadata(&self.path)?.len() != self.offset {
+        if is_last && fs::metadata(&self.path)?.len() == self.offset {
+            return Ok(());
+        }
+        if !is_last || !self.read_on() {
             *self = Self::open(&self.dir, self.segment_bytes)?;
         }
         Ok(())
     }
 
+    /// Whether more is there that follows what is known, which is taken in. Otherwise it was cut, or is being written.
+    fn read_on(&mut self) -> bool {
+        let Ok(mut reader) = SegmentReader::at(&self.path, self.offset, self.end) else { return false };
+        let is_sound = loop {
+            match reader.next() {
+                Ok(Some(_)) => {}
+                end => break end.is_ok(),
+            }
+        };
+        // One that follows says that this one stands there still.
+        let is_further = is_sound && reader.tail != self.end;
+        if is_further {
+            (self.offset, self.end) = (reader.offset, reader.tail);
+        }
+        is_further
+    }
+
     /// Appends records that follow its end, and syncs. Nothing is appended if it fails.
     pub(super) fn append(&mut self, records: &[Record]) -> Result<(), SqliteError> {
+        if records.first().is_some_and(|record| !record.follows(self.end)) {
+            // Another process may have put a record of the same length in the place of the last one.
+            *self = Self::open(&self.dir, self.segment_bytes)?;
+        }
         let mut bytes = Vec::with_capacity(records.iter().map(Record::encoded_len).sum());
         let mut end = self.end;
         for record in records {
@@ -169,9 +193,10 @@ impl LogReader {
     /// Stands after this record; goes on with `held` if that is there already, which spares the way through the file.
     pub(super) fn go_on(held: Option<Self>, dir: &Path, after: Tail) -> Result<Self, SqliteError> {
         let held = held.filter(|held| held.dir == dir && held.tail() == after);
-        if let Some(mut held) = held {
-            if held.segment.reopen().is_ok() {
-                return Ok(held);
+        if let Some(Self { dir, segment }) = held {
+            // Opened anew: what was read ahead may have been cut off since, and the file be another one.
+            if let Ok(segment) = SegmentReader::at(&segment.path, segment.offset, segment.tail) {
+                return Ok(Self { dir, segment });
             }
         }
         let reader = Self::open(dir, after.lsn)?;
@@ -229,12 +254,11 @@ impl SegmentReader {
         }
     }
 
-    /// Forgets what was read ahead: it may have been cut off since, and the file be another one.
-    fn reopen(&mut self) -> io::Result<()> {
-        let mut file = File::open(&self.path)?;
-        file.seek(SeekFrom::Start(self.offset))?;
-        self.reader = BufReader::with_capacity(READ_AHEAD, file);
-        Ok(())
+    /// After this record, which ends there.
+    fn at(path: &Path, offset: u64, tail: Tail) -> io::Result<Self> {
+        let mut file = File::open(path)?;
+        file.seek(SeekFrom::Start(offset))?;
+        Ok(Self { path: path.into(), reader: BufReader::with_capacity(READ_AHEAD, file), offset, tail })
     }
 
     /// `None` at the end, also at a torn one: it may be that somebody is writing there.
@@ -357,6 +381,40 @@ mod tests {
         reader = LogReader::go_on(Some(reader), other.path(), after).unwrap();
         assert_eq!(reader.next(Lsn(9)).unwrap(), None);
         assert!(matches!(LogReader::go_on(Some(reader), other.path(), instead.at), Err(SqliteError::Parted)));
+    }
+
+    /// Two processes, each of which knows of the other's changes by the files alone.
+    #[test]
+    fn what_another_process_appends_and_cuts_is_taken_in() {
+        for seed in 0..12 {
+            let (dir, mut rng) = (tempfile::tempdir().unwrap(), Rng::new(seed));
+            let first = Log::create(dir.path(), Tail::default(), 400).unwrap();
+            let mut logs = [first, Log::open(dir.path(), 400).unwrap()];
+            let mut held: Vec<Record> = Vec::new();
+            for _ in 0..60 {
+                let log = &mut logs[rng.below(2) as usize];
+                if rng.below(3) > 0 {
+                    log.refresh().unwrap();
+                }
+                let end = held.last().map_or(Tail::default(), |record| record.at);
+                if rng.below(5) == 0 && !held.is_empty() {
+                    log.refresh().unwrap();
+                    held.pop();
+                    let end = held.last().map_or(Lsn(0), |record| record.at.lsn);
+                    log.cut(end).unwrap();
+                } else {
+                    let length = rng.below(3) * 40;
+                    let payload = (0..length).map(|_| rng.next_u64() as u8).collect();
+                    let record = Record::after(end, Epoch(1), Kind::Changes, payload);
+                    if rng.below(2) == 0 {
+                        log.refresh().unwrap();
+                    }
+                    log.append(std::slice::from_ref(&record)).unwrap();
+                    held.push(record);
+                }
+                assert_eq!(read_all(dir.path(), Lsn(0)).unwrap(), held, "seed {seed}");
+            }
+        }
     }
 
     #[test]
