@@ -386,35 +386,43 @@ mod tests {
     /// Two processes, each of which knows of the other's changes by the files alone.
     #[test]
     fn what_another_process_appends_and_cuts_is_taken_in() {
+        let end = |held: &[Record]| held.last().map_or(Tail::default(), |record| record.at);
         for seed in 0..12 {
             let (dir, mut rng) = (tempfile::tempdir().unwrap(), Rng::new(seed));
             let first = Log::create(dir.path(), Tail::default(), 400).unwrap();
             let mut logs = [first, Log::open(dir.path(), 400).unwrap()];
             let mut held: Vec<Record> = Vec::new();
-            for _ in 0..60 {
+            for step in 0..60 {
                 let log = &mut logs[rng.below(2) as usize];
-                if rng.below(3) > 0 {
-                    log.refresh().unwrap();
-                }
-                let end = held.last().map_or(Tail::default(), |record| record.at);
-                if rng.below(5) == 0 && !held.is_empty() {
-                    log.refresh().unwrap();
+                log.refresh().unwrap();
+                assert_eq!(log.end(), end(&held), "seed {seed}, step {step}");
+                if rng.below(4) == 0 && !held.is_empty() {
                     held.pop();
-                    let end = held.last().map_or(Lsn(0), |record| record.at.lsn);
-                    log.cut(end).unwrap();
+                    log.cut(end(&held).lsn).unwrap();
                 } else {
-                    let length = rng.below(3) * 40;
-                    let payload = (0..length).map(|_| rng.next_u64() as u8).collect();
-                    let record = Record::after(end, Epoch(1), Kind::Changes, payload);
-                    if rng.below(2) == 0 {
-                        log.refresh().unwrap();
-                    }
+                    let record = Record::after(end(&held), Epoch(1), Kind::Changes, vec![step; usize::from(step)]);
                     log.append(std::slice::from_ref(&record)).unwrap();
                     held.push(record);
                 }
-                assert_eq!(read_all(dir.path(), Lsn(0)).unwrap(), held, "seed {seed}");
+                assert_eq!(read_all(dir.path(), Lsn(0)).unwrap(), held, "seed {seed}, step {step}");
             }
         }
+    }
+
+    #[test]
+    fn a_record_that_took_the_place_of_another_of_its_length_is_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let record = |after, byte| Record::after(after, Epoch(1), Kind::Changes, vec![byte]);
+        let [first, instead] = [1, 2].map(|byte| record(Tail::default(), byte));
+        let mut log = Log::create(dir.path(), Tail::default(), 400).unwrap();
+        log.append(std::slice::from_ref(&first)).unwrap();
+        let mut other = Log::open(dir.path(), 400).unwrap();
+        other.cut(Lsn(0)).unwrap();
+        other.append(std::slice::from_ref(&instead)).unwrap();
+        log.refresh().unwrap();
+        let next = record(instead.at, 3);
+        log.append(std::slice::from_ref(&next)).unwrap();
+        assert_eq!(read_all(dir.path(), Lsn(0)).unwrap(), [instead, next]);
     }
 
     #[test]
