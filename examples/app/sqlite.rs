@@ -129,7 +129,7 @@ impl Sqlite {
     pub fn seed(&self, users: u64, balance: u64) -> Result<(), DatabaseError> {
         let mut writer = self.shared.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let transaction = writer.transaction().map_err(refusal)?;
-        fill(&transaction, users, balance).map_err(refusal)?;
+        fill(&transaction, 1..=users, balance).map_err(refusal)?;
         transaction.commit().map_err(refusal)
     }
 
@@ -193,12 +193,16 @@ impl Shared {
     }
 }
 
-/// Inserts the sample users `1..=users`, each with one account of `balance`.
-pub(crate) fn fill(connection: &Connection, users: u64, balance: u64) -> rusqlite::Result<()> {
+/// Inserts the sample users with these ids, each with one account of `balance`.
+pub(crate) fn fill(
+    connection: &Connection,
+    users: impl IntoIterator<Item = u64>,
+    balance: u64,
+) -> rusqlite::Result<()> {
     let mut user =
         connection.prepare("INSERT INTO users (id, first_name, last_name, phone) VALUES (?1, ?2, ?3, ?4)")?;
     let mut account = connection.prepare("INSERT INTO accounts (id, user_id, balance) VALUES (?1, ?1, ?2)")?;
-    for id in 1..=users {
+    for id in users {
         let sample = User::sample(UserId(id));
         user.execute((id as i64, sample.first_name, sample.last_name, sample.phone))?;
         account.execute((id as i64, balance as i64))?;

@@ -42,6 +42,17 @@ pub enum ServerError {
     BadAddress,
 }
 
+impl ServerError {
+    /// What it says of the batch or the order.
+    pub fn class(&self) -> Class {
+        match self {
+            Self::Refused { class, .. } => *class,
+            Self::Call(CallError::Refused) | Self::BadAddress => Class::NotSent,
+            Self::Call(_) => Class::Gone,
+        }
+    }
+}
+
 /// A way to one database server.
 ///
 /// A batch is a transaction by itself, so that a connection has no state but what its answers have shown.
@@ -157,11 +168,7 @@ impl Driver for Servers {
     }
 
     fn classify(&self, error: &ServerError) -> Class {
-        match error {
-            ServerError::Refused { class, .. } => *class,
-            ServerError::Call(CallError::Refused) | ServerError::BadAddress => Class::NotSent,
-            ServerError::Call(_) => Class::Gone,
-        }
+        error.class()
     }
 
     async fn observe(&self, node: &Node) -> Result<Observation, ServerError> {

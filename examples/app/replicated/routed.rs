@@ -13,8 +13,10 @@ use axum::http::header::{COOKIE, SET_COOKIE};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
+use tenfold_replication::driver::Driver;
 use tenfold_replication::{
-    Cluster, Config, ConfigError, DetectConfig, Error, FailoverConfig, Node, NodeId, PoolConfig, Session, Tokens,
+    Builder, Cluster, Config, ConfigError, DetectConfig, Error, FailoverConfig, Node, NodeId, PoolConfig, Session,
+    Tokens,
 };
 
 use super::driver::{ServerError, Servers};
@@ -55,16 +57,26 @@ pub struct Routing {
 pub async fn cluster(routing: &Routing) -> Result<Cluster<Servers>, NoCluster> {
     let nodes = routing.servers.iter().enumerate();
     let nodes = nodes.map(|(id, server)| Node::new(NodeId(id as u16), server.to_string()));
-    // Reads are not sent twice: theory knows nothing of that.
-    let pool = PoolConfig { max_connections: 512, min_idle: 0, max_waiting: 4_096, ..PoolConfig::default() };
-    let config = Config { hedge: None, pool, ..Config::default() };
-    let builder = Cluster::builder(Servers::new()).nodes(nodes).mode(mode_of(routing.quorum)).config(config);
-    let cluster = builder.seed(routing.seed).build()?;
-    tokio::spawn(cluster.clone().drive());
-    cluster.ready(READY_WITHIN).await.map_err(|_| NoCluster::NoPrimary)?;
+    let builder = Cluster::builder(Servers::new()).nodes(nodes).mode(mode_of(routing.quorum)).config(config());
+    let cluster = watched(builder.seed(routing.seed)).await?;
     if routing.is_supervisor {
         tokio::spawn(cluster.clone().supervise(DetectConfig::default(), FailoverConfig::default()));
     }
+    Ok(cluster)
+}
+
+/// What all web servers go by: room for a burst of requests, each on a connection of its own.
+pub(crate) fn config() -> Config {
+    // Reads are not sent twice: theory knows nothing of that.
+    let pool = PoolConfig { max_connections: 512, min_idle: 0, max_waiting: 4_096, ..PoolConfig::default() };
+    Config { hedge: None, pool, ..Config::default() }
+}
+
+/// Builds a cluster that is watched over from now on; it knows its primary when this returns.
+pub(crate) async fn watched<D: Driver>(builder: Builder<D>) -> Result<Cluster<D>, NoCluster> {
+    let cluster = builder.build()?;
+    tokio::spawn(cluster.clone().drive());
+    cluster.ready(READY_WITHIN).await.map_err(|_| NoCluster::NoPrimary)?;
     Ok(cluster)
 }
 

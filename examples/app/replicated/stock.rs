@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use tenfold_replication::driver::sqlite::{SqliteDriver, SqliteError};
+use tenfold_replication::driver::sqlite::{SqliteDriver, SqliteError, rusqlite};
 use tenfold_replication::driver::{Access, Ballot, Driver, Promotion};
 use tenfold_replication::{Epoch, Mode, Node, NodeId};
 use tenfold_rig::{RoleResult, TempDir};
@@ -34,11 +34,7 @@ impl Stock {
     /// What the files say no with.
     pub async fn with(users: u64) -> RoleResult<Self> {
         let stock = Self { dir: TempDir::new()? };
-        let (driver, node) = (SqliteDriver::default(), node(0, &stock.filled()));
-        driver.create(std::slice::from_ref(&node), Mode::Asynchronous).await?;
-        let mut connection = driver.connect(&node, Access::Write).await?.connection;
-        connection.migrate(SCHEMA).await?;
-        connection.run(move |db| fill(db, users, BALANCE).map_err(SqliteError::from)).await?;
+        create(&stock.filled(), SCHEMA, move |db| fill(db, 1..=users, BALANCE)).await?;
         Ok(stock)
     }
 
@@ -66,6 +62,18 @@ impl Stock {
         }
         Ok(())
     }
+}
+
+/// Makes a primary that has no replicas, with these tables and what `fill` puts into them.
+pub(crate) async fn create<F>(folder: &Path, schema: &str, fill: F) -> Result<(), SqliteError>
+where
+    F: FnOnce(&rusqlite::Connection) -> rusqlite::Result<()> + Send + 'static,
+{
+    let (driver, node) = (SqliteDriver::default(), node(0, folder));
+    driver.create(std::slice::from_ref(&node), Mode::Asynchronous).await?;
+    let mut connection = driver.connect(&node, Access::Write).await?.connection;
+    connection.migrate(schema).await?;
+    connection.run(move |db| fill(db).map_err(SqliteError::from)).await
 }
 
 fn node(id: u16, folder: &Path) -> Node {
