@@ -144,6 +144,9 @@ pub enum DatabaseError {
     /// The SQL is wrong, or a read-only batch tried to write.
     #[error("the statement was refused")]
     Statement,
+    /// The batch touches keys that may be on different shards: no transaction spans those.
+    #[error("no transaction spans shards")]
+    AcrossShards,
     /// The store could not be reached, or is gone.
     #[error("the database cannot be reached")]
     Unavailable,

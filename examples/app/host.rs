@@ -92,6 +92,7 @@ pub fn status(error: &DatabaseError) -> StatusCode {
         DatabaseError::ForeignKey | DatabaseError::Unique => StatusCode::CONFLICT,
         DatabaseError::Check => StatusCode::UNPROCESSABLE_ENTITY,
         DatabaseError::Statement => StatusCode::BAD_REQUEST,
+        DatabaseError::AcrossShards => StatusCode::NOT_IMPLEMENTED,
         DatabaseError::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         DatabaseError::TimedOut => StatusCode::GATEWAY_TIMEOUT,
         DatabaseError::Garbled => StatusCode::BAD_GATEWAY,

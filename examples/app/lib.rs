@@ -17,6 +17,7 @@
 //! | [`dns`] | a responder and a resolver for one name |
 //! | [`cached`] | cache-aside, read-through, refresh-ahead, and cache servers on a ring |
 //! | [`replicated`] | database servers that replicate, the web tier's way to the right one, and the experiments of rung 05 |
+//! | [`sharded`] | database servers that share the users between them, and the experiments of rung 12 |
 //! | [`balancer`] | the load balancer's process: one address in front of many servers |
 //! | [`http`] | the client with which tiers call each other |
 //!
@@ -49,6 +50,7 @@ pub mod products;
 pub mod remote;
 pub mod replicated;
 pub mod rung;
+pub mod sharded;
 pub mod sockets;
 pub mod sqlite;
 pub mod stores;

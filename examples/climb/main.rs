@@ -19,6 +19,8 @@ mod load_balancer;
 mod message_queue;
 #[path = "../05_replication.rs"]
 mod replication;
+#[path = "../12_sharding.rs"]
+mod sharding;
 #[path = "../01_single_server.rs"]
 mod single_server;
 #[path = "../02_split_tiers.rs"]
@@ -31,7 +33,7 @@ use std::process::ExitCode;
 use app::rung::Rung;
 use tenfold_rig::Roles;
 
-const RUNGS: [Rung; 7] = [
+const RUNGS: [Rung; 8] = [
     single_server::RUNG,
     split_tiers::RUNG,
     up_or_out::RUNG,
@@ -39,6 +41,7 @@ const RUNGS: [Rung; 7] = [
     replication::RUNG,
     cache_layer::RUNG,
     message_queue::RUNG,
+    sharding::RUNG,
 ];
 
 fn main() -> ExitCode {

@@ -95,7 +95,7 @@ fn the_ledger_lists_every_row() {
 
 #[test]
 fn wrong_usage_is_named() {
-    refused(&["07"], 2, &["rung 07", "01, 02, 03, 04, 05, 06, 10"]);
+    refused(&["07"], 2, &["rung 07", "01, 02, 03, 04, 05, 06, 10, 12"]);
     refused(&["99..100"], 2, &["99"]);
     refused(&["--fast"], 2, &["--fast", "--help"]);
     refused(&["--cost", "free"], 2, &["free", "modelled or real"]);

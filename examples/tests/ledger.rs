@@ -14,7 +14,7 @@ fn every_row_and_every_named_test_agree() {
 
 #[test]
 fn the_rows_of_the_rungs_that_are_there_are_tested() {
-    let present = (1..=29).map(|number| format!("r{number:02}"));
+    let present = (1..=29).chain(41..=46).chain(55..=56).map(|number| format!("r{number:02}"));
     for id in present {
         let row = ROWS.iter().find(|row| row.id == id).unwrap();
         assert_eq!(row.status, Status::Tested, "{id} is open");

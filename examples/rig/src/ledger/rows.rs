@@ -36,6 +36,7 @@ pub const ROWS: &[Row] = &[
     tested("r09", "03, 12", "up or out: the same slots carry the same load, but one death costs all or a quarter", &[
         "r09_the_same_slots_up_or_out_are_within_15_percent",
         "r09_behind_a_balancer_the_death_of_one_of_four_costs_nobody",
+        "r09_a_dead_shard_of_four_costs_its_own_users_and_is_named",
     ]),
     tested("r10", "load-balancer, 04", "clients know one address, and requests spread evenly over the servers", &[
         "r10_every_web_server_answers_its_equal_share",
@@ -137,8 +138,15 @@ pub const ROWS: &[Row] = &[
     open("r52", "11", "the dashboard's queries return data, and its alerts fire and resolve"),
     open("r53", "11", "scaling with the load, rolling deployment without a failed request, roll-back of a bad build"),
     open("r54", "deploy", "manifests for the same ladder pass their validators"),
-    open("r55", "12", "a larger database server carries more, up to a ceiling"),
-    open("r56", "12", "shards carry more writes, and a new one takes its share of keys live"),
+    tested("r55", "12", "a larger database server carries more, up to a ceiling", &[
+        "r55_servers_grow_up_to_the_biggest_and_figures_that_do_not_grow_are_told",
+    ]),
+    tested("r56", "12", "shards carry more writes, and a new one takes its share of keys live", &[
+        "r56_a_fifth_shard_joins_while_users_are_written_and_no_write_is_lost_or_doubled",
+        "r56_an_old_map_is_refused_until_the_new_one_is_there_and_unchecked_it_finds_nobody",
+        "r56_a_slot_that_comes_back_is_served_where_it_was",
+        "r56_a_hot_key_is_named_and_money_does_not_travel_between_shards",
+    ]),
     open("r57", "13", "the seven points, each with its figure and the rows behind it"),
 ];
 
