@@ -15,6 +15,9 @@ const SCHEMA: &str = "
     create table b(k1 text collate nocase, k2 int, v blob, primary key(k1, k2)) without rowid;
     create table c(id integer primary key, a integer references a on delete cascade on update cascade);
     create table \"of d\"\"s\"(\"the key\" text primary key, \"order\" any);
+    create table e(k text not null collate nocase, n, primary key(k collate binary));
+    create table f(k text, n, primary key(k collate rtrim, n)) without rowid;
+    create table g(k text primary key collate nocase, n);
     create table audit(id integer primary key, what text);
     create trigger a_own after insert on a when new.n is 1 begin
         update a set n = 2 where id = new.id; insert into audit(what) values ('i' || new.id); end;
@@ -27,14 +30,14 @@ fn value(rng: &mut Rng) -> Value {
         1 => Value::Integer(rng.next_u64() as i64),
         2 => Value::Real(f64::from_bits(rng.next_u64() & !(1 << 62))),
         3 => Value::Real([0.1, -0.0, 1e300, f64::INFINITY, f64::NEG_INFINITY][rng.below(5) as usize]),
-        4 => Value::Text(["", "a\0b", "A", "ä\u{10ffff}", "no"][rng.below(5) as usize].into()),
+        4 => Value::Text(["", "a\0b", "A", "a", "a ", "ä\u{10ffff}", "no"][rng.below(7) as usize].into()),
         5 => Value::Blob((0..rng.below(20)).map(|_| rng.next_u64() as u8).collect()),
         _ => Value::Integer(rng.below(4) as i64),
     }
 }
 
 fn statement(rng: &mut Rng) -> (&'static str, Vec<Value>) {
-    const STATEMENTS: [&str; 22] = [
+    const STATEMENTS: [&str; 29] = [
         "insert into a(n, t, r) values (?1, ?2, ?3)",
         "insert or replace into a(id, n, t, r) values (?4, ?1, ?2, ?3)",
         "insert or ignore into a(id, n, t) values (?4, ?1, ?2)",
@@ -54,6 +57,13 @@ fn statement(rng: &mut Rng) -> (&'static str, Vec<Value>) {
         "update c set a = ?4 where id = ?5",
         "insert or replace into \"of d\"\"s\" values (?4 || 'k', ?1)",
         "delete from \"of d\"\"s\" where \"the key\" > ?4",
+        "insert or replace into e values (substr('aAbB', ?4 % 4 + 1, 1), ?5)",
+        "update or replace e set k = upper(k) where n = ?4",
+        "delete from e where k = substr('aAbB', ?4 % 4 + 1, 1) collate binary",
+        "insert or replace into f values (substr('a  ', 1, ?4 % 3 + 1), ?5 % 2)",
+        "update or replace f set k = k || ' ' where n = ?4 % 2",
+        "insert or replace into g values (substr('aAbB', ?4 % 4 + 1, 1), ?5)",
+        "delete from g where k = substr('aAbB', ?4 % 4 + 1, 1)",
         "savepoint s",
         "rollback to s",
         "release s",
@@ -85,6 +95,9 @@ fn dump(db: &Connection) -> Result<Vec<Vec<Value>>, SqliteError> {
         "select 'b', k1, k2, v from b order by k1, k2",
         "select 'c', * from c order by id",
         "select 'd', * from \"of d\"\"s\" order by 2",
+        "select 'e', * from e order by k collate binary",
+        "select 'f', * from f order by k, n",
+        "select 'g', * from g order by k",
         "select 'audit', * from audit order by id",
         "select 's', * from sqlite_sequence",
     ] {
@@ -112,6 +125,7 @@ async fn check(seed: u64) {
     plain.execute_batch("pragma recursive_triggers = on; pragma foreign_keys = on").unwrap();
     plain.execute_batch(SCHEMA).unwrap();
     let mut writer = files.connect(0, Access::Write).await;
+    let first = files.connect(1, Access::Read).await;
     for round in 0..150 {
         let statements: Vec<_> = (0..1 + rng.below(8)).map(|_| statement(&mut rng)).collect();
         let is_undone = rng.below(8) == 0;
@@ -140,6 +154,7 @@ async fn check(seed: u64) {
         files.driver().content_hash(&files.nodes[1]).await.unwrap(),
     ];
     assert_eq!(hashes[0], hashes[1]);
+    assert!(files.driver().is_open(&first), "the replica was copied anew");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -147,5 +162,41 @@ async fn replicas_are_what_a_plain_database_is() {
     let fresh = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos() as u64;
     for seed in [1, 2, 3, 4, fresh] {
         check(seed).await;
+    }
+}
+
+/// One row by several names, and several rows by one: what a key holds apart is for its index to say.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_are_told_apart_as_their_keys_do() {
+    let cases = [
+        ("k text primary key collate nocase, n", "('a', 1)", "('A', 2)", 1),
+        ("k text collate rtrim, j any, n, primary key(k, j)", "('a', 1, 1)", "('a ', 1.0, 2)", 1),
+        ("k text, n, primary key(k collate nocase)", "('a', 1)", "('A', 2)", 1),
+        ("k text collate nocase, n, primary key(k collate binary)", "('a', 1)", "('A', 2)", 2),
+        ("k primary key, n", "(1, 1)", "(1.0, 2)", 1),
+        ("k real primary key, n", "(1, 1)", "('1.0', 2)", 1),
+        ("k primary key, n", "('1', 1)", "(x'31', 2)", 2),
+        ("k primary key on conflict replace, n unique on conflict ignore", "('a', 1)", "('A', 2)", 2),
+    ];
+    for (columns, one, other, count) in cases {
+        let schema = format!("create table t({columns})");
+        let files = Files::with(2, Mode::Asynchronous, SqliteConfig::default(), &schema).await;
+        let first = files.connect(1, Access::Read).await;
+        let mut writer = files.connect(0, Access::Write).await;
+        for row in [one, other, one, other] {
+            writer.execute(format!("insert or replace into t values {row}"), ()).await.unwrap();
+        }
+        let rows = writer.query("select count(*) from t", (), |row| row.get::<_, i64>(0)).await.unwrap();
+        assert_eq!(rows, [count], "{columns}");
+        writer.execute("update t set n = n + 10", ()).await.unwrap();
+        writer.execute("update or replace t set k = upper(k) where n = 12", ()).await.unwrap();
+        files.caught_up().await;
+        let hash = files.driver().content_hash(&files.nodes[0]).await.unwrap();
+        assert_eq!(files.driver().content_hash(&files.nodes[1]).await.unwrap(), hash, "{columns}");
+        assert!(files.driver().is_open(&first), "{columns}: the replica was copied anew");
+        writer.execute("delete from t where n = 11", ()).await.unwrap();
+        files.caught_up().await;
+        let hash = files.driver().content_hash(&files.nodes[0]).await.unwrap();
+        assert_eq!(files.driver().content_hash(&files.nodes[1]).await.unwrap(), hash, "{columns}");
     }
 }

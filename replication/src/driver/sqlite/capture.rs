@@ -60,11 +60,11 @@ pub(super) fn uninstall(db: &Connection) -> Result<(), SqliteError> {
 }
 
 fn triggers(index: usize, table: &Table) -> String {
-    let keys: Vec<_> = table.key.iter().map(|column| quoted(&table.columns[usize::from(*column)])).collect();
-    let of = |row: &str| keys.iter().map(|key| format!("{row}.{key}")).collect::<Vec<_>>().join(", ");
-    let (old, new, on) = (of("old"), of("new"), quoted(&table.name));
-    let names: Vec<_> = (0..keys.len()).map(|key| format!("k{key}")).collect();
-    // No type: a value is kept as it is. No uniqueness: the statement's own conflict clause would rule over it.
+    let of = |row: &str| table.key.iter().map(|key| key.compared(row)).collect::<Vec<_>>().join(", ");
+    let (old, new, on) = (of("old."), of("new."), quoted(&table.name));
+    let names: Vec<_> = table.key.iter().enumerate().map(|(place, key)| key.declared(&format!("k{place}"))).collect();
+    // No type: a value is kept as it is. Two that are one to the key are one here. No uniqueness: the statement's own
+    // conflict clause would rule over it.
     format!(
         "create temp table tenfold_{index}({names});
          create temp trigger tenfold_{index}_i after insert on main.{on}
@@ -88,9 +88,7 @@ fn take_table(
     let mut keys = touched.query([])?;
     let mut changes = TableChanges { table: table.name.clone(), ..TableChanges::default() };
     let columns: Vec<_> = table.columns.iter().map(|column| quoted(column)).collect();
-    let key_is: Vec<_> = table.key.iter().map(|column| format!("{} = ?", columns[usize::from(*column)])).collect();
-    let select =
-        format!("select {} from main.{} where {}", columns.join(", "), quoted(&table.name), key_is.join(" and "));
+    let select = format!("select {} from main.{} where {}", columns.join(", "), quoted(&table.name), table.key_is());
     let mut size = vec![];
     while let Some(row) = keys.next()? {
         let key = cells(row, table.key.len())?;
@@ -117,7 +115,7 @@ fn take_table(
     }
     db.prepare_cached(&format!("delete from temp.tenfold_{index}"))?.execute([])?;
     changes.columns.clone_from(&table.columns);
-    changes.key.clone_from(&table.key);
+    changes.key = table.key_indices();
     if table.has_sequence {
         let sequence = db.prepare_cached("select seq from main.sqlite_sequence where name = ?1");
         changes.sequence = { sequence? }.query_row([&table.name], |row| row.get(0)).optional()?;

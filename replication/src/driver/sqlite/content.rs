@@ -22,7 +22,7 @@ pub(super) fn hash(node: &FileNode) -> Result<([u8; 32], Lsn), SqliteError> {
     }
     for table in schema::tables(&db)? {
         let columns: Vec<_> = table.columns.iter().map(|column| quoted(column)).collect();
-        let key: Vec<_> = table.key.iter().map(|column| columns[usize::from(*column)].as_str()).collect();
+        let key: Vec<_> = table.key.iter().map(|column| column.compared("")).collect();
         let select =
             format!("select {} from main.{} order by {}", columns.join(", "), quoted(&table.name), key.join(", "));
         let mut statement = db.prepare(&select)?;

@@ -10,7 +10,7 @@ use rusqlite::{Connection, OpenFlags};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
-use super::apply::{self, apply};
+use super::apply::{self, Keys, apply};
 use super::confirmed::Confirmed;
 use super::control::{Control, ControlFile};
 use super::log::{Log, LogReader};
@@ -49,8 +49,15 @@ pub(super) struct FileNode {
 #[derive(Debug)]
 struct Applier {
     db: Connection,
+    keys: Keys,
     /// Stands after the last one, as a rule.
     reader: Option<LogReader>,
+}
+
+impl Applier {
+    fn new(db: Connection) -> Self {
+        Self { db, keys: Keys::default(), reader: None }
+    }
 }
 
 /// What is done to a node on purpose.
@@ -91,7 +98,7 @@ impl FileNode {
             control: ControlFile::open(&control_path(dir), config.busy_timeout)?,
             log: Mutex::new(Log::open(&log_dir(dir), config.segment_bytes)?),
             confirmed: Confirmed::open(&dir.join("confirmed.db"), config.busy_timeout)?,
-            applier: Mutex::new(Applier { db: connect(dir, Access::Apply, &config)?, reader: None }),
+            applier: Mutex::new(Applier::new(connect(dir, Access::Apply, &config)?)),
             viewer: Mutex::new(connect(dir, Access::View, &config)?),
             writers: Arc::new(Semaphore::new(1)),
             appended: watch::Sender::new(Lsn(0)),
@@ -157,13 +164,13 @@ impl FileNode {
     /// Applies one batch of records, up to a place.
     pub(super) fn apply_until(&self, until: Lsn) -> Result<State, SqliteError> {
         let mut applier = self.applier.lock();
-        let Applier { db, reader: held } = &mut *applier;
+        let Applier { db, keys, reader: held } = &mut *applier;
         let state = State::read(db)?;
         if state.tail.lsn >= until {
             return Ok(state);
         }
         // Read under the database's lock: what a writer cuts off again, as its commit failed, is gone by then.
-        let state = apply(db, |state| {
+        let state = apply(db, keys, |state| {
             let reader = LogReader::go_on(held.take(), &self.log_dir(), state.tail)?;
             let reader = held.insert(reader);
             let (mut records, mut bytes) = (Vec::new(), 0);
@@ -201,6 +208,8 @@ impl FileNode {
         }
         drop(backup);
         target.flush_prepared_statement_cache();
+        applier.keys = Keys::default();
+        let target = &applier.db;
         let state = State::read(target)?;
         let theirs = upstream.control.read()?;
         self.control.update(|control| {

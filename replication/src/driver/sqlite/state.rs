@@ -6,6 +6,9 @@ use super::SqliteError;
 use super::record::Tail;
 use crate::{ClusterId, Epoch, Lsn, Position};
 
+/// Where it stands.
+pub(super) const TABLE: &str = "tenfold_state";
+
 /// The last transaction that a database holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct State {
