@@ -76,6 +76,11 @@ async fn migrations_change_the_schema_alone_and_on_every_node() {
             matches!(e, SqliteError::Sql(_) | SqliteError::TransactionEnded)
         }),
         ("create tabel u(id)", |e| matches!(e, SqliteError::Sql(_))),
+        (
+            "create table Tenfold_u(id integer primary key)",
+            |e| matches!(e, SqliteError::ReservedName { name } if &**name == "Tenfold_u"),
+        ),
+        ("alter table t rename to tenfold_t", |e| matches!(e, SqliteError::ReservedName { .. })),
     ] {
         let error = c.migrate(sql).await.unwrap_err();
         assert!(is_expected(&error), "{sql}: {error:?}");
@@ -99,6 +104,22 @@ async fn migrations_change_the_schema_alone_and_on_every_node() {
     files.caught_up().await;
     let hash = files.driver().content_hash(&files.nodes[0]).await.unwrap();
     assert_eq!(files.driver().content_hash(&files.nodes[1]).await.unwrap(), hash);
+}
+
+/// What only the caller's connection has is in no migration: no other node could run it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_migration_knows_what_replicas_know() {
+    let files = files().await;
+    let first = files.connect(1, Access::Read).await;
+    let mut c = files.connect(0, Access::Write).await;
+    c.run(|db| Ok(db.execute_batch("create temp table own(id integer primary key)")?)).await.unwrap();
+    let error = c.migrate("alter table own add column x").await.unwrap_err();
+    assert!(matches!(error, SqliteError::Sql(_)), "{error:?}");
+    c.migrate("create table other(id integer primary key)").await.unwrap();
+    let refused = c.execute("insert into child values (1, 77)", ()).await.unwrap_err();
+    assert!(matches!(refused, SqliteError::Sql(_)), "foreign keys still hold");
+    files.caught_up().await;
+    assert!(files.driver().is_open(&first), "the replica was copied anew");
 }
 
 /// A replica that is further behind than the log reaches copies the database.

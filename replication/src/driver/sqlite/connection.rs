@@ -194,7 +194,8 @@ impl SqliteConnection {
 
     /// Changes the schema, by statements that every node runs. Each table needs a primary key; rows are not changed.
     ///
-    /// A transaction of its own, with foreign keys off, as on replicas.
+    /// A transaction of its own, on a connection that has what replicas have: foreign keys are off, and functions and
+    /// collations of the caller's are not known. Names that begin with `tenfold_` are not to be had.
     ///
     /// # Errors
     /// [`SqliteError`]; [`SqliteError::TransactionEnded`] inside of a transaction.
@@ -205,15 +206,18 @@ impl SqliteConnection {
         if self.transaction.is_some() {
             return Err(SqliteError::TransactionEnded);
         }
-        let sql = sql.into();
+        self.check()?;
         let _turn = self.turn(self.access).await?;
-        let position = self
+        let (node, access, sql) = (Arc::clone(&self.node), self.access, sql.into());
+        let mut fresh = blocking(move || Self::open(node, access)).await?;
+        let migrated = fresh
             .noting_ambiguity(move |handle| match handle {
                 Handle::Writer(writer) => writer.migrate(&sql),
                 Handle::Reader(_) => Err(SqliteError::ReadOnly),
             })
-            .await?;
-        self.note(position, true);
+            .await;
+        self.mark.wrote |= fresh.mark.wrote;
+        self.note(migrated?, true);
         Ok(())
     }
 

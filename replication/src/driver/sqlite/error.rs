@@ -72,6 +72,12 @@ pub enum SqliteError {
         /// Which.
         table: Box<str>,
     },
+    /// Names that begin with `tenfold_` are the driver's own.
+    #[error("{name} begins with tenfold_")]
+    ReservedName {
+        /// Of what.
+        name: Box<str>,
+    },
     /// The schema is changed by [`migrate`](super::SqliteConnection::migrate) alone.
     #[error("a transaction changed the schema")]
     SchemaChange,
@@ -135,6 +141,7 @@ impl SqliteError {
             Self::Superseded => Class::Superseded,
             Self::NotAReplica | Self::Exists(_) => Class::Statement,
             Self::NoPrimaryKey { .. } | Self::NullKey { .. } | Self::VirtualTable { .. } => Class::Statement,
+            Self::ReservedName { .. } => Class::Statement,
             Self::SchemaChange | Self::RowsInMigration | Self::TransactionEnded | Self::TooLarge { .. } => {
                 Class::Statement
             }

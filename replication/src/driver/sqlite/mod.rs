@@ -45,8 +45,9 @@
 //! repetition. The schema, by the statements of [`SqliteConnection::migrate`]. Not: temporary tables, attached
 //! databases, pragmas, virtual tables, the hidden row number of tables whose key is something else.
 //!
-//! Each table needs a primary key without nulls; otherwise its migration, or the transaction, is refused. Writers have
-//! recursive triggers on and must leave that so.
+//! Each table needs a primary key without nulls; otherwise its migration, or the transaction, is refused. So is a migration
+//! that calls something `tenfold_…`, or needs a function or a collation that SQLite itself has not. Writers have recursive
+//! triggers on and must leave that so.
 //!
 //! # When a node crashes
 //!

@@ -1,6 +1,6 @@
 //! The tables of a database: which can be replicated, and how their rows are named.
 
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension};
 
 use super::SqliteError;
 use super::state;
@@ -95,6 +95,12 @@ pub(super) fn key(db: &Connection, table: &str) -> Result<Vec<KeyColumn>, Sqlite
         }
     }
     Ok(Vec::new())
+}
+
+/// Something of the caller's that is called as only the driver's own is.
+pub(super) fn reserved(db: &Connection) -> Result<Option<String>, SqliteError> {
+    let names = "select name from main.sqlite_schema where name like 'tenfold\\_%' escape '\\' and name <> ?1 limit 1";
+    Ok(db.prepare_cached(names)?.query_row([state::TABLE], |row| row.get(0)).optional()?)
 }
 
 /// A name as it stands in a statement.

@@ -28,6 +28,7 @@ use super::changes;
 use super::control::Control;
 use super::node::{Access, FileNode};
 use super::record::{Kind, Record, Tail};
+use super::schema;
 use super::state::State;
 use crate::{Mode, Position};
 
@@ -156,19 +157,17 @@ impl Writer {
         self.log_and_commit(Kind::Changes, changes::encode(&changes)).map(Some)
     }
 
-    /// Changes the schema in a transaction of its own, by statements that replicas run as well.
+    /// Changes the schema in a transaction of its own, by statements that replicas run as well. The last that a writer
+    /// does: keys are not looked at any more.
     pub(super) fn migrate(&mut self, sql: &str) -> Result<Position, SqliteError> {
         // As replicas do: a dropped table takes nothing along.
         self.db.execute_batch("pragma foreign_keys = off")?;
-        let result = self.begin().and_then(|()| {
-            let result = self.migrate_in_transaction(sql);
-            self.capture = None;
-            if result.is_err() && !matches!(result, Err(SqliteError::Unconfirmed)) {
-                self.roll_back()?;
-            }
-            result
-        });
-        self.db.execute_batch("pragma foreign_keys = on")?;
+        self.begin()?;
+        let result = self.migrate_in_transaction(sql);
+        self.capture = None;
+        if result.is_err() && !matches!(result, Err(SqliteError::Unconfirmed)) {
+            self.roll_back()?;
+        }
         result
     }
 
@@ -179,7 +178,10 @@ impl Writer {
         if self.db.is_autocommit() {
             return Err(SqliteError::TransactionEnded);
         }
-        super::schema::tables(&self.db)?;
+        schema::tables(&self.db)?;
+        if let Some(name) = schema::reserved(&self.db)? {
+            return Err(SqliteError::ReservedName { name: name.into() });
+        }
         if self.db.total_changes() != before {
             return Err(SqliteError::RowsInMigration);
         }
