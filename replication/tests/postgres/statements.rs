@@ -19,6 +19,8 @@ async fn statements_do_what_they_say() {
     a_mark_says_whether_something_was_written(&servers).await;
     a_statement_that_failed_can_be_told_from_one_that_may_have_run(&servers).await;
     a_prepared_statement_outlives_a_change_of_the_schema(&servers).await;
+    a_write_that_discards_the_statements_of_its_connection_runs_once(&servers).await;
+    a_failure_behind_a_commit_is_not_one_of_the_write(&servers).await;
     a_transaction_sees_one_snapshot(&servers).await;
     a_connection_that_the_server_ended_is_not_handed_out(&servers).await;
     a_role_that_may_not_look_is_refused(&servers).await;
@@ -120,6 +122,48 @@ async fn a_prepared_statement_outlives_a_change_of_the_schema(servers: &Servers)
         servers.tell(0, change).await;
     }
     assert!(cluster.stats().writes_repeated > 0, "it was prepared anew in another try");
+}
+
+/// The question where the write is has no statement any more: as if the write had failed, it was sent again.
+async fn a_write_that_discards_the_statements_of_its_connection_runs_once(servers: &Servers) {
+    let cluster = Cluster::builder(servers.driver()).nodes(servers.nodes()).build().unwrap();
+    cluster.observe().await;
+    let session = Session::new();
+    let sql = "insert into entry(key, number) values (5, 1); deallocate all";
+    let write = cluster.write(&session, |mut c| async move { c.batch(sql).await }).await;
+    assert_eq!(servers.list_of(0, 5).await, [1], "{write:?}");
+    assert!(matches!(write, Err(Error::Ambiguous(Some(PgError::AfterCommit(_))))), "{write:?}");
+    let read = cluster.read(&session, |mut c| async move { c.batch("deallocate all").await }).await;
+    eprintln!("a read without its statements: {read:?}");
+    for number in 2..5 {
+        cluster.write(&session, |mut c| async move { Servers::append(&mut c, 5, number).await }).await.unwrap();
+        let list = cluster.read(&session, |mut c| async move { Servers::list(&mut c, 5).await }).await.unwrap();
+        assert_eq!(list.len(), usize::try_from(number).unwrap(), "the connection was used again");
+    }
+}
+
+/// What is asked behind a commit runs out of memory here: where it was, and whether a standby has it.
+async fn a_failure_behind_a_commit_is_not_one_of_the_write(servers: &Servers) {
+    let body = "begin raise exception using errcode = '53200'; end";
+    let address = servers.nodes[0].address();
+    let waiting = format!(r"{address} options='-c tenfold.semi_synchronous=9000\\ n1'");
+    let questions = [("pg_current_wal_insert_lsn", address, false), ("pg_current_wal_flush_lsn", &waiting, true)];
+    for (number, (question, address, has_position)) in (1..).zip(questions) {
+        servers.tell(0, &format!("create schema trap_{number}")).await;
+        let function = format!("trap_{number}.{question}()");
+        servers.tell(0, &format!("create function {function} returns pg_lsn language plpgsql as $${body}$$")).await;
+        let cluster = Cluster::builder(servers.driver()).node(Node::new(NodeId(0), address)).build().unwrap();
+        cluster.observe().await;
+        let sql = format!(
+            "with written as (insert into entry(key, number) values (6, {number}))
+             select set_config('search_path', 'trap_{number}, pg_catalog, public', false)"
+        );
+        let (session, sql) = (Session::new(), sql.as_str());
+        let write = cluster.write(&session, |mut c| async move { c.query(sql, &[]).await.map(|_| ()) }).await;
+        assert!(matches!(write, Err(Error::Ambiguous(Some(PgError::AfterCommit(_))))), "{question}: {write:?}");
+        assert_eq!(session.position(Default::default()).is_some(), has_position);
+    }
+    assert_eq!(servers.list_of(0, 6).await, [1, 2]);
 }
 
 async fn a_transaction_sees_one_snapshot(servers: &Servers) {

@@ -47,6 +47,8 @@ pub struct PgConnection {
     transaction: Option<Access>,
     /// A statement of the transaction has failed.
     has_failed: bool,
+    /// Prepared statements are gone, this driver's perhaps as well: nothing can be asked of it any more.
+    has_lost_statements: bool,
     mark: Mark,
     /// What it is sure to show: as far as a replica at its other end was, which never goes back while it runs.
     shows: Option<Position>,
@@ -96,6 +98,7 @@ impl PgConnection {
             access,
             transaction: None,
             has_failed: false,
+            has_lost_statements: false,
             mark: Mark::default(),
             shows: None,
             skips_mark: false,
@@ -114,8 +117,8 @@ impl PgConnection {
     /// Runs a statement; gives how many rows it changed.
     ///
     /// # Errors
-    /// [`PgError`]. Outside of a transaction nothing was written, unless it is [`PgError::Unconfirmed`] or the connection
-    /// was lost.
+    /// [`PgError`]. Outside of a transaction nothing was written, unless it is [`PgError::Unconfirmed`] or
+    /// [`PgError::AfterCommit`], or the connection was lost.
     ///
     /// # Cancel safety
     /// Dropping it leaves open whether the statement ran, and closes the connection.
@@ -164,7 +167,8 @@ impl PgConnection {
     }
 
     pub(super) fn is_open(&self) -> bool {
-        self.transaction.is_none() && !self.has_failed && self.link.lock().is_open()
+        let is_unused = self.transaction.is_none() && !self.has_failed;
+        is_unused && !self.has_lost_statements && self.link.lock().is_open()
     }
 
     pub(super) fn take_mark(&mut self) -> Mark {
@@ -192,8 +196,14 @@ impl PgConnection {
         Ok(())
     }
 
-    /// Commits, and asks in the same flush before it whether there is something to commit, and behind it where that was.
     pub(super) async fn commit(&mut self) -> Result<(), PgError> {
+        let result = self.try_commit().await;
+        self.note_failure(&result);
+        result
+    }
+
+    /// Commits, and asks in the same flush before it whether there is something to commit, and behind it where that was.
+    async fn try_commit(&mut self) -> Result<(), PgError> {
         let access = self.transaction.ok_or(PgError::Transaction)?;
         if self.has_failed {
             // The server would call a rollback a success. Someone may have gone back to a savepoint, though.
@@ -223,8 +233,8 @@ impl PgConnection {
             })
             .await;
         committed?;
-        let wrote = wrote?.first().map_or(Ok(true), |row| row.try_get(0))?;
-        self.finish(place?, wrote).await
+        // If it failed, so did the transaction, and the commit was a rollback.
+        self.finish(place, has_written(&wrote?)).await
     }
 
     pub(super) async fn roll_back(&mut self) -> Result<(), PgError> {
@@ -289,7 +299,12 @@ impl PgConnection {
                 self.statements.forget(sql);
             }
         }
+        self.note_failure(&result);
         result
+    }
+
+    fn note_failure<T>(&mut self, result: &Result<T, PgError>) {
+        self.has_lost_statements |= result.as_ref().is_err_and(PgError::is_lost_statement);
     }
 
     async fn run_alone(&mut self, what: Ask<'_>) -> Result<Answer, PgError> {
@@ -299,13 +314,15 @@ impl PgConnection {
         }
         let both = async { tokio::join!(biased; ask(client, what), client.query(probe.short_mark(), &[])) };
         let (answer, place) = link.get_mut().drive(both).await;
-        let may_write = self.access == Access::Write;
-        if answer.is_err() && !may_write {
+        if self.access == Access::Write {
+            // Of several statements, some may have been committed before one failed.
+            self.finish(place, true).await?;
             return Ok(answer?);
         }
-        // Of several statements, some may have been committed before one failed.
-        self.finish(place?, may_write).await?;
-        Ok(answer?)
+        let answer = answer?;
+        let place = self.placed(&place?).await?;
+        self.note(place, false).await?;
+        Ok(answer)
     }
 
     /// In a transaction of its own, which is sent in one flush: so it is known whether it wrote.
@@ -325,18 +342,29 @@ impl PgConnection {
         begun?;
         let answer = answer?;
         committed?;
-        let wrote = wrote?.first().map_or(Ok(true), |row| row.try_get(0))?;
-        self.finish(place?, wrote).await?;
+        self.finish(place, has_written(&wrote?)).await?;
         Ok(answer)
     }
 
-    /// Notes where a commit was, and whether it was confirmed.
-    async fn finish(&mut self, place: Vec<Row>, wrote: bool) -> Result<(), PgError> {
-        let place = self.placed(&place).await?;
-        self.note(place, wrote).await?;
-        if self.link.get_mut().take_unconfirmed() {
-            return Err(PgError::Unconfirmed);
+    /// Notes where a commit was, and whether it was confirmed. Whatever fails here does not undo it.
+    async fn finish(&mut self, place: Result<Vec<Row>, tokio_postgres::Error>, wrote: bool) -> Result<(), PgError> {
+        let is_cut_short = self.link.get_mut().take_unconfirmed();
+        let confirmed = self.find_confirmed(place, wrote).await;
+        self.mark.wrote |= confirmed.is_err() || is_cut_short;
+        match confirmed {
+            _ if is_cut_short => Err(PgError::Unconfirmed),
+            Err(error @ PgError::Unconfirmed) => Err(error),
+            confirmed => confirmed.map_err(|error| PgError::AfterCommit(Box::new(error))),
         }
+    }
+
+    async fn find_confirmed(
+        &mut self,
+        place: Result<Vec<Row>, tokio_postgres::Error>,
+        wrote: bool,
+    ) -> Result<(), PgError> {
+        let place = self.placed(&place?).await?;
+        self.note(place, wrote).await?;
         if wrote && place.role == Role::Primary { self.confirm().await } else { Ok(()) }
     }
 
@@ -431,6 +459,11 @@ impl PgConnection {
             }
         }
     }
+}
+
+/// What the answer to [`HAS_WRITTEN`] says; that it may have, if it says nothing.
+fn has_written(rows: &[Row]) -> bool {
+    rows.first().and_then(|row| row.try_get(0).ok()).unwrap_or(true)
 }
 
 impl fmt::Debug for PgConnection {

@@ -27,6 +27,10 @@ pub enum PgError {
     /// The write is on the primary, and the wait for its standbys was cut short.
     #[error("the wait for replicas to confirm the write was cut short")]
     Unconfirmed,
+    /// The write is on the primary, and what was asked behind its commit failed: where in the log it is, or whether replicas
+    /// have it.
+    #[error("the write is committed, and what was asked behind it failed")]
+    AfterCommit(#[source] Box<PgError>),
     /// The transaction had failed before its commit: it was rolled back.
     #[error("the transaction had failed before its commit")]
     Failed,
@@ -77,7 +81,7 @@ impl PgError {
             Self::Connect(error) if is_refusal(error) => Class::NotSent,
             Self::Connect(_) | Self::ConnectionLost | Self::Malformed | Self::TooSlow(_) => Class::Gone,
             Self::NoPrimaryThere | Self::Io(_) | Self::Program { .. } => Class::Gone,
-            Self::Unconfirmed => Class::Ambiguous,
+            Self::Unconfirmed | Self::AfterCommit(_) => Class::Ambiguous,
             Self::Superseded => Class::Superseded,
             Self::Failed | Self::Transaction | Self::Address(_) | Self::NotMonitor | Self::NotAReplica => {
                 Class::Statement
@@ -91,6 +95,7 @@ impl PgError {
     pub fn server(&self) -> Option<&DbError> {
         match self {
             Self::Sql(error) | Self::Connect(error) => error.as_db_error(),
+            Self::AfterCommit(error) => error.server(),
             _ => None,
         }
     }
@@ -98,6 +103,11 @@ impl PgError {
     /// Whether a prepared statement does not fit the schema any more: prepared anew, it will.
     pub(super) fn is_stale_statement(&self) -> bool {
         self.server().is_some_and(is_stale_statement)
+    }
+
+    /// Whether the server has no such prepared statement: somebody has discarded it, and perhaps all.
+    pub(super) fn is_lost_statement(&self) -> bool {
+        self.server().is_some_and(|error| error.code() == &SqlState::INVALID_SQL_STATEMENT_NAME)
     }
 }
 
