@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use tenfold_replication::driver::Driver;
 use tenfold_replication::driver::postgres::PgDriver;
+use tenfold_replication::driver::{Access, Driver};
 use tenfold_replication::{Cluster, Config, DetectConfig, FailoverConfig, Mode, NodeId, PoolConfig, Role, Session};
 use tokio::task::JoinHandle;
 
@@ -107,6 +107,50 @@ async fn a_killed_primary_is_replaced_and_rejoins_by_itself() {
     servers.reached(0, end).await;
     assert_eq!(servers.list_of(0, 1).await, list);
     assert_eq!(cluster.stats().failovers, 1);
+}
+
+/// Its log is handed out by pages: replicas end within a record whose rest never comes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_primary_that_is_killed_within_a_large_write_is_replaced() {
+    if is_left_out() {
+        return;
+    }
+    let servers = Servers::start(3, Mode::Asynchronous).await;
+    let cluster = cluster(&servers, Mode::Asynchronous).await;
+    let session = Session::new();
+    cluster.write(&session, |mut c| async move { Servers::append(&mut c, 1, 1).await }).await.unwrap();
+    let before = servers.driver.observe(&servers.nodes[1]).await.unwrap().received;
+    let mut large = servers.connect(0, Access::Write).await;
+    let writing = tokio::spawn(async move {
+        large.batch("create table large as select repeat('x', 1000) from generate_series(1, 10000000)").await
+    });
+    for node in &servers.nodes[1..] {
+        until(async || servers.driver.observe(node).await.unwrap().received.0 > before.0 + (4 << 20)).await;
+    }
+    servers.crash(NodeId(0)).await;
+    writing.await.unwrap().unwrap_err();
+    let mut torn = 0;
+    for node in 1..3 {
+        const PLACES: &str = "pg_last_wal_receive_lsn() || ' ' || pg_last_wal_replay_lsn()";
+        const IS_TORN: &str = "pg_last_wal_receive_lsn() > pg_last_wal_replay_lsn()";
+        const IS_IDLE: &str =
+            "select wait_event = 'RecoveryRetrieveRetryInterval' from pg_stat_activity where backend_type = 'startup'";
+        until(async || servers.ask(node, IS_IDLE).await.as_deref() == Some("true")).await;
+        eprintln!("node {node} has received and replayed {:?}", servers.ask(node, PLACES).await);
+        torn += usize::from(servers.ask(node, IS_TORN).await.as_deref() == Some("true"));
+    }
+    let promoted = cluster.failover(&failover()).await.unwrap();
+    eprintln!("{torn} of 2 replicas ended within a record; promoted {promoted:?}");
+    cluster.write(&session, |mut c| async move { Servers::append(&mut c, 1, 2).await }).await.unwrap();
+    // The other replica follows as it is, and what has no end is gone.
+    let supervisor = tokio::spawn(cluster.clone().supervise(DetectConfig::default(), failover()));
+    let (new, other) = if promoted.node == NodeId(1) { (1, 2) } else { (2, 1) };
+    let end = servers.driver.observe(&servers.nodes[new]).await.unwrap().received;
+    until(async || cluster.topology().members()[other].upstream() == Some(promoted.node)).await;
+    supervisor.abort();
+    servers.reached(other, end).await;
+    assert_eq!(servers.list_of(other, 1).await, [1, 2]);
+    assert_eq!(cluster.stats().rejoins, 0);
 }
 
 /// Woken up again, it has nothing to say.

@@ -10,7 +10,7 @@
 //! being committed is not acknowledged then. Where its log ends is noted: later records are the server's own.
 //!
 //! A replica is fenced by taking away from whom it receives. That is done once its receiver is gone and all that it had
-//! received is replayed.
+//! received is replayed, but for the beginning of a record whose end was not received.
 
 use std::future::Future;
 use std::time::Duration;
@@ -23,6 +23,7 @@ use super::link::Link;
 use super::position::{history_file, parse_history, print_lsn};
 use super::probe::{Place, Probe};
 use super::settings::{self, Settings};
+use super::tail::Tail;
 use crate::clock::deadline;
 use crate::driver::{Ballot, Observation};
 use crate::{History, Lsn, Role};
@@ -113,7 +114,8 @@ impl Control {
         let is_primary = place.role == Role::Primary;
         let received = match fenced.filter(|_| is_primary) {
             Some(end) => end,
-            None => place.received.unwrap_or_default().max(place.lsn),
+            None if is_primary || is_streaming => place.received.unwrap_or_default().max(place.lsn),
+            None => self.end(place).await?,
         };
         Ok(Observation {
             cluster: self.probe.cluster,
@@ -271,7 +273,8 @@ impl Control {
         loop {
             let is_idle: bool = self.first(IS_IDLE).await?.try_get(0)?;
             let place = self.place().await?;
-            if is_idle && place.received.is_none_or(|received| place.lsn >= received) {
+            let is_at_end = is_idle && place.received.is_none_or(|received| place.lsn >= received);
+            if is_at_end || self.tail(place).await? == Tail::Torn {
                 return Ok(place);
             }
             tokio::time::sleep(POLL).await;

@@ -105,6 +105,7 @@ mod semi;
 mod server;
 mod settings;
 mod statements;
+mod tail;
 
 pub use config::{PgConfig, SynchronousCommit};
 pub use connection::PgConnection;

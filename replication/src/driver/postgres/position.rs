@@ -10,16 +10,19 @@ pub(super) struct Layout {
 }
 
 impl Layout {
+    /// Of a segment's first page.
+    pub(super) const LONG_HEADER: u64 = 40;
+    /// Of all other pages.
+    pub(super) const HEADER: u64 = 24;
+
     /// The end of the last record, given where the next one would begin.
     ///
     /// At the end of a page that is behind the header of the next one, which no replica reaches before there is something
     /// behind it: waited for as it stands, it would never come.
     pub(super) fn end_of_record(self, next: Lsn) -> Lsn {
-        const LONG_HEADER: u64 = 40;
-        const HEADER: u64 = 24;
         match (next.0 % self.segment, next.0 % self.page) {
-            (LONG_HEADER, _) => Lsn(next.0 - LONG_HEADER),
-            (in_segment, HEADER) if in_segment > self.page => Lsn(next.0 - HEADER),
+            (Self::LONG_HEADER, _) => Lsn(next.0 - Self::LONG_HEADER),
+            (in_segment, Self::HEADER) if in_segment > self.page => Lsn(next.0 - Self::HEADER),
             _ => next,
         }
     }

@@ -33,13 +33,16 @@ impl Upstream {
 impl PgDriver {
     pub(super) async fn make_follow(&self, node: &Node, primary: &Node, ballot: Ballot) -> Result<(), PgError> {
         // First: a primary that hangs must not hold up who fences the node.
-        let (upstream, known) = self.upstream(node, primary).await?;
+        let (mut upstream, known) = self.upstream(node, primary).await?;
+        let theirs = upstream.place().await?;
+        let history = upstream.history(theirs).await?;
         let mut control = self.control(node).await?;
         let settings = control.lock(ballot).await?;
         if control.place().await?.role == Role::Primary {
             return Err(PgError::NotAReplica);
         }
         check_same_cluster(&control, &upstream)?;
+        control.prepare_to_part(&history).await?;
         control.follow(&settings, &known, ballot).await?;
         control.unlock().await?;
         self.keep(node, control);
@@ -75,7 +78,7 @@ impl PgDriver {
         let place = control.place().await?;
         let end = match place.role {
             Role::Primary => control.fence_primary(&settings, ballot).await?,
-            Role::Replica => place.received.unwrap_or_default().max(place.lsn),
+            Role::Replica => control.end(place).await?,
         };
         let discarded = match history.standing(Position::new(place.epoch, end)) {
             Standing::Lost { kept } => Some((kept.lsn, end)),
@@ -83,6 +86,7 @@ impl PgDriver {
             Standing::Unknown => return Err(PgError::NoPrimaryThere),
         };
         if place.role == Role::Replica && discarded.is_none() {
+            control.prepare_to_part(&history).await?;
             control.follow(&settings, &known, ballot).await?;
             control.unlock().await?;
         } else {
