@@ -236,6 +236,28 @@ impl Stat {
     }
 }
 
+/// All that a process has started and that lives, and what those have started, as far as the kernel says.
+pub(crate) fn started_by(root: u32) -> Vec<u32> {
+    let mut found = vec![root];
+    let mut next = 0;
+    while let Some(parent) = found.get(next).copied() {
+        // A process may end meanwhile; then it has nothing any more.
+        let threads = std::fs::read_dir(format!("/proc/{parent}/task")).into_iter().flatten().flatten();
+        for thread in threads {
+            let children = std::fs::read_to_string(thread.path().join("children")).unwrap_or_default();
+            found.extend(children.split_ascii_whitespace().filter_map(|pid| pid.parse::<u32>().ok()));
+        }
+        next += 1;
+    }
+    found.split_off(1)
+}
+
+/// Whether there is no such process any more, or only its exit code that nobody has asked for.
+pub(crate) fn has_ended(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(')').is_none_or(|(_, fields)| matches!(fields.trim_start().as_bytes().first(), Some(b'Z' | b'X')))
+}
+
 fn descendants(root: u32, processes: &HashMap<u32, Stat>) -> Vec<u32> {
     let mut family = vec![root];
     let mut next = 0;

@@ -84,7 +84,7 @@ impl Node {
         self.live().stderr.text()
     }
 
-    /// `kill -9`: the process is gone when this returns. Does nothing to a dead node.
+    /// `kill -9`: the process and all that it has started are gone when this returns. Does nothing to a dead node.
     ///
     /// # Errors
     /// The operating system refused.
@@ -145,6 +145,11 @@ impl Node {
         }
         *slot = live;
         Ok(())
+    }
+
+    /// Its process and all that this has started, if it lives.
+    pub(crate) fn family(&self) -> Vec<u32> {
+        self.live().process.family()
     }
 
     pub(crate) fn signal(&self, signal: Signal) -> io::Result<()> {

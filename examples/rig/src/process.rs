@@ -2,10 +2,17 @@
 
 use std::io;
 use std::process::{Child, ChildStderr, ChildStdout, ExitStatus};
+use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::sys::signal::{Signal, killpg};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
+
+use crate::machine::{has_ended, started_by};
+
+/// How long those may take to end that were killed with the child, and how often that is looked at.
+const STRAYS_GONE_WITHIN: Duration = Duration::from_secs(1);
+const STRAY_POLL: Duration = Duration::from_millis(1);
 
 /// A child in a process group of its own, or what is left of it.
 ///
@@ -14,11 +21,14 @@ use nix::unistd::Pid;
 pub(crate) struct Process {
     child: Child,
     status: Option<ExitStatus>,
+    /// Those that it had started when it was killed, which may have left its group: a database server does so with the
+    /// processes that it starts for its clients.
+    strays: Vec<u32>,
 }
 
 impl Process {
     pub(crate) fn new(child: Child) -> Self {
-        Self { child, status: None }
+        Self { child, status: None, strays: Vec::new() }
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -37,18 +47,36 @@ impl Process {
         Ok(self.status)
     }
 
-    /// Sends `signal` to the whole group; does nothing if the process has ended.
+    /// The process and all that it has started, if it lives.
+    pub(crate) fn family(&mut self) -> Vec<u32> {
+        match self.try_status() {
+            Ok(None) => std::iter::once(self.pid()).chain(started_by(self.pid())).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Sends `signal` to the whole group, and a kill to all that it has started besides; does nothing if the process has
+    /// ended.
     pub(crate) fn signal(&mut self, signal: Signal) -> io::Result<()> {
         if self.try_status()?.is_some() {
             return Ok(());
         }
-        match killpg(Pid::from_raw(self.child.id().cast_signed()), signal) {
+        if signal == Signal::SIGKILL {
+            self.strays = started_by(self.pid());
+        }
+        let sent = match killpg(Pid::from_raw(self.child.id().cast_signed()), signal) {
             Ok(()) | Err(Errno::ESRCH) => Ok(()),
             Err(e) => Err(e.into()),
+        };
+        for pid in &self.strays {
+            // One that has ended meanwhile needs no kill.
+            let _ = kill(Pid::from_raw(pid.cast_signed()), Signal::SIGKILL);
         }
+        sent
     }
 
-    /// Kills the group and reaps the child; a stopped child dies too. Blocks for the moment the kernel needs.
+    /// Kills the group and all that it has started, and reaps the child; a stopped child dies too. Blocks for the moment the
+    /// kernel needs.
     pub(crate) fn kill(&mut self) -> io::Result<ExitStatus> {
         self.signal(Signal::SIGKILL)?;
         let status = match self.status {
@@ -56,6 +84,12 @@ impl Process {
             None => self.child.wait()?,
         };
         self.status = Some(status);
+        let mut left = STRAYS_GONE_WITHIN;
+        while !left.is_zero() && !self.strays.iter().all(|pid| has_ended(*pid)) {
+            std::thread::sleep(STRAY_POLL);
+            left = left.saturating_sub(STRAY_POLL);
+        }
+        self.strays.clear();
         Ok(status)
     }
 }

@@ -52,9 +52,9 @@ impl Supervisor {
         self.nodes().clone()
     }
 
-    /// The ids of the processes that live.
+    /// The ids of the processes that live, and of those that they have started.
     pub fn pids(&self) -> Vec<u32> {
-        self.nodes().iter().filter(|node| node.is_alive()).map(Node::pid).collect()
+        self.nodes().iter().flat_map(Node::family).collect()
     }
 
     /// Kills every node and refuses restarts; what dropping does too.

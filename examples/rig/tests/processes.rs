@@ -27,6 +27,7 @@ const TESTS: &[(&str, fn())] = &[
         "a_dropped_supervisor_ends_its_nodes_and_refuses_restarts",
         a_dropped_supervisor_ends_its_nodes_and_refuses_restarts,
     ),
+    ("what_a_node_has_started_ends_with_it", what_a_node_has_started_ends_with_it),
     ("no_child_outlives_its_parent", no_child_outlives_its_parent),
     ("a_child_started_by_hand_explains_itself", a_child_started_by_hand_explains_itself),
 ];
@@ -61,6 +62,14 @@ fn roles() -> Roles {
     Roles::new()
         .add("echo", echo)
         .add("deaf", |mut role: Role<()>| async move {
+            let _listener = role.ready()?;
+            std::future::pending().await
+        })
+        .add("starter", |mut role: Role<PathBuf>| async move {
+            // A shell in a session of its own, and what it starts.
+            let file = role.config.display();
+            let script = format!("sleep 600 & echo $! $$ > {file}.new; mv {file}.new {file}; wait");
+            let _started = Command::new("setsid").args(["sh", "-c", &script]).stdout(Stdio::null()).spawn()?;
             let _listener = role.ready()?;
             std::future::pending().await
         })
@@ -217,6 +226,36 @@ fn a_dropped_supervisor_ends_its_nodes_and_refuses_restarts() {
         assert!(!first.is_alive());
         Ok(())
     });
+}
+
+fn what_a_node_has_started_ends_with_it() {
+    in_rig(|| async {
+        let (tiers, folder) = (Supervisor::new()?, TempDir::new()?);
+        let file = folder.path().join("started");
+        let node = tiers.spawn(NodeSpec::new("starter", "starter").config(&file)?).await?;
+        let started = read_ids(&file).await?;
+        assert!(started.len() == 2 && started.iter().all(|pid| is_alive(*pid) && tiers.pids().contains(pid)));
+        node.kill()?;
+        assert!(!started.iter().any(|pid| is_alive(*pid)), "{started:?}");
+        node.restart().await?;
+        let started = read_ids(&file).await?;
+        assert!(started.iter().all(|pid| is_alive(*pid)));
+        drop(tiers);
+        assert!(!started.iter().any(|pid| is_alive(*pid)), "{started:?}");
+        Ok(())
+    });
+}
+
+/// The numbers in a file, once it is there; removes it.
+async fn read_ids(file: &Path) -> RoleResult<Vec<u32>> {
+    let deadline = now() + LONG;
+    while !file.exists() {
+        assert!(now() < deadline, "nothing was started");
+        sleep(Duration::from_millis(10)).await;
+    }
+    let text = std::fs::read_to_string(file)?;
+    std::fs::remove_file(file)?;
+    Ok(text.split_whitespace().map(str::parse).collect::<Result<_, _>>()?)
 }
 
 /// What the parent does whose children are watched: it names them and its folder, then ends as told.
