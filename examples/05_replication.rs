@@ -18,7 +18,6 @@ use app::users::{SqlUsers, Users};
 use app::web;
 use futures_util::future::try_join_all;
 use serde::{Deserialize, Serialize};
-use tenfold_replication::Mode;
 use tenfold_rig::{Cost, Network, NodeSpec, Role, RoleResult, Roles, RungReport, Tier, TierView};
 
 /// What the web servers sign sessions with.
@@ -65,10 +64,10 @@ async fn start(climb: &Climb, stock: &Stock, seed: u64, setup: Setup, listen: Op
     let mut stack = Stack::in_memory(ROOM)?;
     let cost = climb.cost;
     let folders: Vec<PathBuf> = (0..=setup.replicas).map(|id| stack.dir.path().join(format!("db-{id}"))).collect();
-    let mode = setup.quorum.map_or(Mode::Asynchronous, |replicas| Mode::Quorum { replicas });
-    stock.lay_out(&folders, mode).await?;
+    stock.lay_out(&folders, setup.quorum).await?;
     let database = |id: u16, primary| {
-        let config = NodeConfig { id, folders: folders.clone(), primary, cost, seed: seed.wrapping_add(u64::from(id)) };
+        let (folders, engine, seed) = (folders.clone(), stock.engine().clone(), seed.wrapping_add(u64::from(id)));
+        let config = NodeConfig { id, folders, primary, engine, quorum: setup.quorum, cost, seed };
         NodeSpec::new("05-db", format!("db-{id}")).config(&config)
     };
     let mut databases = vec![stack.tiers.spawn(database(0, None)?).await?];
@@ -90,7 +89,7 @@ async fn start(climb: &Climb, stock: &Stock, seed: u64, setup: Setup, listen: Op
 
 fn play(climb: Arc<Climb>, listen: SocketAddr) -> RungFuture<Stack> {
     Box::pin(async move {
-        let stock = Stock::new().await?;
+        let stock = Stock::new(&climb.database).await?;
         Ok(start(&climb, &stock, climb.seed, Setup::default(), Some(listen)).await?.stack)
     })
 }
@@ -98,13 +97,15 @@ fn play(climb: Arc<Climb>, listen: SocketAddr) -> RungFuture<Stack> {
 fn climb(climb: Arc<Climb>) -> RungFuture<RungReport> {
     Box::pin(async move {
         let mut report = RungReport::new("05", RUNG.title);
-        report.summary = "One primary takes the writes, three replicas the reads; any of them may die.".to_owned();
+        let engine = climb.database.to_string();
+        report.summary = format!("One primary takes the writes, three replicas the reads, all {engine}; any may die.");
+        report.engine = Some(engine);
         let webs = TierView::new("web", (1..=3).map(|number| format!("web-{number}")));
         let replicas = TierView::new("replicas", (1..=3).map(|id| format!("db-{id}")));
         report.tiers = vec![webs, TierView::new("primary", ["db-0"]), replicas];
         report.nodes = 7;
         report.fault = "kill -9 one of 3 replicas".to_owned();
-        let stock = Stock::new().await?;
+        let stock = Stock::new(&climb.database).await?;
         // What is timed runs first, then the capacities: together they would compete for the machine.
         let (writes, ()) =
             tokio::try_join!(writes(&climb, &stock), async { trials(&climb, &stock, &mut report).await })?;
@@ -116,10 +117,9 @@ fn climb(climb: Arc<Climb>) -> RungFuture<RungReport> {
         report.tables.insert(0, trials::scale_table(&climb.cost, &rows));
         report.claims.extend(trials::scale_claims(climb.quick, &rows));
         report.claims.sort_by(|one, other| one.id.cmp(&other.id));
+        report.limits.push(climb.database.limit());
         report.limits.extend(
             [
-                "a database server is a thin host of a SQLite node: the log goes to the replicas through files that both \
-                 processes reach, and only while a socket to the primary's process is open",
                 "the nodes' files are in memory where there is room, as the servers would share one disk here: what dies is a \
                  process, and its files stay",
                 "one web server leads failovers; if it dies, another would have to be told to",

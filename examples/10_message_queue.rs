@@ -77,7 +77,7 @@ async fn start(climb: &Climb, seed: u64, setup: Setup, listen: Option<SocketAddr
     let (uploads, thumbnails, cost) = (folder(UPLOADS)?, folder(THUMBNAILS)?, climb.cost);
     let world = NodeSpec::new("10-world", "world").config(&WorldConfig { secret: SECRET.to_owned() })?;
     let world = stack.tiers.spawn(world).await?;
-    let (broker, queue) = climb.engine.start(&stack, &setup).await?;
+    let (broker, queue) = climb.queue.start(&stack, &setup).await?;
     let smtp = world.announced("smtp").ok_or("the world announced no mail server")?;
     let (sms, secret) = (world.addr(), SECRET.to_owned());
     let mut places = Places { smtp, sms, secret, browsers: None, uploads, thumbnails };
@@ -103,7 +103,7 @@ fn play(climb: Arc<Climb>, listen: SocketAddr) -> RungFuture<Stack> {
 fn climb(climb: Arc<Climb>) -> RungFuture<RungReport> {
     Box::pin(async move {
         let mut report = RungReport::new("10", RUNG.title);
-        let engine = climb.engine.to_string();
+        let engine = climb.queue.to_string();
         report.summary = format!("The web server takes jobs; a durable queue, {engine}, keeps them; workers do them.");
         report.engine = Some(engine);
         let workers = (1..=4).map(|number| format!("worker-{number}"));
@@ -116,7 +116,7 @@ fn climb(climb: Arc<Climb>) -> RungFuture<RungReport> {
         (report.failed_ratio, report.control_failed_ratio) = (Some(ratio(&durable)), Some(ratio(&forgetful)));
         report.claims.extend(trials::crash_claims(&durable, &forgetful));
         report.claims.extend(trials::use_case_claims(&durable));
-        if climb.engine == Engine::Tenfold {
+        if climb.queue == Engine::Tenfold {
             let dir = tenfold_rig::TempDir::new()?;
             let (time, path) = (Duration::from_millis(climb.pick(500, 200)), dir.path().to_owned());
             report.tables.push(tokio::task::spawn_blocking(move || trials::policies(&path, time)).await??);
@@ -124,7 +124,7 @@ fn climb(climb: Arc<Climb>) -> RungFuture<RungReport> {
         size(&climb).await?.fill(&mut report);
         report.claims.sort_by(|one, other| one.id.cmp(&other.id));
         let twice = "at least once: a job may be done twice, and its key makes the second time harmless";
-        report.limits.extend([twice.to_owned(), climb.engine.limit()]);
+        report.limits.extend([twice.to_owned(), climb.queue.limit()]);
         Ok(report)
     })
 }
@@ -162,7 +162,7 @@ async fn decoupled(climb: &Climb, report: &mut RungReport) -> RoleResult {
 async fn crashes(climb: &Climb) -> RoleResult<(Crashed, Crashed)> {
     let crash = async |is_durable| {
         // One worker is too few, so that jobs wait in the queue when it dies.
-        let setup = Setup { workers: 1, lease_ms: climb.engine.crash_lease_ms(), is_durable, ..Setup::default() };
+        let setup = Setup { workers: 1, lease_ms: climb.queue.crash_lease_ms(), is_durable, ..Setup::default() };
         trials::crash(climb, &start(climb, climb.seed, setup, None).await?, climb.pick(8, 3)).await
     };
     tokio::try_join!(crash(true), crash(false))

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use app::measure::{Measured, Sizing, capacity_of};
-use app::replicated::{NodeConfig, server};
+use app::replicated::{Engine, NodeConfig, server};
 use app::rung::{Climb, Rung, RungFuture, Stack, at};
 use app::sharded::homes::{self, Homes, USERS};
 use app::sharded::site::{self, Setup, Site};
@@ -79,7 +79,8 @@ async fn start(climb: &Climb, seed: u64, setup: Setup, listen: Option<SocketAddr
     site::lay_out(&folders, &map, USERS).await?;
     let databases = folders.iter().zip(0_u64..).map(async |(folder, shard)| {
         let seed = if setup.are_twins { seed } else { seed.wrapping_add(shard) };
-        let config = NodeConfig { id: 0, folders: vec![folder.clone()], primary: None, cost, seed };
+        let (folders, engine) = (vec![folder.clone()], Engine::Sqlite);
+        let config = NodeConfig { id: 0, folders, primary: None, engine, quorum: None, cost, seed };
         let spec = NodeSpec::new("12-db", format!("shard-{shard}")).config(&config)?;
         RoleResult::Ok(stack.tiers.spawn(spec).await?)
     });

@@ -17,9 +17,12 @@ use tokio::process::Command;
 /// What the story names, by kind.
 pub const NAMED: &str = "relational: MySQL, Oracle, PostgreSQL; others: CouchDB, Neo4j, Cassandra, HBase, DynamoDB";
 
+/// Names the folder of PostgreSQL's programs, and no other is looked at.
+pub const FOLDER_VARIABLE: &str = "PG_BIN";
+
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// PostgreSQL refuses to run as root; this account exists everywhere and owns nothing.
-const NOBODY: u32 = 65_534;
+pub(crate) const NOBODY: u32 = 65_534;
 const STATEMENTS: &str = "\
 CREATE TABLE users (id bigint PRIMARY KEY CHECK (id > 0), first_name text NOT NULL);
 CREATE TABLE accounts (id bigint PRIMARY KEY, user_id bigint NOT NULL REFERENCES users (id), balance bigint CHECK (balance >= 0));
@@ -61,13 +64,19 @@ pub async fn claim(is_quick: bool) -> Claim {
     }
 }
 
-/// The folder of PostgreSQL's programs, if they are installed.
+/// The folder of PostgreSQL's programs, if they are installed: that of [`FOLDER_VARIABLE`], or the newest.
 pub fn find() -> Option<PathBuf> {
-    let mut folders: Vec<PathBuf> =
-        std::env::var_os("PATH").map(|path| std::env::split_paths(&path).collect()).unwrap_or_default();
-    if let Ok(versions) = std::fs::read_dir("/usr/lib/postgresql") {
-        folders.extend(versions.flatten().map(|version| version.path().join("bin")));
-    }
+    let folders: Vec<PathBuf> = match std::env::var_os(FOLDER_VARIABLE) {
+        Some(folder) => vec![folder.into()],
+        None => {
+            let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+            let mut folders: Vec<_> = versions.map(|version| version.path()).collect();
+            let number = |path: &PathBuf| path.file_name().and_then(|name| name.to_str()?.parse::<u32>().ok());
+            folders.sort_by_key(|path| std::cmp::Reverse(number(path)));
+            let on_path = std::env::var_os("PATH").unwrap_or_default();
+            folders.into_iter().map(|version| version.join("bin")).chain(std::env::split_paths(&on_path)).collect()
+        }
+    };
     folders.into_iter().find(|folder| folder.join("initdb").is_file() && folder.join("postgres").is_file())
 }
 

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use tenfold_rig::{Client, Cost, NodeSpec, Progress, Promise, RoleResult, Roles, RungReport, Supervisor, TempDir};
 use tokio::sync::Mutex;
 
-use crate::jobs::engine::Engine;
+use crate::jobs::engine::Engine as Queue;
 use crate::keys::Keys;
+use crate::replicated::Engine as Database;
 
 /// Users in every database of the climb.
 pub const USERS: u64 = 24_000;
@@ -30,8 +31,10 @@ pub struct Climb {
     pub seed: u64,
     /// Which users are asked for.
     pub keys: Keys,
-    /// What the queue runs on.
-    pub engine: Engine,
+    /// What the queue of rung 10 runs on.
+    pub queue: Queue,
+    /// What the database servers of rung 05 run.
+    pub database: Database,
     /// Where lines go.
     pub progress: Progress,
     /// Held while a capacity is measured without modelled times: then the systems compete for the machine itself.
@@ -89,7 +92,8 @@ impl Rung {
                 quick: std::env::args().any(|word| word == "--quick"),
                 seed: 1,
                 keys: Keys::fitted(),
-                engine: Engine::default(),
+                queue: Queue::default(),
+                database: Database::default(),
                 progress: Progress::new(|line| println!("{line}")),
                 turn: Arc::default(),
             };

@@ -13,7 +13,7 @@ cargo climb plan --daily-users N              what N daily users ask of the node
   --cost MODE        modelled (default) or real: without modelled service times
   --trace FILE       keys in the order of a trace: little-endian u64 differences, plain or zstd
   --zipf S           keys by Zipf's law with exponent S instead of the fitted web profile
-  --engines nats     rung 10 on this machine's nats-server; only in a build by `cargo climb-nats`
+  --engines LIST     real servers of this machine: postgres for rung 05, nats for rung 10, or both with a comma
   --seed N           repeat a run's random choices; default 1
   --json PATH        also write the report as JSON to PATH
   --out DIR          where reports go; default target/climb
@@ -50,6 +50,15 @@ pub(crate) enum Keys {
     Zipf(f64),
 }
 
+/// Real servers in the place of what the climb has by default.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Engines {
+    /// Under the database servers of rung 05.
+    pub(crate) postgres: bool,
+    /// As the queue of rung 10.
+    pub(crate) nats: bool,
+}
+
 /// A whole command line.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Args {
@@ -57,7 +66,7 @@ pub(crate) struct Args {
     pub(crate) quick: bool,
     pub(crate) real_cost: bool,
     pub(crate) keys: Keys,
-    pub(crate) on_nats: bool,
+    pub(crate) engines: Engines,
     pub(crate) seed: u64,
     pub(crate) json: Option<PathBuf>,
     pub(crate) out: PathBuf,
@@ -78,8 +87,10 @@ pub(crate) enum UsageError {
     NoSuchRung(u8, String),
     #[error("--listen goes with one rung, such as `cargo climb 01 --listen 127.0.0.1:8080`")]
     ListenNeedsOneRung,
-    #[error("--engines goes with a climb of rung 10, such as `cargo climb-nats 10`")]
-    EnginesNeedRung10,
+    #[error(
+        "--engines {engine} goes with a climb of rung {rung:02}, such as `cargo climb {rung:02} --engines {engine}`"
+    )]
+    EngineNeedsRung { engine: &'static str, rung: u8 },
     #[error("plan needs --daily-users N")]
     PlanNeedsUsers,
     #[error("--trace and --zipf exclude each other")]
@@ -94,7 +105,7 @@ pub(crate) fn parse(words: impl IntoIterator<Item = String>, rungs: &[u8]) -> Re
         quick: false,
         real_cost: false,
         keys: Keys::Fitted,
-        on_nats: false,
+        engines: Engines::default(),
         seed: 1,
         json: None,
         out: PathBuf::from(DEFAULT_OUT),
@@ -109,7 +120,7 @@ pub(crate) fn parse(words: impl IntoIterator<Item = String>, rungs: &[u8]) -> Re
             "--quick" => args.quick = true,
             "--noisy" => args.noisy = true,
             "--cost" => args.real_cost = cost(value("--cost")?)?,
-            "--engines" => args.on_nats = engines(value("--engines")?)?,
+            "--engines" => args.engines = engines(value("--engines")?)?,
             "--seed" => args.seed = number("--seed", value("--seed")?, "a whole number", |_| true)?,
             "--json" => args.json = Some(value("--json")?.into()),
             "--out" => args.out = value("--out")?.into(),
@@ -135,18 +146,26 @@ pub(crate) fn parse(words: impl IntoIterator<Item = String>, rungs: &[u8]) -> Re
     if args.listen.is_some() && !matches!(args.command, Command::Climb { first, last } if first == last) {
         return Err(UsageError::ListenNeedsOneRung);
     }
-    let has_no_queue = matches!(args.command, Command::Climb { first, last } if !(first..=last).contains(&10));
-    if args.on_nats && has_no_queue {
-        return Err(UsageError::EnginesNeedRung10);
+    for (engine, rung, is_wanted) in [("postgres", 5, args.engines.postgres), ("nats", 10, args.engines.nats)] {
+        // What does not climb has no use for it: so be it.
+        let is_missed = matches!(args.command, Command::Climb { first, last } if !(first..=last).contains(&rung));
+        if is_wanted && is_missed {
+            return Err(UsageError::EngineNeedsRung { engine, rung });
+        }
     }
     Ok(args)
 }
 
-fn engines(value: String) -> Result<bool, UsageError> {
-    match value.as_str() {
-        "nats" => Ok(true),
-        _ => Err(UsageError::BadValue { option: "--engines", value, expected: "nats" }),
+fn engines(value: String) -> Result<Engines, UsageError> {
+    let mut engines = Engines::default();
+    for name in value.split(',') {
+        match name {
+            "postgres" => engines.postgres = true,
+            "nats" => engines.nats = true,
+            _ => return Err(UsageError::BadValue { option: "--engines", value, expected: "postgres, nats, or both" }),
+        }
     }
+    Ok(engines)
 }
 
 fn cost(value: String) -> Result<bool, UsageError> {
@@ -208,7 +227,7 @@ mod tests {
     use super::*;
 
     fn read(line: &str) -> Result<Args, UsageError> {
-        parse(line.split_whitespace().map(str::to_owned), &[1, 2, 3, 6, 10])
+        parse(line.split_whitespace().map(str::to_owned), &[1, 2, 3, 5, 6, 10])
     }
 
     #[test]
@@ -218,9 +237,26 @@ mod tests {
         let args = read("--quick 01..03 --cost real --zipf 0.99 --seed 7 --json r.json").unwrap();
         assert_eq!(args.command, Command::Climb { first: 1, last: 3 });
         assert!(args.quick && args.real_cost && args.seed == 7 && args.keys == Keys::Zipf(0.99));
-        assert!(read("10 --engines nats").unwrap().on_nats && read("06..10 --engines nats").unwrap().on_nats);
-        assert!(read("--engines nats --quick").unwrap().on_nats && !read("10").unwrap().on_nats);
         assert_eq!(read("plan --daily-users 5e6").unwrap().command, Command::Plan { daily_users: 5e6 });
+    }
+
+    #[test]
+    fn reads_one_engine_or_a_list() {
+        let engines = |line: &str| read(line).map(|args| (args.engines.postgres, args.engines.nats));
+        for line in ["10 --engines nats", "06..10 --engines nats", "--engines nats --quick"] {
+            assert_eq!(engines(line), Ok((false, true)), "{line}");
+        }
+        assert_eq!(engines("05 --engines postgres"), Ok((true, false)));
+        assert_eq!(engines("--engines nats,postgres"), Ok((true, true)));
+        assert_eq!(engines("05..10 --engines postgres,nats"), Ok((true, true)));
+        assert_eq!(engines("10"), Ok((false, false)));
+        let needs = |engine, rung| Err(UsageError::EngineNeedsRung { engine, rung });
+        assert_eq!(engines("06 --engines nats"), needs("nats", 10));
+        assert_eq!(engines("10 --engines nats,postgres"), needs("postgres", 5));
+        assert_eq!(engines("ledger --engines nats"), Ok((false, true)));
+        for line in ["10 --engines", "10 --engines redis", "05 --engines postgres,", "05..10 --engines nats,redis"] {
+            assert!(read(line).is_err(), "{line}");
+        }
     }
 
     #[test]
@@ -228,15 +264,12 @@ mod tests {
         for line in ["up", "3..1", "..", "1..", "+1", "--speed", "--seed", "--seed x", "--cost free", "--zipf NaN"] {
             assert!(read(line).is_err(), "{line}");
         }
-        for line in ["04", "01..05", "plan", "--listen 127.0.0.1:1", "01..02 --listen 127.0.0.1:1", "--zipf 9"] {
+        for line in ["04", "01..04", "plan", "--listen 127.0.0.1:1", "01..02 --listen 127.0.0.1:1", "--zipf 9"] {
             assert!(read(line).is_err(), "{line}");
         }
         for line in ["01 --listen 0.0.0.0:80", "01 --listen 8080", "--trace f --zipf 1", "plan --daily-users -5"] {
             assert!(read(line).is_err(), "{line}");
         }
-        for line in ["10 --engines", "10 --engines redis", "06 --engines nats"] {
-            assert!(read(line).is_err(), "{line}");
-        }
-        assert!(read("04").unwrap_err().to_string().contains("01, 02, 03, 06"));
+        assert!(read("04").unwrap_err().to_string().contains("01, 02, 03, 05, 06"));
     }
 }

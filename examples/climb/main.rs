@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod anew;
 mod args;
 mod facts;
 mod plan;

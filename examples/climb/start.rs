@@ -7,9 +7,11 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use app::jobs::engine::Engine;
-use app::jobs::nats::{NatsServer, NoNatsServer};
+use app::jobs::engine::Engine as Queue;
+use app::jobs::nats::NatsServer;
 use app::keys::Keys;
+use app::replicated::Engine as Database;
+use app::replicated::postgres::PostgreSql;
 use app::rung::{Climb, Rung};
 use futures_util::future::try_join_all;
 use tenfold_rig::{
@@ -18,7 +20,7 @@ use tenfold_rig::{
 };
 
 use crate::args::{self, Args, Command};
-use crate::{facts, plan, play};
+use crate::{anew, facts, plan, play};
 
 const WRONG_USAGE: u8 = 2;
 /// Rows whose figures are times or capacities of modelled servers.
@@ -42,17 +44,21 @@ pub(crate) async fn start(rungs: &[Rung]) -> RoleResult<ExitCode> {
         Ok(args) => args,
         Err(error) => return Ok(refuse(&error)),
     };
-    let engine = match engine(&args) {
-        Ok(engine) => engine,
-        Err(error) => return Ok(refuse(&error)),
+    let engines = match engines(&args) {
+        Ok(engines) => engines,
+        Err(error) => return Ok(refuse(&*error)),
     };
+    let lacking = anew::lacking(args.engines);
+    if !lacking.is_empty() {
+        return Ok(refuse(&anew::with(&lacking)));
+    }
     match args.command {
         Command::Help => println!("{}", args::HELP),
         Command::Ledger => print!("{}", render_ledger(ROWS, &read_verdicts(args.out.join("report.json"))?)),
         Command::Plan { daily_users } => print!("{}", plan::plan(&cost(&args), daily_users)),
         Command::Climb { first, last } => {
             let chosen: Vec<_> = rungs.iter().filter(|rung| (first..=last).contains(&rung.number)).copied().collect();
-            return climb(&args, engine, &chosen).await;
+            return climb(&args, engines, &chosen).await;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -63,8 +69,12 @@ fn refuse(error: &dyn std::error::Error) -> ExitCode {
     ExitCode::from(WRONG_USAGE)
 }
 
-fn engine(args: &Args) -> Result<Engine, NoNatsServer> {
-    if args.on_nats { NatsServer::find().map(Engine::Nats) } else { Ok(Engine::Tenfold) }
+/// What was asked for, as it is installed here.
+fn engines(args: &Args) -> RoleResult<(Database, Queue)> {
+    let args::Engines { postgres, nats } = args.engines;
+    let database = if postgres { Database::Postgres(PostgreSql::find()?) } else { Database::default() };
+    let queue = if nats { Queue::Nats(NatsServer::find()?) } else { Queue::default() };
+    Ok((database, queue))
 }
 
 fn cost(args: &Args) -> Cost {
@@ -79,7 +89,7 @@ fn keys(args: &Args) -> RoleResult<Keys> {
     })
 }
 
-async fn climb(args: &Args, engine: Engine, rungs: &[Rung]) -> RoleResult<ExitCode> {
+async fn climb(args: &Args, (database, queue): (Database, Queue), rungs: &[Rung]) -> RoleResult<ExitCode> {
     // What can be wrong with the request is found out before minutes are spent on it.
     let keys = keys(args)?;
     check_writable(&args.out, args.json.as_deref())?;
@@ -92,7 +102,7 @@ async fn climb(args: &Args, engine: Engine, rungs: &[Rung]) -> RoleResult<ExitCo
         ticker.tick(now() - began, line);
     });
     let (cost, turn) = (cost(args), Arc::default());
-    let climb = Arc::new(Climb { cost, quick: args.quick, seed: args.seed, keys, engine, progress, turn });
+    let climb = Arc::new(Climb { cost, quick: args.quick, seed: args.seed, keys, queue, database, progress, turn });
     let up = match (args.listen, rungs) {
         (Some(listen), [rung]) => Some((rung.play)(Arc::clone(&climb), listen).await?),
         _ => None,
@@ -111,6 +121,9 @@ async fn climb(args: &Args, engine: Engine, rungs: &[Rung]) -> RoleResult<ExitCo
         for (mut done, title) in done.into_iter().zip(titles) {
             if group.len() > 1 {
                 story.say(&title);
+            }
+            if let Some(engine) = &done.engine {
+                story.say(&format!("  on {engine}"));
             }
             if climb.cost.is_real() {
                 set_aside(&mut done);

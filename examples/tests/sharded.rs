@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use app::http::{Answer, Http};
-use app::replicated::{NodeConfig, Server, server};
+use app::replicated::{Engine, NodeConfig, server};
 use app::sharded::homes::{self, Homes};
 use app::sharded::site::{Contents, lay_out};
 use app::sharded::slots::key;
@@ -77,9 +77,9 @@ impl System {
         lay_out(&folders, &map, USERS).await.unwrap();
         let mut servers = Vec::new();
         for folder in folders {
-            let config = NodeConfig { id: 0, folders: vec![folder], primary: None, cost: Cost::real(), seed: 1 };
-            let node = Server::start(&config, Station::instant()).await.unwrap();
-            servers.push(Serving::start(server::router(node)).await);
+            let (folders, engine, cost) = (vec![folder], Engine::Sqlite, Cost::real());
+            let config = NodeConfig { id: 0, folders, primary: None, engine, quorum: None, cost, seed: 1 };
+            servers.push(Serving::start(server::start(&config, Station::instant()).await.unwrap()).await);
         }
         let http = Http::new(Duration::from_secs(30));
         let mut system = Self { servers, webs: Vec::new(), map, http, _dir: dir };

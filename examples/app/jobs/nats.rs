@@ -32,7 +32,7 @@ pub struct NatsServer {
 #[non_exhaustive]
 pub enum NoNatsServer {
     /// The program was built without the client.
-    #[error("this build knows no NATS server: it lacks the feature `nats`, which `cargo climb-nats` has")]
+    #[error("this build knows no NATS server: it lacks the feature `nats`")]
     NotBuilt,
     /// There is no such program, or it does not start.
     #[error(
@@ -54,9 +54,6 @@ impl NatsServer {
     ///
     /// [`NoNatsServer`].
     pub fn find() -> Result<Self, NoNatsServer> {
-        if !cfg!(feature = "nats") {
-            return Err(NoNatsServer::NotBuilt);
-        }
         let program = std::env::var_os(PROGRAM_VARIABLE).unwrap_or_else(|| "nats-server".into());
         let program = PathBuf::from(program);
         match Command::new(&program).arg("--version").output() {

@@ -1,13 +1,13 @@
 //! Keeps a replica up with its primary for as long as a connection to the primary's process is open.
 
-use std::sync::Arc;
 use std::time::Duration;
 
+use tenfold_replication::Node;
+use tenfold_replication::driver::sqlite::SqliteDriver;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
-use super::server::Server;
 use super::wire::Peer;
 
 /// A primary that cannot be reached is tried again so soon.
@@ -29,7 +29,7 @@ impl Link {
 }
 
 /// Receives and applies the log of whoever is to be followed, without end.
-pub(super) async fn keep_up(server: Arc<Server>, mut link: watch::Receiver<Link>) {
+pub(super) async fn keep_up(driver: SqliteDriver, node: Node, mut link: watch::Receiver<Link>) {
     loop {
         let reachable = link.borrow_and_update().reachable();
         let Some(peer) = reachable else {
@@ -41,7 +41,7 @@ pub(super) async fn keep_up(server: Arc<Server>, mut link: watch::Receiver<Link>
         if let Ok(stream) = TcpStream::connect(peer.address).await {
             tokio::select! {
                 () = broken(stream) => {}
-                _ = server.receive() => {}
+                _ = driver.serve(&node) => {}
                 _ = link.changed() => continue,
             }
         }
