@@ -219,7 +219,8 @@ impl Topology {
         let is_primary = observation.role == Role::Primary && is_kept && self.epoch() == Some(epoch);
         let verdict = self.place(index, is_primary, observation);
         if self.primary == Some(index) {
-            self.sample(asked_at, observation.replayed);
+            // All that anybody may have seen by then, also what it does not show to everybody yet.
+            self.sample(asked_at, observation.received);
         }
         self.date();
         if is_new_epoch { Observed::NewEpoch } else { verdict }

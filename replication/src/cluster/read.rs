@@ -8,7 +8,7 @@ use tokio::time::Instant as Deadline;
 use super::Shared;
 use super::run::{Failed, Unit};
 use crate::checkout::Checkout;
-use crate::clock::{after, left, timer_now};
+use crate::clock::{after, deadline, left, timer_now};
 use crate::driver::{Access, Class, Driver, Mark};
 use crate::error::Error;
 use crate::intent::ReadOptions;
@@ -42,6 +42,8 @@ enum Miss<E> {
     Exhausted,
     /// It did not catch up in time.
     Behind,
+    /// The primary has logged what the session has seen, and does not show it yet.
+    Unshown,
 }
 
 /// What an answer is worth.
@@ -52,6 +54,8 @@ enum Judgement {
     Stale,
     /// It is of an epoch that is not known here yet: whether that one went on from what the session has seen is open.
     Open,
+    /// The primary has logged what the session has seen, and may not have shown it.
+    Unshown,
 }
 
 /// When a sending is decided on and begins, by both clocks: read once, as that costs as much as the decision.
@@ -68,6 +72,8 @@ struct Answer<T> {
     leg: Leg,
     value: T,
     mark: Mark,
+    /// It was waited for in vain.
+    is_early: bool,
     ended: Instant,
 }
 
@@ -128,7 +134,15 @@ impl<D: Driver> Shared<D> {
                         }
                         continue;
                     }
+                    Judgement::Unshown => {
+                        self.wait_longer(&topology, reading.deadline).await?;
+                        continue;
+                    }
                 },
+                Err((_, Miss::Unshown)) => {
+                    self.wait_longer(&topology, reading.deadline).await?;
+                    continue;
+                }
                 Err((_, Miss::Final(error))) => return Err(error),
                 Err((_, Miss::Behind)) => {
                     count(&self.counters.waits_in_vain);
@@ -178,7 +192,7 @@ impl<D: Driver> Shared<D> {
                 // What replicas show may still be unconfirmed there, and not to be seen.
                 let bound = topology.members[index].replayed();
                 let wait = match need.floor {
-                    Floor::At(seen) if need.may_wait && seen.lsn > bound => Some(seen.lsn),
+                    Floor::At(seen) if seen.lsn > bound => Some(seen.lsn),
                     _ => None,
                 };
                 return Ok(Some(Leg { index, is_primary: true, wait, floor }));
@@ -200,6 +214,17 @@ impl<D: Driver> Shared<D> {
         reading.tried = Tried::default();
         reading.may_wait = true;
         Ok(None)
+    }
+
+    /// After the primary was waited for in vain: whatever it shows earlier, the session has seen more already.
+    async fn wait_longer(&self, topology: &Topology, until: Deadline) -> Result<(), Error<D::Error>> {
+        count(&self.counters.waits_in_vain);
+        if left(until).is_zero() {
+            return Err(Error::Timeout);
+        }
+        self.refresh.notify_waiters();
+        self.changed(topology, until.min(deadline(self.config.max_wait))).await;
+        Ok(())
     }
 
     /// Sends it, and if it is late, to a second node as well.
@@ -288,7 +313,10 @@ impl<D: Driver> Shared<D> {
             }
             Err(_) => {}
         }
-        result.map(|(value, mark)| Answer { leg, value, mark, ended: now }).map_err(|miss| (leg, miss))
+        match result {
+            Ok((value, mark, is_early)) => Ok(Answer { leg, value, mark, is_early, ended: now }),
+            Err(miss) => Err((leg, miss)),
+        }
     }
 
     async fn send_unlimited<T, F, R>(
@@ -297,7 +325,7 @@ impl<D: Driver> Shared<D> {
         topology: &Topology,
         options: &ReadOptions,
         f: &F,
-    ) -> Result<(T, Mark), Miss<D::Error>>
+    ) -> Result<(T, Mark, bool), Miss<D::Error>>
     where
         F: Fn(Checkout<D>) -> R,
         R: Future<Output = Result<T, D::Error>>,
@@ -308,15 +336,19 @@ impl<D: Driver> Shared<D> {
             CheckoutError::Connect(error) => Miss::Unreachable(error),
             CheckoutError::WrongNode => Miss::Unreachable(None),
         })?;
+        let mut is_early = false;
         if let Some(lsn) = leg.wait {
             count(&self.counters.waits);
             let waited = self.driver.wait(&mut connection, lsn, self.config.max_wait).await;
             let reached = waited.map_err(|error| Miss::Node(Some(error)))?;
             // Of the snapshot's epoch: in another, this bound is nobody's any more.
-            topology.members[leg.index].bound.raise(reached);
-            if reached < lsn {
+            let member = &topology.members[leg.index];
+            member.bound.raise(reached);
+            // A primary that is not known to have logged it may be one that never will: its answer tells.
+            is_early = reached < lsn && leg.is_primary && member.received() < Some(lsn);
+            if reached < lsn && !is_early {
                 place.put_back(connection);
-                return Err(Miss::Behind);
+                return Err(if leg.is_primary { Miss::Unshown } else { Miss::Behind });
             }
         }
         if options.untracked && !options.snapshot {
@@ -327,7 +359,8 @@ impl<D: Driver> Shared<D> {
             }
         }
         let unit = if options.snapshot { Unit::Transaction(Access::Read) } else { Unit::Statements };
-        self.run((connection, place), unit, f).await.map_err(|failed| match failed {
+        let result = self.run((connection, place), unit, f).await;
+        result.map(|(value, mark)| (value, mark, is_early)).map_err(|failed| match failed {
             Failed::Kept => Miss::Final(Error::ConnectionKept),
             Failed::Error { error, class: Class::Statement, .. } => Miss::Final(Error::Statement(error)),
             Failed::Error { error, class: Class::ReadOnly, .. } => {
@@ -374,6 +407,9 @@ impl<D: Driver> Shared<D> {
             }
             if is_older {
                 return Ok(Judgement::Stale);
+            }
+            if answer.is_early {
+                return Ok(Judgement::Unshown);
             }
         }
         if let Some(cluster) = topology.cluster().filter(|_| options.snapshot || !options.untracked) {

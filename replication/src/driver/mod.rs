@@ -214,7 +214,8 @@ pub struct Observation {
     pub history: History,
     /// How far its log reaches: on a primary, at least to the last write that anybody may have seen.
     pub received: Lsn,
-    /// How far its log can be read: on a primary the same.
+    /// How far its log can be read. On a primary as far as nothing is held back until replicas confirm it, at least: what
+    /// they show already it may not show yet.
     pub replayed: Lsn,
     /// Whether a primary takes writes; not while it is fenced.
     pub writable: bool,

@@ -205,6 +205,56 @@ async fn synchrony_does_not_make_reads_fresh_and_tokens_do() {
     }
 }
 
+/// A standby shows a commit that the primary has logged and still holds back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_standby_has_shown_is_waited_for_at_the_primary() {
+    if is_left_out() {
+        return;
+    }
+    let servers = Servers::start(3, Mode::quorum(2)).await;
+    servers.receive(NodeId(2), false).await;
+    let config = Config { observe_interval: Duration::from_millis(20), read_timeout: STEP, ..Config::default() };
+    let cluster = Cluster::builder(servers.driver()).nodes(servers.nodes()).config(config).build().unwrap();
+    tokio::spawn(cluster.clone().drive());
+    cluster.ready(STEP).await.unwrap();
+    let mut writer = servers.connect(0, Access::Write).await;
+    let pid = pid_of(&mut writer).await;
+    let write = tokio::spawn(async move { Servers::append(&mut writer, 1, 1).await });
+    waits_for_standbys(&servers, &pid).await;
+    let session = loop {
+        let session = Session::new();
+        let list = cluster.read(&session, |mut c| async move { Servers::list(&mut c, 1).await }).await.unwrap();
+        if list == [1] {
+            break session;
+        }
+    };
+    assert!(servers.list_of(0, 1).await.is_empty(), "this is the trap");
+    for wait in [Duration::ZERO, Duration::from_millis(200)] {
+        tokio::time::sleep(wait).await;
+        let (cluster, session) = (cluster.clone(), session.clone());
+        let read = tokio::spawn(async move {
+            let options = ReadOptions::new().from_primary();
+            cluster.read_with(&session, &options, |mut c| async move { Servers::list(&mut c, 1).await }).await
+        });
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert!(!read.is_finished(), "{:?}", read.await);
+        read.abort();
+    }
+    servers.receive(NodeId(2), true).await;
+    write.await.unwrap().unwrap();
+    let options = ReadOptions::new().from_primary();
+    let read = cluster.read_with(&session, &options, |mut c| async move { Servers::list(&mut c, 1).await });
+    assert_eq!(read.await.unwrap(), [1]);
+    // Nothing is held back any more: it is known without a wait, and a long statement of somebody is none.
+    let mut long = servers.connect(0, Access::Write).await;
+    let long = tokio::spawn(async move { long.batch("select pg_current_xact_id(), pg_sleep(600)").await });
+    while servers.ask(0, "select count(*) from pg_stat_activity where wait_event = 'PgSleep'").await.unwrap() == "0" {}
+    cluster.read(&session, |mut c| async move { Servers::list(&mut c, 1).await }).await.unwrap();
+    let read = cluster.read_with(&session, &options, |mut c| async move { Servers::list(&mut c, 1).await });
+    assert_eq!(read.await.unwrap(), [1]);
+    assert!(!long.is_finished());
+}
+
 /// Its place lies beyond that at which the timeline was left.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_acknowledged_write_that_is_lost_is_told() {

@@ -14,6 +14,7 @@ use super::dial::{self, Dial};
 use super::link::Link;
 use super::probe::{self, Place, Probe};
 use super::semi::{self, Confirmed, Semi};
+use super::shown::{Committing, Pending, committing};
 use super::statements::Statements;
 use crate::clock::{deadline, left};
 use crate::driver::{Access, Mark};
@@ -26,9 +27,7 @@ const BEGIN_SNAPSHOT: &str = "begin isolation level repeatable read read only";
 
 const HAS_WRITTEN: &str = "select pg_current_xact_id_if_assigned() is not null";
 
-/// Who may be about to make visible what is in the log already.
-const COMMITTING: &str = "select pg_current_wal_insert_lsn(), array(select backend_xid::text from pg_stat_activity
-    where backend_xid is not null and state in ('active', 'fastpath function call'))";
+const COMMITTING: &str = concat!("select pg_current_wal_insert_lsn(), ", committing!());
 
 /// A connection to one server.
 ///
@@ -260,28 +259,26 @@ impl PgConnection {
     }
 
     /// A primary shows a commit a little after it has logged it, and while standbys are waited for long after: so whoever
-    /// is at it must be done. Those who are idle in their transaction have not begun to commit.
+    /// is at it must be done.
     async fn wait_for_commits(&mut self, until: tokio::time::Instant) -> Result<Lsn, PgError> {
-        let (lsn, mut committing) = self.committing().await?;
-        loop {
-            if committing.is_empty() {
-                return Ok(lsn);
-            }
+        let (end, committing) = self.committing().await?;
+        let mut pending = Pending::new(end, committing);
+        while !pending.is_shown() {
             if left(until).is_zero() {
                 return Ok(Lsn(0));
             }
             tokio::time::sleep(left(until).min(POLL)).await;
-            let (_, still) = self.committing().await?;
-            committing.retain(|transaction| still.contains(transaction));
+            pending.look(&self.committing().await?.1);
         }
+        Ok(end)
     }
 
-    async fn committing(&mut self) -> Result<(Lsn, Vec<String>), PgError> {
+    async fn committing(&mut self) -> Result<(Lsn, Committing), PgError> {
         let statement = self.prepare(COMMITTING).await?;
         let rows = self.link.get_mut().drive(self.client.query(&statement, &[])).await?;
         let row = rows.first().ok_or(PgError::Malformed)?;
         let lsn = Lsn(row.try_get::<_, tokio_postgres::types::PgLsn>(0)?.into());
-        Ok((self.probe.layout.end_of_record(lsn), row.try_get(1)?))
+        Ok((self.probe.layout.end_of_record(lsn), Committing::read(row, 1)?))
     }
 
     async fn run(&mut self, what: Ask<'_>, sql: Option<&str>) -> Result<Answer, PgError> {

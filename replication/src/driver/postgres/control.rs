@@ -23,6 +23,7 @@ use super::link::Link;
 use super::position::{history_file, parse_history, print_lsn};
 use super::probe::{Place, Probe};
 use super::settings::{self, Settings};
+use super::shown::{Committing, Shown, committing};
 use super::tail::Tail;
 use crate::clock::deadline;
 use crate::driver::{Ballot, Observation};
@@ -40,6 +41,9 @@ const POLL: Duration = Duration::from_millis(2);
 const STATE: &str = "select current_setting('tenfold.promised', true), current_setting('tenfold.fenced', true),
     current_setting('tenfold.upstream', true), current_setting('default_transaction_read_only') = 'on',
     exists(select from pg_stat_wal_receiver where status = 'streaming')";
+
+/// Of a primary whose commits wait for standbys.
+const COMMITTING: &str = concat!("select ", committing!(), " where current_setting('synchronous_standby_names') <> ''");
 
 /// Ends sessions from before the settings were taken over, and counts them.
 const END_SESSIONS: &str = "select count(pg_terminate_backend(pid)) from pg_stat_activity
@@ -60,6 +64,8 @@ pub(super) struct Control {
     link: Link,
     pub(super) probe: Probe,
     state: Statement,
+    committing: Statement,
+    shown: Shown,
     history: Option<History>,
     step_timeout: Duration,
 }
@@ -74,10 +80,17 @@ impl Control {
             dial::with_setting(&mut config, &format!("tcp_keepalives_{name}"), seconds);
         }
         let (client, mut link, probe) = dial::connect(dial, &config).await?;
-        let both = async { tokio::join!(biased; client.batch_execute(settings::INTRODUCE), client.prepare(STATE)) };
-        let (introduced, state) = link.drive(both).await;
+        let all = async {
+            tokio::join!(biased;
+                client.batch_execute(settings::INTRODUCE),
+                client.prepare(STATE),
+                client.prepare(COMMITTING),
+            )
+        };
+        let (introduced, state, committing) = link.drive(all).await;
         introduced?;
-        Ok(Self { client, link, probe, state: state?, history: None, step_timeout })
+        let (state, committing, shown) = (state?, committing?, Shown::default());
+        Ok(Self { client, link, probe, state, committing, shown, history: None, step_timeout })
     }
 
     pub(super) fn is_open(&mut self) -> bool {
@@ -102,9 +115,13 @@ impl Control {
     }
 
     pub(super) async fn observe(&mut self) -> Result<Observation, PgError> {
-        let Self { client, link, probe, state, .. } = self;
-        let both = async { tokio::join!(biased; client.query(&probe.mark, &[]), client.query(state, &[])) };
-        let (place, state) = link.drive(both).await;
+        let Self { client, link, probe, state, committing, .. } = self;
+        let all = async {
+            tokio::join!(biased;
+                client.query(&probe.mark, &[]), client.query(state, &[]), client.query(committing, &[]),
+            )
+        };
+        let (place, state, committing) = link.drive(all).await;
         let place = self.probe.read(place?.first().ok_or(PgError::Malformed)?)?;
         let state = state?;
         let state = state.first().ok_or(PgError::Malformed)?;
@@ -117,12 +134,17 @@ impl Control {
             None if is_primary || is_streaming => place.received.unwrap_or_default().max(place.lsn),
             None => self.end(place).await?,
         };
+        let replayed = match committing?.first() {
+            Some(row) if is_primary => self.shown.look(received, Committing::read(row, 0)?),
+            _ if is_primary => received,
+            _ => place.lsn,
+        };
         Ok(Observation {
             cluster: self.probe.cluster,
             role: place.role,
             history: self.history(place).await?,
             received,
-            replayed: if is_primary { received } else { place.lsn },
+            replayed,
             writable: is_primary && fenced.is_none() && !is_read_only,
             upstream: settings::parse_node(text(2)?).filter(|_| !is_primary && is_streaming),
             promised: settings::parse_ballot(text(0)?)?,

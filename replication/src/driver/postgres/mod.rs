@@ -104,6 +104,7 @@ mod rejoin;
 mod semi;
 mod server;
 mod settings;
+mod shown;
 mod statements;
 mod tail;
 
