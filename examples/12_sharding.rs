@@ -119,7 +119,9 @@ fn climb(climb: Arc<Climb>) -> RungFuture<RungReport> {
                 "no transaction spans shards: money does not travel between two users here, and POST /transfer says 501",
                 "a query of all shards is not one snapshot",
                 "a shard is one server here; rung 05 shows what replicas add to each",
-                "slots of time are modelled, and so is the biggest server; the map has 40 slots, a real one a thousand or more",
+                "service times are modelled, and so is the biggest server; a shard serves one request at a time, not four",
+                "users are written alike, not as the workload has it, but for the hot one",
+                "the map has 40 slots, a real one a thousand or more",
                 "one operator moves slots, and tells each web server the new map; where the map is kept is left open",
             ]
             .map(str::to_owned),
@@ -174,8 +176,8 @@ async fn trials(climb: &Climb, report: &mut RungReport) -> RoleResult {
     (report.failed_ratio, report.control_failed_ratio) = (Some(share.failed), Some(all.failed));
     report.claims.push(trials::ceiling_claim(refusal, fenced.moved > 0.0 && fenced.astray == 0));
     report.claims.push(trials::death_claim(&share, &all));
-    report.claims.extend(trials::join_claims(&fenced, &control));
-    report.claims.extend(trials::gather_claims(&many, &one));
+    report.claims.extend(trials::join_claims(&climb.cost, &fenced, &control));
+    report.claims.extend(trials::gather_claims(&climb.cost, &many, &one));
     report.claims.push(trials::part_claim(&share));
     report.tables.push(trials::join_table(&fenced, &control));
     report.tables.push(trials::gather_table(&many, &one, share.part.map(|part| part.users)));
@@ -188,7 +190,7 @@ async fn capacity(climb: &Climb) -> RoleResult<Measured> {
     let model = trials::network(&cost, 3, &Homes::new(&map, USERS).shares(&map))?;
     let budget = Duration::from_secs(climb.pick(10, 7));
     let sizing = Sizing { label: "12 writes on 4 shards", model, budget, side_by_side: true };
-    capacity_of(climb, 2, sizing, |seed| {
+    capacity_of(climb, 3, sizing, |seed| {
         let mut user = homes::any((1..=USERS).collect(), seed);
         async move { Ok((start(climb, seed, Setup::of(SHARDS), None).await?.stack, move || trials::write(user()))) }
     })

@@ -31,6 +31,8 @@ const USERS: u64 = 200;
 /// How often something is looked for, 10 ms apart, that needs no time to be right.
 const LOOKS: u32 = 1_000;
 const PATIENCE_MS: u64 = 2_000;
+/// Less than a web server waits for a map that it has already.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(8);
 
 /// A server of its own runtime tasks, which ends when it is told to.
 struct Serving {
@@ -81,7 +83,7 @@ impl System {
             let config = NodeConfig { id: 0, folders, primary: None, engine, quorum: None, cost, seed: 1 };
             servers.push(Serving::start(server::start(&config, Station::instant()).await.unwrap()).await);
         }
-        let http = Http::new(Duration::from_secs(30));
+        let http = Http::new(ANSWERED_WITHIN);
         let mut system = Self { servers, webs: Vec::new(), map, http, _dir: dir };
         for seed in 1..=2 {
             let mut sharding = system.sharding(seed);

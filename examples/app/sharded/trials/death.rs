@@ -65,11 +65,10 @@ pub fn part_claim(death: &Death) -> Claim {
     let counted = death.part.as_ref().map_or(0, |part| part.users);
     let share = counted as f64 / USERS as f64 * 100.0;
     let is_named = death.part.as_ref().is_some_and(|part| part.missing == [0]);
-    let refused = if death.is_refused { "refused" } else { "answered" };
     Claim::new("r56", "a query of all shards while one is dead says who is missing and counts the rest", share, {
         is_named && death.is_refused && (70.0..80.0).contains(&share)
     })
-    .control(refused)
+    .control(if death.is_refused { 0.0 } else { 100.0 })
     .unit("% of users")
-    .note("control: the query that takes no part for the whole")
+    .note("control: a query for whom a part is of no use is refused")
 }
