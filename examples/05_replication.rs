@@ -2,7 +2,7 @@
 //! replica that has all that its user has written and seen. Reads scale, writes do not, and the death of the primary is
 //! survived: another is promoted, the old one is fenced.
 //!
-//! `cargo run --release --example 05-replication`
+//! `cargo run --release --example 05-replication`; on PostgreSQL: `cargo climb 05 --engines postgres`
 
 use std::net::SocketAddr;
 use std::num::NonZeroU16;

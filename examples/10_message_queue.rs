@@ -2,7 +2,7 @@
 //! notifications. The broker may die, nobody may work for a while, ten times as many jobs may come, and no job that was
 //! accepted is lost.
 //!
-//! `cargo run --release --example 10-message-queue`; on a NATS server: `cargo climb-nats 10`
+//! `cargo run --release --example 10-message-queue`; on a NATS server: `cargo climb 10 --engines nats`
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
