@@ -1,7 +1,10 @@
 //! What every driver must do, here on files.
 
-use tenfold_replication::driver::sqlite::rusqlite::types::Value;
-use tenfold_replication::driver::{Access, Ballot, Driver, Promotion};
+use std::time::Duration;
+
+use tenfold_replication::driver::sqlite::SqliteConfig;
+use tenfold_replication::driver::sqlite::rusqlite::{Connection, types::Value};
+use tenfold_replication::driver::{Access, Ballot, Class, Driver, Mark, Promotion};
 use tenfold_replication::{Epoch, Lsn, Mode, NodeId, Position};
 
 use super::fixture::Files;
@@ -52,4 +55,34 @@ async fn what_a_rejoin_cuts_off_is_kept() {
     }
     driver.rejoin(&nodes[0], &nodes[1], ballot).await.unwrap();
     assert_eq!(driver.discarded(&nodes[0]).await.unwrap(), discarded, "another rejoin adds nothing");
+}
+
+/// What is committed is not called undone, whatever fails while replicas are waited for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_error_after_the_commit_says_that_it_may_be_there() {
+    let config = SqliteConfig { confirm_timeout: Duration::from_millis(300), ..SqliteConfig::default() };
+    let files = Files::with(2, Mode::quorum(1), config, "create table t(id integer primary key)").await;
+    let driver = files.driver();
+    let mut writer = files.connect(0, Access::Write).await;
+    writer.execute("insert into t values (1)", ()).await.unwrap();
+    driver.take_mark(&mut writer);
+    let confirmed = Connection::open(format!("{}/confirmed.db", files.nodes[0].address())).unwrap();
+    let sql = "select name, sql from sqlite_schema where type = 'table'";
+    let (name, made): (String, String) = confirmed.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    confirmed.execute_batch(&format!("drop table {name}")).unwrap();
+
+    let error = writer.execute("insert into t values (2)", ()).await.unwrap_err();
+    assert_eq!(driver.classify(&error), Class::Ambiguous, "{error:?}");
+    let last = driver.observe(&files.nodes[0]).await.unwrap().received;
+    assert_eq!(driver.take_mark(&mut writer), Mark { position: Some(Position::new(Epoch(1), last)), wrote: true });
+    driver.begin(&mut writer, Access::Write).await.unwrap();
+    writer.execute("insert into t values (3)", ()).await.unwrap();
+    let error = driver.commit(&mut writer).await.unwrap_err();
+    assert_eq!(driver.classify(&error), Class::Ambiguous, "{error:?}");
+    assert!(driver.take_mark(&mut writer).wrote);
+
+    confirmed.execute_batch(&made).unwrap();
+    writer.execute("insert into t values (4)", ()).await.unwrap();
+    let ids = writer.query("select id from t", (), |row| row.get::<_, i64>(0)).await.unwrap();
+    assert_eq!(ids, [1, 2, 3, 4]);
 }

@@ -7,7 +7,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::node::{Access as Opened, FileNode};
 use super::state::State;
-use super::writer::Writer;
+use super::writer::{Committed, Writer};
 use super::{SqliteError, driver::blocking};
 use crate::driver::{Access, Mark};
 use crate::{Lsn, NodeId, Position};
@@ -38,6 +38,27 @@ struct Transaction {
     access: Access,
     /// Its turn among the writers of this process.
     _turn: Option<OwnedSemaphorePermit>,
+}
+
+/// How a transaction ended that did not fail.
+#[derive(Clone, Copy, Debug)]
+struct Ended {
+    position: Position,
+    wrote: bool,
+    /// Of a write: as the mode asks for.
+    is_confirmed: bool,
+}
+
+impl From<Committed> for Ended {
+    fn from(Committed { position, is_confirmed }: Committed) -> Self {
+        Self { position, wrote: true, is_confirmed }
+    }
+}
+
+impl Ended {
+    fn read(position: Position) -> Self {
+        Self { position, wrote: false, is_confirmed: true }
+    }
 }
 
 /// Stops the statement when nobody waits for it any more.
@@ -82,17 +103,15 @@ impl Handle {
         }
     }
 
-    /// Where it was, and whether it wrote.
-    fn commit(&mut self, access: Access) -> Result<(Position, bool), SqliteError> {
+    fn commit(&mut self, access: Access) -> Result<Ended, SqliteError> {
         let here = State::read(self.db())?.position();
         match self {
             Self::Writer(writer) if access == Access::Write => {
-                let wrote = writer.commit()?;
-                Ok((wrote.unwrap_or(here), wrote.is_some()))
+                Ok(writer.commit()?.map_or(Ended::read(here), Ended::from))
             }
             _ => {
                 self.roll_back()?;
-                Ok((here, false))
+                Ok(Ended::read(here))
             }
         }
     }
@@ -143,11 +162,11 @@ impl SqliteConnection {
         }
         let access = self.access;
         let _turn = self.turn(access).await?;
-        let (result, position, wrote) = self
+        let (result, ended) = self
             .noting_ambiguity(move |handle| {
                 handle.begin(access)?;
                 match f(handle.db()) {
-                    Ok(value) => handle.commit(access).map(|(position, wrote)| (value, position, wrote)),
+                    Ok(value) => handle.commit(access).map(|ended| (value, ended)),
                     Err(error) => {
                         handle.roll_back()?;
                         Err(error)
@@ -155,7 +174,7 @@ impl SqliteConnection {
                 }
             })
             .await?;
-        self.note(position, wrote);
+        self.note(ended)?;
         Ok(result)
     }
 
@@ -217,8 +236,7 @@ impl SqliteConnection {
             })
             .await;
         self.mark.wrote |= fresh.mark.wrote;
-        self.note(migrated?, true);
-        Ok(())
+        self.note(migrated?.into())
     }
 
     pub(super) fn is_open(&self) -> bool {
@@ -232,17 +250,13 @@ impl SqliteConnection {
         let turn = self.turn(access).await?;
         let position = self.work(move |handle| handle.begin(access)).await?;
         self.transaction = Some(Transaction { access, _turn: turn });
-        if let Some(position) = position {
-            self.note(position, false);
-        }
-        Ok(())
+        position.map_or(Ok(()), |position| self.note(Ended::read(position)))
     }
 
     pub(super) async fn commit(&mut self) -> Result<(), SqliteError> {
         let transaction = self.transaction.take().ok_or(SqliteError::TransactionEnded)?;
-        let (position, wrote) = self.noting_ambiguity(move |handle| handle.commit(transaction.access)).await?;
-        self.note(position, wrote);
-        Ok(())
+        let ended = self.noting_ambiguity(move |handle| handle.commit(transaction.access)).await?;
+        self.note(ended)
     }
 
     pub(super) async fn roll_back(&mut self) -> Result<(), SqliteError> {
@@ -262,9 +276,10 @@ impl SqliteConnection {
         &self.node
     }
 
-    fn note(&mut self, position: Position, wrote: bool) {
-        self.mark.position = self.mark.position.max(Some(position));
-        self.mark.wrote |= wrote;
+    fn note(&mut self, ended: Ended) -> Result<(), SqliteError> {
+        self.mark.position = self.mark.position.max(Some(ended.position));
+        self.mark.wrote |= ended.wrote;
+        if ended.is_confirmed { Ok(()) } else { Err(SqliteError::Unconfirmed) }
     }
 
     /// Waits in line with the other writers of this process.
@@ -284,7 +299,7 @@ impl SqliteConnection {
         f: impl FnOnce(&mut Handle) -> Result<T, SqliteError> + Send + 'static,
     ) -> Result<T, SqliteError> {
         let result = self.work(f).await;
-        self.mark.wrote |= matches!(result, Err(SqliteError::Unconfirmed | SqliteError::CommitUnknown(_)));
+        self.mark.wrote |= matches!(result, Err(SqliteError::CommitUnknown(_)));
         result
     }
 

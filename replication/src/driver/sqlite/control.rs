@@ -91,7 +91,8 @@ impl ControlFile {
         let db = self.db.lock();
         begin(&db)?;
         let result = read(&db).and_then(|control| f(&control));
-        db.execute_batch("rollback")?;
+        // What was done is done, whatever this says; whoever begins next tries it again.
+        let _ = db.execute_batch("rollback");
         result
     }
 
@@ -118,6 +119,9 @@ impl ControlFile {
 }
 
 fn begin(db: &Connection) -> Result<(), SqliteError> {
+    if !db.is_autocommit() {
+        db.execute_batch("rollback")?;
+    }
     db.execute_batch("begin immediate").map_err(|error| {
         let error = SqliteError::from(error);
         if error.is_busy() { SqliteError::Busy } else { error }

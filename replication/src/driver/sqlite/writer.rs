@@ -44,6 +44,14 @@ pub(super) struct Writer {
     gate: Arc<Mutex<Gate>>,
 }
 
+/// A transaction that is committed: whatever fails from then on, it is not undone.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Committed {
+    pub(super) position: Position,
+    /// By as many replicas as the mode asks for, in the reign in which it was written.
+    pub(super) is_confirmed: bool,
+}
+
 /// What becomes of a commit against which SQLite has found nothing.
 #[derive(Debug)]
 enum Gate {
@@ -86,6 +94,7 @@ impl Writer {
             return Err(SqliteError::ReadOnly);
         }
         *self.gate.lock() = Gate::Open;
+        self.roll_back_rest()?;
         self.begin_immediate()?;
         // A process that died between the log and the database has left a record.
         if self.node.log_end()? != State::read(&self.db)?.tail {
@@ -121,26 +130,32 @@ impl Writer {
         Ok(())
     }
 
-    /// Undoes it, and what its statements may have done to the transaction.
-    pub(super) fn roll_back(&mut self) -> Result<(), SqliteError> {
+    fn roll_back_rest(&self) -> Result<(), SqliteError> {
         if !self.db.is_autocommit() {
             self.db.execute_batch("rollback")?;
         }
+        Ok(())
+    }
+
+    /// Undoes it, and what its statements may have done to the transaction.
+    pub(super) fn roll_back(&mut self) -> Result<(), SqliteError> {
+        self.roll_back_rest()?;
         // Triggers may have been made in the transaction that was undone.
         self.capture = None;
         Ok(())
     }
 
     /// Commits: `None` if nothing was changed. After an error, the transaction is undone.
-    pub(super) fn commit(&mut self) -> Result<Option<Position>, SqliteError> {
+    pub(super) fn commit(&mut self) -> Result<Option<Committed>, SqliteError> {
         let result = self.try_commit();
-        if result.is_err() && !matches!(result, Err(SqliteError::Unconfirmed)) {
-            self.roll_back()?;
+        if result.is_err() {
+            // The error says more, and whoever begins next tries it again.
+            let _ = self.roll_back();
         }
         result
     }
 
-    fn try_commit(&mut self) -> Result<Option<Position>, SqliteError> {
+    fn try_commit(&mut self) -> Result<Option<Committed>, SqliteError> {
         if self.db.is_autocommit() {
             return Err(SqliteError::TransactionEnded);
         }
@@ -159,19 +174,19 @@ impl Writer {
 
     /// Changes the schema in a transaction of its own, by statements that replicas run as well. The last that a writer
     /// does: keys are not looked at any more.
-    pub(super) fn migrate(&mut self, sql: &str) -> Result<Position, SqliteError> {
+    pub(super) fn migrate(&mut self, sql: &str) -> Result<Committed, SqliteError> {
         // As replicas do: a dropped table takes nothing along.
         self.db.execute_batch("pragma foreign_keys = off")?;
         self.begin()?;
         let result = self.migrate_in_transaction(sql);
         self.capture = None;
-        if result.is_err() && !matches!(result, Err(SqliteError::Unconfirmed)) {
-            self.roll_back()?;
+        if result.is_err() {
+            let _ = self.roll_back();
         }
         result
     }
 
-    fn migrate_in_transaction(&mut self, sql: &str) -> Result<Position, SqliteError> {
+    fn migrate_in_transaction(&mut self, sql: &str) -> Result<Committed, SqliteError> {
         capture::uninstall(&self.db)?;
         let before = self.db.total_changes();
         self.db.execute_batch(sql)?;
@@ -188,7 +203,7 @@ impl Writer {
         self.log_and_commit(Kind::Schema, sql.as_bytes().to_vec())
     }
 
-    fn log_and_commit(&mut self, kind: Kind, payload: Vec<u8>) -> Result<Position, SqliteError> {
+    fn log_and_commit(&mut self, kind: Kind, payload: Vec<u8>) -> Result<Committed, SqliteError> {
         let max = self.node.config.max_transaction_bytes;
         if payload.len() > max.saturating_mul(2) {
             return Err(SqliteError::TooLarge { bytes: payload.len(), max });
@@ -207,9 +222,9 @@ impl Writer {
         })?;
         node.appended.send_replace(tail.lsn);
         node.applied.send_replace(tail.lsn);
-        self.confirm(tail, &control)?;
+        let is_confirmed = self.is_confirmed(tail, &control);
         self.forget(tail);
-        Ok(Position::new(tail.epoch, tail.lsn))
+        Ok(Committed { position: Position::new(tail.epoch, tail.lsn), is_confirmed })
     }
 
     fn commit_logged(&self, record: Record, before: Tail) -> Result<(), SqliteError> {
@@ -227,26 +242,28 @@ impl Writer {
         }
     }
 
-    /// Waits until so many replicas have it as the mode asks for.
-    fn confirm(&self, tail: Tail, control: &Control) -> Result<(), SqliteError> {
+    /// Waits until so many replicas have it as the mode asks for. What cannot be found out is looked at again: of a write
+    /// that is committed, an error must not say that it failed.
+    fn is_confirmed(&self, tail: Tail, control: &Control) -> bool {
         let node = &self.node;
         let (needed, timeout, is_optional) = match control.mode {
-            Mode::Asynchronous => return Ok(()),
+            Mode::Asynchronous => return true,
             Mode::SemiSynchronous { timeout } => (1, timeout, true),
             Mode::Quorum { replicas } => (usize::from(replicas.get()), node.config.confirm_timeout, false),
         };
         let deadline = crate::clock::deadline(timeout);
-        while node.confirmed.count(&control.replicas, tail.lsn)? < needed {
-            if !node.control.read()?.is_writable() {
-                return Err(SqliteError::Unconfirmed);
+        loop {
+            let confirming = node.confirmed.count(&control.replicas, tail.lsn);
+            let has_enough = confirming.is_ok_and(|count| count >= needed);
+            let is_over = crate::clock::left(deadline).is_zero();
+            // Another primary may have been named before the last confirmation came, and this one again since then.
+            match node.control.read().map(|now| now.is_writable() && now.installed == control.installed) {
+                Ok(false) => return false,
+                Ok(true) if has_enough => return true,
+                is_reigning if is_over => return is_optional && is_reigning.is_ok(),
+                _ => std::thread::sleep(POLL),
             }
-            if crate::clock::left(deadline).is_zero() {
-                return if is_optional { Ok(()) } else { Err(SqliteError::Unconfirmed) };
-            }
-            std::thread::sleep(POLL);
         }
-        // Another primary may have been named before the last confirmation came.
-        if node.control.read()?.is_writable() { Ok(()) } else { Err(SqliteError::Unconfirmed) }
     }
 
     /// Now and then. The write is done: what stays too long is no reason for it to fail.
