@@ -50,6 +50,12 @@ impl Log {
         self.end
     }
 
+    /// Reads its end anew: another process may have put a record of the same length in the place of the last one.
+    pub(super) fn reopen(&mut self) -> Result<(), SqliteError> {
+        *self = Self::open(&self.dir, self.segment_bytes)?;
+        Ok(())
+    }
+
     /// Takes in what another process has appended.
     pub(super) fn refresh(&mut self) -> Result<(), SqliteError> {
         let is_last = segments(&self.dir)?.last() == Some(&self.path);

@@ -185,6 +185,31 @@ impl FileNode {
         Ok(state)
     }
 
+    /// Runs it while nobody writes to the database or applies something to it, in no process.
+    pub(super) fn held_still<T>(&self, f: impl FnOnce() -> Result<T, SqliteError>) -> Result<T, SqliteError> {
+        let db = &self.applier.lock().db;
+        db.execute_batch("begin immediate").map_err(|error| {
+            let error = SqliteError::from(error);
+            if error.is_busy() { SqliteError::Busy } else { error }
+        })?;
+        let result = f();
+        let ended = db.execute_batch("rollback");
+        let result = result?;
+        ended?;
+        Ok(result)
+    }
+
+    /// Where the database is, if that is where its log ends.
+    fn end_of_both(&self) -> Result<Lsn, SqliteError> {
+        let (log, database) = (self.log_end()?, self.state()?.tail);
+        match database {
+            database if database == log => Ok(log.lsn),
+            // It is applied when this is asked for again.
+            database if database.lsn < log.lsn => Err(SqliteError::Busy),
+            _ => Err(SqliteError::Parted),
+        }
+    }
+
     /// Replaces a database that is incomplete by a copy of another, which is consistent with the place that stands in it.
     pub(super) fn copy_from(&self, upstream: &Self) -> Result<State, SqliteError> {
         let mut applier = self.applier.lock();
@@ -266,32 +291,43 @@ impl FileNode {
     }
 
     pub(super) fn promote(&self, promotion: &Promotion) -> Result<Observation, SqliteError> {
-        let ballot = promotion.ballot;
         let control = self.control.read()?;
+        if control.promised != Some(promotion.ballot) {
+            return Err(SqliteError::Superseded);
+        }
+        if control.is_incomplete {
+            return Err(SqliteError::Incomplete);
+        }
+        self.recover()?;
+        self.confirmed.clear()?;
+        let promoted = self.control.update(|control| self.reign(control, promotion));
+        if matches!(promoted, Err(SqliteError::Parted)) {
+            self.give_up_copy()?;
+        }
+        promoted?;
+        self.observe()
+    }
+
+    fn reign(&self, control: &mut Control, promotion: &Promotion) -> Result<(), SqliteError> {
+        let ballot = promotion.ballot;
         if control.promised != Some(ballot) {
             return Err(SqliteError::Superseded);
         }
         if control.is_incomplete {
             return Err(SqliteError::Incomplete);
         }
-        let end = self.recover()?.tail.lsn;
-        self.confirmed.clear()?;
-        self.control.update(|control| {
-            if control.promised != Some(ballot) {
-                return Err(SqliteError::Superseded);
-            }
-            if ballot.epoch > control.history.current() {
-                let history = control.history.until(end).promoted(ballot.epoch, end);
-                control.history = history.map_err(|_| SqliteError::Parted)?;
-            }
-            control.role = Role::Primary;
-            control.installed = Some(ballot);
-            control.mode = promotion.mode;
-            control.replicas.clone_from(&promotion.replicas);
-            control.upstream = None;
-            Ok(())
-        })?;
-        self.observe()
+        // What was confirmed is in the log: a database that holds something else in its place must not reign.
+        let end = self.end_of_both()?;
+        if ballot.epoch > control.history.current() {
+            let history = control.history.until(end).promoted(ballot.epoch, end);
+            control.history = history.map_err(|_| SqliteError::Parted)?;
+        }
+        control.role = Role::Primary;
+        control.installed = Some(ballot);
+        control.mode = promotion.mode;
+        control.replicas.clone_from(&promotion.replicas);
+        control.upstream = None;
+        Ok(())
     }
 
     pub(super) fn new_primary(cluster: ClusterId, mode: Mode, replicas: Vec<NodeId>) -> Control {

@@ -253,7 +253,7 @@ impl Writer {
         };
         let deadline = crate::clock::deadline(timeout);
         loop {
-            let confirming = node.confirmed.count(&control.replicas, tail.lsn);
+            let confirming = node.confirmed.count(&control.replicas, tail.lsn, control.installed);
             let has_enough = confirming.is_ok_and(|count| count >= needed);
             let is_over = crate::clock::left(deadline).is_zero();
             // Another primary may have been named before the last confirmation came, and this one again since then.
