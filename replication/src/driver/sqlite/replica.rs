@@ -23,8 +23,8 @@ use crate::{Lsn, NodeId, Position, Role, Standing};
 /// How often somebody looks who is woken by nobody.
 const POLL: Duration = Duration::from_millis(5);
 
-/// After an error, at first and at most.
-const RETRY: Duration = Duration::from_millis(50);
+/// After an error, at first and at most: during a failover it is over soon, as a rule.
+const RETRY: Duration = Duration::from_millis(5);
 const MAX_RETRY: Duration = Duration::from_millis(50);
 
 /// What has been received and is to be applied: up to where, and when.
