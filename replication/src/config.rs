@@ -168,6 +168,14 @@ pub enum ConfigError {
     /// `min_idle` is above `max_connections`.
     #[error("more idle connections are asked for than connections allowed")]
     MoreIdleThanAllowed,
+    /// A quorum that no write could ever have.
+    #[error("{replicas} replicas cannot confirm a write where there are {nodes} nodes with the primary")]
+    Quorum {
+        /// How many are to confirm.
+        replicas: u16,
+        /// How many nodes there are.
+        nodes: usize,
+    },
     /// Above a hundred.
     #[error("a share is at most 100 percent")]
     Percent,

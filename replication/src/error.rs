@@ -8,7 +8,8 @@ use crate::{NodeId, Position};
 
 /// Why a read or a write was not done; `E` is the driver's error.
 ///
-/// Only [`Error::Ambiguous`] leaves open whether something was written. All others had no effect.
+/// Only [`Error::Ambiguous`] and [`Error::ConnectionKept`] leave open whether something was written. All others had no effect:
+/// with [`Error::Lost`], too, the write at hand was not begun.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum Error<E> {
@@ -21,7 +22,8 @@ pub enum Error<E> {
     /// The write may have taken effect, and is not confirmed. It was not repeated.
     #[error("the write may have taken effect and is not confirmed")]
     Ambiguous(#[source] Option<E>),
-    /// A failover has lost something that the session wrote or saw. Told once; the session goes on from what is left.
+    /// A failover has lost something that the session wrote or saw. Told once; the session goes on from what is left, so print
+    /// its token anew, or whoever comes with the old one is told again.
     #[error(transparent)]
     Lost(#[from] Lost),
     /// The session is of another cluster.

@@ -378,7 +378,8 @@ impl Failover {
         }
         let last = observation.history.switches().last().map(|switch| Position::new(switch.epoch, switch.at));
         let from = last.unwrap_or(Position::new(observation.history.current(), observation.received));
-        let known_lost = self.primary_lsn.0.saturating_sub(from.lsn.0);
+        let is_same = Some(candidate) == self.primary;
+        let known_lost = if is_same { 0 } else { self.primary_lsn.0.saturating_sub(from.lsn.0) };
         self.phase = Phase::Done(Ok(Promoted { node: self.nodes[candidate], from, known_lost }));
     }
 
@@ -571,6 +572,12 @@ mod tests {
         assert_eq!(failover.calls(), [Call::Fence(0), Call::Fence(1), Call::Fence(2)]);
         failover.answer(fenced(2, 70), now);
         assert!(matches!(failover.calls()[..], [Call::Promote(2, _)]), "a quorum has gone on without it");
+
+        let mut failover = planned((0, 0));
+        failover.answer(Answer::Fenced(0, Ok(observation(Role::Primary, 1, 50))), now);
+        failover.answer(fenced(1, 50), now);
+        failover.answer(Answer::Promoted(Ok(observation(Role::Primary, 1, 0))), now);
+        assert_eq!(failover.outcome().unwrap().unwrap().known_lost, 0, "it has all that it had");
 
         let mut failover = planned((0, 1));
         failover.answer(fenced(0, 50), now);

@@ -103,6 +103,8 @@ pub struct NodeStats {
     pub role: Option<Role>,
     /// Whether it answered lately.
     pub is_reachable: bool,
+    /// Why it did not answer when it was asked last: the error and what caused it, or that the time was over.
+    pub last_error: Option<String>,
     /// Whether its log is a part of the cluster's.
     pub is_kept: bool,
     /// Whether it is left out of reads.

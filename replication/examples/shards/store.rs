@@ -18,9 +18,9 @@ fn number(slot: Slot) -> i32 {
     slot.0.into()
 }
 
-/// Nobody but this store writes there.
-fn holding(held: &str) -> Option<Holding> {
-    held.parse().ok()
+/// What cannot be read is no reason to take writes.
+fn holding(held: &str) -> Result<Holding, PgError> {
+    held.parse().map_err(|_| PgError::Malformed)
 }
 
 impl SlotStore<PgDriver> for Counters {
@@ -30,13 +30,13 @@ impl SlotStore<PgDriver> for Counters {
             Access::Read => "select held from holding where slot = $1",
         };
         let rows = db.query(sql, &[&number(slot)]).await?;
-        Ok(rows.first().and_then(|row| row.get::<_, Option<&str>>(0)).and_then(holding))
+        rows.first().and_then(|row| row.get::<_, Option<&str>>(0)).map(holding).transpose()
     }
 
     async fn holdings(&self, db: &mut PgConnection) -> Result<Vec<(Slot, Holding)>, PgError> {
         let rows = db.query("select slot, held from holding", &[]).await?;
-        let of = |slot: i32, held| Some((Slot(slot.try_into().ok()?), holding(held)?));
-        Ok(rows.iter().filter_map(|row| of(row.get(0), row.get(1))).collect())
+        let of = |slot: i32, held| Ok((Slot(slot.try_into().map_err(|_| PgError::Malformed)?), holding(held)?));
+        rows.iter().map(|row| of(row.get(0), row.get(1))).collect()
     }
 
     async fn hold(&self, db: &mut PgConnection, slot: Slot, holding: Holding) -> Result<(), PgError> {

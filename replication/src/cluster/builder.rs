@@ -72,8 +72,8 @@ impl<D: Driver> Builder<D> {
         self
     }
 
-    /// When the primary acknowledges a write. Default asynchronous. It is what the nodes are set up for, and what a
-    /// promoted one is told.
+    /// When the primary acknowledges a write. Default asynchronous. It is what a promoted node is told, and has to be what the
+    /// nodes are set up for: nobody compares the two, and a failover makes this one true.
     pub fn mode(mut self, mode: Mode) -> Self {
         self.mode = mode;
         self
@@ -111,6 +111,7 @@ impl<D: Driver> Builder<D> {
     pub fn build(self) -> Result<Cluster<D>, ConfigError> {
         self.config.check()?;
         check_nodes(&self.nodes)?;
+        check_mode(self.mode, self.nodes.len())?;
         let driver = Arc::new(self.driver);
         let pool = |node: &Node, access| {
             let (driver, pool) = (Arc::clone(&driver), self.config.pool.clone());
@@ -136,6 +137,7 @@ impl<D: Driver> Builder<D> {
             gate: Arc::new(Gate::default()),
             waiting_writes: AtomicU32::new(0),
             monitor: Mutex::new(Monitor::new(DetectConfig::default())),
+            silences: Mutex::new(vec![None; self.nodes.len()]),
             coordinator: self.coordinator.unwrap_or_else(seed_from_os),
             epoch_used: Mutex::default(),
         };
@@ -156,6 +158,15 @@ fn check_nodes(nodes: &[Node]) -> Result<(), ConfigError> {
         }
     }
     Ok(())
+}
+
+fn check_mode(mode: Mode, nodes: usize) -> Result<(), ConfigError> {
+    match mode {
+        Mode::Quorum { replicas } if usize::from(replicas.get()) >= nodes => {
+            Err(ConfigError::Quorum { replicas: replicas.get(), nodes })
+        }
+        _ => Ok(()),
+    }
 }
 
 impl<D: Driver> std::fmt::Debug for Builder<D> {

@@ -66,6 +66,8 @@ pub(crate) struct Shared<D: Driver> {
     pub(crate) gate: Arc<Gate>,
     waiting_writes: AtomicU32,
     pub(crate) monitor: Mutex<Monitor>,
+    /// Why nodes did not answer last.
+    silences: Mutex<Vec<Option<String>>>,
     /// Tells it from other coordinators.
     coordinator: u64,
     /// Of its last ballot.
@@ -220,12 +222,14 @@ impl<D: Driver> Cluster<D> {
         let now = self.shared.now();
         let mut stats = self.shared.counters.snapshot();
         stats.epoch = topology.epoch();
-        let nodes = topology.members.iter().zip(&self.shared.pools);
+        let silences = self.shared.silences.lock().clone();
+        let nodes = topology.members.iter().zip(&self.shared.pools).zip(silences);
         stats.nodes = nodes
-            .map(|(member, pools)| NodeStats {
+            .map(|((member, pools), last_error)| NodeStats {
                 node: member.node.id(),
                 role: member.role(),
                 is_reachable: member.is_reachable(),
+                last_error,
                 is_kept: member.is_kept(),
                 is_ejected: member.vitals.is_ejected(now),
                 ejections: member.vitals.ejections(),

@@ -11,7 +11,7 @@ use crate::monitor::{DetectConfig, Monitor, ObserverId, Report, Verdict};
 use crate::stats::count;
 use crate::tasks::Tasks;
 use crate::topology::{Member, Topology};
-use crate::{Epoch, Lsn, Node, NodeId, Role};
+use crate::{Epoch, Lsn, Node, NodeId, Position, Role};
 
 /// How often a target is asked that is to catch up.
 const CATCH_UP_INTERVAL: Duration = Duration::from_millis(2);
@@ -64,6 +64,8 @@ impl<D: Driver> Cluster<D> {
 
     /// Makes another node the primary, on purpose: no write of this process fails, those that come meanwhile wait.
     ///
+    /// To the node that is the primary already it does nothing.
+    ///
     /// Processes beside this one hold their writes back by [`Cluster::hold_writes`]; writes that they have under way when
     /// the primary is fenced are cut off. If the node does not catch up in time, the old primary goes on.
     ///
@@ -74,7 +76,11 @@ impl<D: Driver> Cluster<D> {
     /// Dropping it may leave no primary, until a supervisor names one.
     pub async fn switchover(&self, to: NodeId, config: &FailoverConfig) -> Result<Promoted, FailoverError> {
         let shared = &*self.shared;
-        let target = shared.topology().index_of(to).ok_or(FailoverError::NoSuchNode)?;
+        let topology = shared.topology();
+        let target = topology.index_of(to).ok_or(FailoverError::NoSuchNode)?;
+        if let Some(reign) = topology.reign_of(target) {
+            return Ok(reign);
+        }
         let held = self.hold_writes(config.drain_timeout).await.map_err(|_| FailoverError::Busy)?;
         let outcome = shared.lead(Mission::Planned { target }, config).await;
         drop(held);
@@ -181,6 +187,14 @@ fn epoch_after(highest: Epoch, coordinator: u64) -> Epoch {
 }
 
 impl Topology {
+    /// Of the node that is the primary: how that would be told of.
+    fn reign_of(&self, index: usize) -> Option<Promoted> {
+        let history = self.history().filter(|_| self.primary == Some(index))?;
+        let last = history.switches().last().map(|switch| Position::new(switch.epoch, switch.at));
+        let from = last.unwrap_or(Position::new(history.current(), Lsn(0)));
+        Some(Promoted { node: self.members[index].node.id(), from, known_lost: 0 })
+    }
+
     /// Nodes that answer, and are not replicas of the primary.
     fn strayed(&self) -> Vec<usize> {
         let Some(primary) = self.primary() else { return Vec::new() };
@@ -378,7 +392,7 @@ impl<D: Driver> Shared<D> {
         true
     }
 
-    fn node(&self, index: usize) -> Node {
+    pub(super) fn node(&self, index: usize) -> Node {
         self.topology().members[index].node.clone()
     }
 }

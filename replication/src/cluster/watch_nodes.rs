@@ -51,7 +51,7 @@ impl<D: Driver> Cluster<D> {
     /// Waits until there is a primary, and every node has answered or had the time to.
     ///
     /// # Errors
-    /// [`Error::NoPrimary`], if there is none in this time.
+    /// [`Error::NoPrimary`], if there is none in this time; [`Cluster::stats`] has the reason why each node does not answer.
     pub async fn ready(&self, timeout: Duration) -> Result<(), Error<D::Error>> {
         let deadline = deadline(timeout);
         loop {
@@ -84,6 +84,14 @@ impl<D: Driver> Shared<D> {
         let (node, was_primary) = (topology.members[index].node.clone(), topology.primary == Some(index));
         let (asked_at, before) = (self.now(), topology.members[index].replayed());
         let answer = tokio::time::timeout(self.config.observe_timeout, self.driver.observe(&node)).await;
+        self.note_silence(
+            index,
+            match &answer {
+                Ok(Ok(_)) => None,
+                Ok(Err(error)) => Some(with_causes(error)),
+                Err(_) => Some(format!("no answer within {:?}", self.config.observe_timeout)),
+            },
+        );
         let report = match answer {
             Ok(Ok(observation)) => {
                 self.note(self.update(|topology| topology.observe_since(index, &observation, asked_at, before)));
@@ -114,6 +122,21 @@ impl<D: Driver> Shared<D> {
         }
     }
 
+    /// Told when it changes: a node is asked many times a second.
+    fn note_silence(&self, index: usize, cause: Option<String>) {
+        let before = std::mem::replace(&mut self.silences.lock()[index], cause.clone());
+        if before == cause {
+            return;
+        }
+        #[cfg(feature = "tracing")]
+        match cause {
+            Some(cause) => {
+                tracing::warn!(shard = self.shard.0, node = %self.node(index).id(), cause, "a node does not answer")
+            }
+            None => tracing::info!(shard = self.shard.0, node = %self.node(index).id(), "a node answers again"),
+        }
+    }
+
     pub(super) fn learn(&self, index: usize, observation: &Observation, asked_at: Instant) {
         let observed = self.update(|topology| topology.observe(index, observation, asked_at));
         self.note(observed);
@@ -133,4 +156,18 @@ impl<D: Driver> Shared<D> {
             tokio::time::sleep(WARM_UP_INTERVAL).await;
         }
     }
+}
+
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        // Some errors say what caused them by themselves.
+        let said = cause.to_string();
+        if !text.contains(&said) {
+            text = format!("{text}: {said}");
+        }
+        source = cause.source();
+    }
+    text
 }

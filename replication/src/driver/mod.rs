@@ -61,7 +61,8 @@ pub trait Driver: Send + Sync + 'static {
 
     /// Connects, and learns what the node is.
     ///
-    /// A connection for [`Access::Read`] refuses to write, also on a primary, with an error of [`Class::ReadOnly`].
+    /// A connection for [`Access::Read`] refuses to write, also on a primary, with an error of [`Class::ReadOnly`]. This is for
+    /// mistakes: where a session can turn its database's guard off, as in SQL, another role is what stops an attacker.
     fn connect(
         &self,
         node: &Node,
@@ -187,7 +188,9 @@ pub struct Mark {
 /// What an error says of the statement that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Class {
-    /// It never reached the node: repeat it, anywhere.
+    /// It never reached the node: repeat it, anywhere. Of [`Driver::observe`] and [`Driver::connect`] it says that the node
+    /// refused, as a machine does on which nobody listens: a few of these in a row are a death
+    /// ([`DetectConfig::refusals`](crate::DetectConfig::refusals)), where silence takes the whole patience.
     NotSent,
     /// It was undone, by a deadlock or a conflict for instance: repeat it.
     RolledBack,

@@ -70,6 +70,9 @@ pub enum MapError {
         /// From whom it was to move.
         from: ShardId,
     },
+    /// A move of a slot from a shard to the same one.
+    #[error("slot {} is at shard {} already", .0.0, .1.0)]
+    ToItself(Slot, ShardId),
 }
 
 /// One of both sides of a request works with an old map.
@@ -198,8 +201,11 @@ impl SlotMap {
     /// The next version, in which one slot has moved.
     ///
     /// # Errors
-    /// [`MapError::NotOwner`], if the slot has moved already; [`MapError::NoSuchSlot`].
+    /// [`MapError::NotOwner`], if the slot has moved already; [`MapError::NoSuchSlot`]; [`MapError::ToItself`].
     pub fn moved(&self, one: Move) -> Result<Self, MapError> {
+        if one.from == one.to {
+            return Err(MapError::ToItself(one.slot, one.to));
+        }
         let owner = self.owner(one.slot).ok_or(MapError::NoSuchSlot(one.slot))?;
         if owner != one.from {
             return Err(MapError::NotOwner { slot: one.slot, owner, from: one.from });

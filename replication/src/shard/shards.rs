@@ -24,8 +24,7 @@ use crate::intent::ReadOptions;
 use crate::session::Session;
 use crate::signal::Signal;
 
-/// How long a request waits at most for a slot that is moving, or for a newer map. In an undisturbed move a slot is closed
-/// for milliseconds.
+/// See [`Shards::with_patience`].
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How often it looks whether the slot is open again, as after a move that was given up.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
@@ -33,6 +32,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// Clusters that share the keys of one database between them. Cheap to clone; clones are the same.
 pub struct Shards<D: Driver, S> {
     pub(super) shared: Arc<Shared<D, S>>,
+    patience: Duration,
 }
 
 pub(super) struct Shared<D: Driver, S> {
@@ -44,7 +44,8 @@ pub(super) struct Shared<D: Driver, S> {
     pub(super) moving: tokio::sync::Mutex<()>,
 }
 
-/// One user's sessions, one a shard: each shard has a log of its own.
+/// One user's sessions, one a shard: each shard has a log of its own, and is a cluster of its own for
+/// [`Tokens`](crate::Tokens), so that a user has a token for each shard that was used.
 #[derive(Debug, Default)]
 pub struct Sessions {
     by_shard: Mutex<BTreeMap<ShardId, Arc<Session>>>,
@@ -128,7 +129,16 @@ impl<D: Driver, S: SlotStore<D>> Shards<D, S> {
             published: Signal::default(),
             moving: tokio::sync::Mutex::new(()),
         };
-        Ok(Self { shared: Arc::new(shared) })
+        Ok(Self { shared: Arc::new(shared), patience: PATIENCE })
+    }
+
+    /// How long a request by this handle waits at most for a slot that is moving, or for a newer map. Default 10 s. Shorter: who
+    /// has an old map is told sooner; longer: more moves go unnoticed, which close a slot for milliseconds if nothing
+    /// disturbs them.
+    #[must_use]
+    pub fn with_patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
     }
 
     /// Adds a cluster, which owns nothing before slots are moved to it.
@@ -168,7 +178,7 @@ impl<D: Driver, S: SlotStore<D>> Shards<D, S> {
     /// Runs one transaction on the shard that owns the key, as [`Cluster::transaction`] does.
     ///
     /// The closure must write what belongs to this key alone: only this key is copied when the slot moves meanwhile. While the
-    /// slot is closed, or the map is old, it waits, up to 10 seconds beside what the cluster waits for.
+    /// slot is closed, or the map is old, it waits, up to the [patience](Shards::with_patience) beside what the cluster waits for.
     ///
     /// # Errors
     /// [`ShardError`]; only [`Error::Ambiguous`] leaves open whether it took effect.
@@ -181,7 +191,7 @@ impl<D: Driver, S: SlotStore<D>> Shards<D, S> {
         R: Future<Output = Result<T, D::Error>> + Send,
         T: Send,
     {
-        let deadline = deadline(PATIENCE);
+        let deadline = deadline(self.patience);
         loop {
             let map = self.map();
             let (slot, since, cluster, session) = self.place(&map, sessions, key)?;
@@ -206,7 +216,7 @@ impl<D: Driver, S: SlotStore<D>> Shards<D, S> {
     }
 
     /// Reads what belongs to a key, on a node of the shard that owns it, as [`Cluster::read`] does, from one snapshot. While
-    /// the map is old, it waits, up to 10 seconds beside what the cluster waits for.
+    /// the map is old, it waits, up to the [patience](Shards::with_patience) beside what the cluster waits for.
     ///
     /// While this process has an old map, a replica of the former owner that lags may answer with what it held before the
     /// move. Publish new maps to all processes, and give no slot back before they have them.
@@ -219,8 +229,27 @@ impl<D: Driver, S: SlotStore<D>> Shards<D, S> {
         R: Future<Output = Result<T, D::Error>> + Send,
         T: Send,
     {
-        let deadline = deadline(PATIENCE);
-        let mut options = ReadOptions::new().snapshot();
+        self.read_with(sessions, key, &ReadOptions::new(), f).await
+    }
+
+    /// [`Shards::read`], fresher or on other terms than by default. One snapshot in any case.
+    ///
+    /// # Errors
+    /// [`ShardError`]
+    pub async fn read_with<T, F, R>(
+        &self,
+        sessions: &Sessions,
+        key: &[u8],
+        options: &ReadOptions,
+        f: F,
+    ) -> Result<T, ShardError<D::Error>>
+    where
+        F: Fn(Checkout<D>) -> R + Send + Sync,
+        R: Future<Output = Result<T, D::Error>> + Send,
+        T: Send,
+    {
+        let deadline = deadline(self.patience);
+        let mut options = options.snapshot();
         loop {
             let map = self.map();
             let (slot, since, cluster, session) = self.place(&map, sessions, key)?;
@@ -350,7 +379,7 @@ impl<D: Driver, S: SlotStore<D>> Shards<D, S> {
 
 impl<D: Driver, S> Clone for Shards<D, S> {
     fn clone(&self) -> Self {
-        Self { shared: Arc::clone(&self.shared) }
+        Self { shared: Arc::clone(&self.shared), patience: self.patience }
     }
 }
 

@@ -89,7 +89,7 @@ impl FromStr for Holding {
 /// keys, and a column with the slot in every table that is sharded are what it takes: see [`shard`](crate::shard) for SQL.
 pub trait SlotStore<D: Driver>: Send + Sync + 'static {
     /// What the shard knows of a slot; `None` if it never took part in a move: it is [`Owned`](HoldingState::Owned) since
-    /// version 1 then.
+    /// version 1 then. What is there and cannot be understood must be an error: `None` would open the slot.
     ///
     /// Within a read, or in a transaction that may write, as `access` says. In the latter nobody may [`hold`](SlotStore::hold)
     /// this slot otherwise from now on until the transaction ends, also if nothing was kept of it yet, and many may ask at

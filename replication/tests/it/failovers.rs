@@ -4,12 +4,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tenfold_replication::sim::{Endpoint, SimConfig};
+use tenfold_replication::sim::{Endpoint, Sim, SimConfig};
 use tenfold_replication::{
-    Cluster, Config, DetectConfig, Error, FailoverConfig, FailoverError, Mode, NodeId, Session, Verdict,
+    Cluster, Config, ConfigError, DetectConfig, Error, FailoverConfig, FailoverError, Mode, NodeId, Session, Verdict,
 };
 
 use super::{Rig, ms, rig, three};
+
+#[test]
+fn a_quorum_that_no_write_could_have_is_refused() {
+    let (sim, nodes) = Sim::with_nodes(3, 1);
+    let builder = |replicas| Cluster::builder(sim.driver()).nodes(nodes.clone()).mode(Mode::quorum(replicas)).build();
+    assert!(builder(2).is_ok());
+    assert_eq!(builder(3).unwrap_err(), ConfigError::Quorum { replicas: 3, nodes: 3 });
+}
 
 async fn supervised(mode: Mode) -> Rig {
     let rig = rig(SimConfig { mode, ..SimConfig::default() }, Config::default()).await;
@@ -273,6 +281,30 @@ async fn a_planned_change_to_a_node_far_behind_is_given_up() {
     rig.cluster.write(&Session::new(), |mut c| async move { c.append(1, 2).await }).await.unwrap();
     assert_eq!(rig.sim.contents(NodeId(0)), [(1, vec![1, 2])]);
     assert_eq!(rig.cluster.switchover(NodeId(9), &config).await, Err(FailoverError::NoSuchNode));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_planned_change_to_the_primary_itself_does_nothing() {
+    let rig = three().await;
+    rig.cluster.write(&Session::new(), |mut c| async move { c.append(1, 1).await }).await.unwrap();
+    let (epoch, began) = (rig.cluster.topology().epoch(), tokio::time::Instant::now());
+    let promoted = rig.cluster.switchover(NodeId(0), &FailoverConfig::default()).await.unwrap();
+    assert_eq!((promoted.node, promoted.known_lost, began.elapsed()), (NodeId(0), 0, Duration::ZERO));
+    rig.cluster.observe().await;
+    assert_eq!(rig.cluster.topology().epoch(), epoch);
+}
+
+#[tokio::test(start_paused = true)]
+async fn why_a_node_does_not_answer_is_told() {
+    let rig = three().await;
+    rig.sim.crash(NodeId(1));
+    rig.cluster.observe().await;
+    let stats = rig.cluster.stats();
+    let told: Vec<_> = stats.nodes.iter().map(|node| node.last_error.as_deref()).collect();
+    assert_eq!(told, [None, Some("connection refused"), None]);
+    rig.sim.restart(NodeId(1));
+    rig.cluster.observe().await;
+    assert_eq!(rig.cluster.stats().nodes[1].last_error, None);
 }
 
 /// Two of five nodes are down: the primary and one replica still acknowledge writes, and a promotion would need four.

@@ -297,6 +297,13 @@ pub(crate) async fn a_process_with_an_old_map_writes_nothing_to_the_former_owner
     assert_eq!(value::<F>(&other, &sessions, &name).await, 2);
     // Moving it again, from where it is not, is refused by the map.
     assert!(matches!(mover.move_slot(one).await, Err(ShardError::Map(_))));
+    // To where it is: its rows stay there.
+    let nowhere = Move { from: one.to, ..one };
+    let is_refused = |error: Option<&ShardFailure<F>>| matches!(error, Some(ShardError::Map(MapError::ToItself(..))));
+    assert!(is_refused(mover.move_slot(nowhere).await.err().as_ref()));
+    assert!(is_refused(mover.stay(nowhere).await.err().as_ref()));
+    assert!(is_refused(mover.settle(nowhere, one.to).await.err().as_ref()));
+    assert_eq!(value::<F>(&mover, &sessions, &name).await, 2);
 }
 
 /// Again while a step that was on its way when its move was dropped is in the way.

@@ -167,6 +167,8 @@ async fn a_failover_is_told_to_recorder_and_subscriber() {
         assert!(told.has("INFO", words), "{words:?} in {:#?}", told.0.lock());
     }
     assert!(told.has("WARN", &["a session is told of a loss", "own_write=true"]));
+    assert!(told.has("WARN", &["a node does not answer", "node=n0", "connection refused"]));
+    assert!(told.has("INFO", &["a node answers again", "node=n0"]));
 
     let (figures, stats) = (Figures::default(), cluster.stats());
     metrics::with_local_recorder(&figures, || stats.record("orders"));
