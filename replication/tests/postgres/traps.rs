@@ -68,6 +68,48 @@ async fn a_rewind_right_after_a_promotion_cuts_off_what_parted() {
     assert_eq!(servers.ask(0, "pg_is_in_recovery()").await.as_deref(), Some("true"));
 }
 
+/// Each takes the number that follows those it has heard of: so what the first has acknowledged passes for a part of the other.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_of_another_timeline_of_the_same_number_is_copied_anew() {
+    if is_left_out() {
+        return;
+    }
+    let servers = Servers::start(3, Mode::Asynchronous).await;
+    let (driver, nodes) = (&servers.driver, &servers.nodes);
+    let promote = async |node: usize, epoch: u64, others: &[u16]| {
+        driver.fence(&nodes[node], ballot(epoch)).await.unwrap();
+        let promoted = driver.promote(&nodes[node], &promotion(epoch, Mode::Asynchronous, others)).await.unwrap();
+        assert_eq!(promoted.history.current(), Epoch(2), "this is the trap");
+        let mut primary = servers.connect(node, Access::Write).await;
+        Servers::append(&mut primary, 1, epoch as i64).await.unwrap();
+    };
+    servers.receive(NodeId(2), false).await;
+    servers.crash(NodeId(0)).await;
+    promote(1, 7, &[0, 2]).await;
+    servers.restart(NodeId(0)).await;
+    driver.fence(&nodes[0], ballot(7)).await.unwrap();
+    driver.rejoin(&nodes[0], &nodes[1], ballot(7)).await.unwrap();
+    driver.follow(&nodes[0], &nodes[1], ballot(7)).await.unwrap();
+    let end = driver.observe(&nodes[1]).await.unwrap().received;
+    servers.reached(0, end).await;
+    assert_eq!(servers.list_of(0, 1).await, [7]);
+    servers.crash(NodeId(1)).await;
+    promote(2, 8, &[0, 1]).await;
+    servers.restart(NodeId(1)).await;
+
+    driver.fence(&nodes[1], ballot(8)).await.unwrap();
+    let rejoined = driver.rejoin(&nodes[1], &nodes[2], ballot(8)).await.unwrap();
+    driver.fence(&nodes[0], ballot(8)).await.unwrap();
+    driver.follow(&nodes[0], &nodes[2], ballot(8)).await.unwrap();
+    let end = driver.observe(&nodes[2]).await.unwrap().received;
+    for node in [0, 1] {
+        servers.reached(node, end).await;
+        assert_eq!(servers.list_of(node, 1).await, [8], "node {node}");
+        assert_eq!(servers.ask(node, "pg_is_in_recovery()").await.as_deref(), Some("true"));
+    }
+    assert!(rejoined.discarded.is_some());
+}
+
 /// The server calls it done, with a warning; and `statement_timeout` does not end the wait.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wait_for_standbys_that_is_cancelled_is_ambiguous() {

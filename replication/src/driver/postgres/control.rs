@@ -318,7 +318,10 @@ impl Control {
             (settings::READ_ONLY, "off"),
         ];
         self.change(&settings, &wanted).await?;
-        if self.place().await?.role == Role::Replica {
+        let place = self.place().await?;
+        if place.role == Role::Replica {
+            let reign = settings::print_reign(place.epoch, ballot);
+            self.change(&settings, &[(settings::REIGN, &reign)]).await?;
             // It waits by itself in long steps.
             self.rows("select pg_promote(false)").await?;
             while self.place().await?.role == Role::Replica {

@@ -82,13 +82,25 @@
 //! stopped: that takes `pg_hba.conf`, or somebody who switches its machine off. An old primary that cannot be reached is
 //! fenced in a quorum alone, by taking away its standbys.
 //!
-//! Two coordinators that promote two nodes at once, where no quorum prevents it, make two timelines of one number, which
-//! cannot be told apart.
+//! # Two timelines of one number
+//!
+//! A server that is promoted numbers its timeline by itself: one beyond the highest that it has heard of. If a primary is lost
+//! before the next one has heard of its timeline, both have the same number. That takes two failovers one after the other, the
+//! second of them before any other node has followed the first primary, or two coordinators that promote two nodes at once,
+//! where no quorum prevents it. In a quorum the first one has then acknowledged nothing, since whoever confirms a write has heard
+//! of its timeline; else all that it has acknowledged is lost.
+//!
+//! Marks hold the number alone. So sessions are not told of that loss, as they are of all others, and may take for fresh what
+//! is not; and a primary of the first kind that comes back, and is fenced for another failover before it has rejoined, may be
+//! taken for the furthest. A promotion notes its ballot on the new primary, and on each node that follows or rejoins: so a node
+//! of the other timeline is found out by then, and copied anew from the primary, since `pg_rewind` would find nothing to do.
+//! Before it is, reads may be served by one that had followed the first primary. Followers are told at once where somebody runs
+//! [`supervise`](crate::Cluster::supervise), so the time for all this is short.
 //!
 //! # Rejoining
 //!
 //! A former primary always has records of its own, of its shutdown at least, so that `pg_rewind` must run on its machine:
-//! by [`LocalServer`], or by a [`Server`] of the host's. The new primary makes a checkpoint before, without which the
+//! by [`LocalServer`], or by a [`Server`] of the host's, which also copies nodes anew (`pg_basebackup`). The new primary makes a checkpoint before, without which the
 //! rewind sees no difference.
 
 mod config;

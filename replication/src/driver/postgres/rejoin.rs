@@ -2,10 +2,11 @@
 
 use super::control::Control;
 use super::driver::PgDriver;
+use super::probe::Place;
 use super::settings::{self, Settings};
 use super::{PgError, Rewind};
 use crate::driver::{Ballot, Rejoined};
-use crate::{Node, NodeId, Position, Role, Standing};
+use crate::{History, Lsn, Node, NodeId, Position, Role, Standing};
 
 /// What the primary keeps for a replica: the log that it has not received yet.
 fn slot(replica: NodeId) -> String {
@@ -17,11 +18,15 @@ struct Upstream {
     node: NodeId,
     connection: String,
     slot: String,
+    history: History,
+    reign: String,
 }
 
 impl Upstream {
-    fn settings<'a>(&'a self, promise: &'a str, id: &'a str) -> [(&'static str, &'a str); 4] {
+    fn settings<'a>(&'a self, promise: &'a str, id: &'a str) -> [(&'static str, &'a str); 5] {
         [
+            // Before it can receive anything of that reign.
+            (settings::REIGN, &self.reign),
             (settings::PROMISED, promise),
             (settings::UPSTREAM, id),
             (settings::SLOT, &self.slot),
@@ -33,16 +38,19 @@ impl Upstream {
 impl PgDriver {
     pub(super) async fn make_follow(&self, node: &Node, primary: &Node, ballot: Ballot) -> Result<(), PgError> {
         // First: a primary that hangs must not hold up who fences the node.
-        let (mut upstream, known) = self.upstream(node, primary).await?;
-        let theirs = upstream.place().await?;
-        let history = upstream.history(theirs).await?;
+        let (upstream, known) = self.upstream(node, primary).await?;
         let mut control = self.control(node).await?;
         let settings = control.lock(ballot).await?;
-        if control.place().await?.role == Role::Primary {
+        let place = control.place().await?;
+        if place.role == Role::Primary {
             return Err(PgError::NotAReplica);
         }
         check_same_cluster(&control, &upstream)?;
-        control.prepare_to_part(&history).await?;
+        if control.is_of_namesake(place, &settings, &known).await? {
+            control.unlock().await?;
+            return self.make_rejoin(node, primary, ballot).await.map(|_| ());
+        }
+        control.prepare_to_part(&known.history).await?;
         control.follow(&settings, &known, ballot).await?;
         control.unlock().await?;
         self.keep(node, control);
@@ -53,7 +61,8 @@ impl PgDriver {
     /// The primary, which keeps its log for this replica from now on.
     async fn upstream(&self, node: &Node, primary: &Node) -> Result<(Control, Upstream), PgError> {
         let mut control = self.control(primary).await?;
-        if node.id() == primary.id() || control.place().await?.role != Role::Primary {
+        let place = control.place().await?;
+        if node.id() == primary.id() || place.role != Role::Primary {
             return Err(PgError::NoPrimaryThere);
         }
         let slot = slot(node.id());
@@ -63,14 +72,14 @@ impl PgDriver {
         );
         control.rows(&create).await?;
         let connection = self.replication_string(primary, node.id())?;
-        Ok((control, Upstream { node: primary.id(), connection, slot }))
+        let history = control.history(place).await?;
+        let reign = Settings::of(&control.rows(settings::READ).await?)?.get(settings::REIGN).to_owned();
+        Ok((control, Upstream { node: primary.id(), connection, slot, history, reign }))
     }
 
     pub(super) async fn make_rejoin(&self, node: &Node, primary: &Node, ballot: Ballot) -> Result<Rejoined, PgError> {
         let (mut upstream, known) = self.upstream(node, primary).await?;
         upstream.settle_timeline().await?;
-        let theirs = upstream.place().await?;
-        let history = upstream.history(theirs).await?;
         let mut control = self.control(node).await?;
         let settings = control.lock(ballot).await?;
         check_same_cluster(&control, &upstream)?;
@@ -80,18 +89,21 @@ impl PgDriver {
             Role::Primary => control.fence_primary(&settings, ballot).await?,
             Role::Replica => control.end(place).await?,
         };
-        let discarded = match history.standing(Position::new(place.epoch, end)) {
+        let is_of_namesake = control.is_of_namesake(place, &settings, &known).await?;
+        let discarded = match known.history.standing(Position::new(place.epoch, end)) {
+            // The two began where the older log was left, or its own did further on.
+            Standing::Kept if is_of_namesake => Some((known.began_at(), end)),
             Standing::Lost { kept } => Some((kept.lsn, end)),
             Standing::Kept => None,
             Standing::Unknown => return Err(PgError::NoPrimaryThere),
         };
         if place.role == Role::Replica && discarded.is_none() {
-            control.prepare_to_part(&history).await?;
+            control.prepare_to_part(&known.history).await?;
             control.follow(&settings, &known, ballot).await?;
             control.unlock().await?;
         } else {
             control.hold_lock().await?;
-            self.rewind(node, primary, known, ballot).await?;
+            self.rewind(node, primary, known, ballot, is_of_namesake).await?;
             control = self.control(node).await?;
             control.forget_replicas().await?;
         }
@@ -100,7 +112,14 @@ impl PgDriver {
     }
 
     /// The lock on the node ends when its server does: nobody promises anything in between.
-    async fn rewind(&self, node: &Node, primary: &Node, known: Upstream, ballot: Ballot) -> Result<(), PgError> {
+    async fn rewind(
+        &self,
+        node: &Node,
+        primary: &Node,
+        known: Upstream,
+        ballot: Ballot,
+        is_of_namesake: bool,
+    ) -> Result<(), PgError> {
         let server = self.shared.server.clone().ok_or(PgError::NoServer)?;
         let (promise, id) = (settings::print_ballot(ballot), known.node.0.to_string());
         let own = [(settings::FENCED, ""), (settings::READ_ONLY, "off"), (settings::STANDBYS, "")];
@@ -109,9 +128,17 @@ impl PgDriver {
         let rewind = Rewind {
             node: node.clone(),
             source,
+            copy_from: is_of_namesake.then(|| known.connection.clone()),
             settings: all.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
         };
         server.rewind(&rewind).await
+    }
+}
+
+impl Upstream {
+    /// Where its timeline left the one before.
+    fn began_at(&self) -> Lsn {
+        self.history.switches().last().map_or(Lsn(0), |switch| switch.at)
     }
 }
 
@@ -120,6 +147,16 @@ fn check_same_cluster(one: &Control, other: &Control) -> Result<(), PgError> {
 }
 
 impl Control {
+    /// Whether its timeline has the number of the primary's and is another one: servers take the number that follows those
+    /// they have heard of. Their programs see no difference.
+    async fn is_of_namesake(&mut self, place: Place, own: &Settings, known: &Upstream) -> Result<bool, PgError> {
+        if place.epoch != known.history.current() {
+            return Ok(false);
+        }
+        let is_other = settings::are_other_reigns(own.get(settings::REIGN), &known.reign, place.epoch);
+        Ok(is_other || self.history(place).await? != known.history)
+    }
+
     /// The node is locked, and a replica.
     async fn follow(&mut self, settings: &Settings, known: &Upstream, ballot: Ballot) -> Result<(), PgError> {
         let (promise, id) = (settings::print_ballot(ballot), known.node.0.to_string());

@@ -21,6 +21,9 @@ pub struct Rewind {
     pub node: Node,
     /// Its new primary, as a connection string of libpq.
     pub source: String,
+    /// Set if `pg_rewind` would not see that the logs have parted: the node must be copied anew from here, its new primary as
+    /// replicas connect to it.
+    pub copy_from: Option<String>,
     /// What its server is to be set to when it starts again, whatever `pg_rewind` has copied from the primary.
     pub settings: Vec<(String, String)>,
 }
@@ -30,15 +33,17 @@ pub type Rewinding<'a> = Pin<Box<dyn Future<Output = Result<(), PgError>> + Send
 
 /// Rewinds servers: somebody on their machines. [`LocalServer`] does so on this one; an agent may on others.
 pub trait Server: Send + Sync + 'static {
-    /// Stops the server in order, runs `pg_rewind`, writes the settings, and starts it as a standby. Done again after a
-    /// failure, it ends the same.
+    /// Stops the server in order, runs `pg_rewind` or copies it anew, writes the settings, and starts it as a standby. Done
+    /// again after a failure, it ends the same.
     ///
     /// The node is fenced, and its promise is among the settings. Nobody else may start the server meanwhile: half rewound
     /// and without its settings, it would be a second primary.
     fn rewind<'a>(&'a self, rewind: &'a Rewind) -> Rewinding<'a>;
 }
 
-/// Servers on this machine, whose data this process can reach.
+/// Servers on this machine, whose data this process can reach. A copy is made beside the data, in a directory whose name ends
+/// in `.copy`, and takes its place; until it is there, the old data is beside it, with `.old` at its end. Tablespaces outside of
+/// the data directory hinder it.
 ///
 /// Settings that differ between nodes, a port for instance, must not stand in files of the data directory: `pg_rewind`
 /// takes those of the primary, except that `postgresql.auto.conf` stays the node's own.
@@ -101,7 +106,11 @@ impl Server for LocalServer {
 impl Shared {
     fn rewind(&self, rewind: &Rewind) -> Result<(), PgError> {
         let data = self.nodes.get(&rewind.node.id()).ok_or(PgError::NoServer)?.lock();
-        let directory = data.to_string_lossy();
+        let (directory, copy) = (data.to_string_lossy(), beside(&data, ".copy"));
+        if let Some(source) = &rewind.copy_from {
+            // While it still runs, fenced: if this fails, it is there to be told again.
+            self.copy(&copy, source)?;
+        }
         if data.join("postmaster.pid").exists() {
             let stop = self.run("pg_ctl", &["-D", &directory, "-m", "fast", "-w", "-s", "stop"]);
             // One that was killed leaves the file; what it left is recovered by the rewind.
@@ -110,11 +119,26 @@ impl Shared {
             }
         }
         let own = std::fs::read_to_string(data.join("postgresql.auto.conf"))?;
-        self.run("pg_rewind", &["-D", &directory, "-R", "--source-server", &rewind.source])?;
+        if rewind.copy_from.is_some() {
+            let old = beside(&data, ".old");
+            remove(&old)?;
+            std::fs::rename(&*data, &old)?;
+            std::fs::rename(&copy, &*data)?;
+            remove(&old)?;
+        } else {
+            self.run("pg_rewind", &["-D", &directory, "-R", "--source-server", &rewind.source])?;
+        }
         // In place, so that it stays the property of whom it belongs to.
         std::fs::write(data.join("postgresql.auto.conf"), with_settings(&own, &rewind.settings))?;
         let log = format!("{directory}.log");
         self.run("pg_ctl", &["-D", &directory, "-l", &log, "-w", "-s", "start"])
+    }
+
+    /// As a standby, what was left of an earlier try taken away.
+    fn copy(&self, target: &Path, source: &str) -> Result<(), PgError> {
+        remove(target)?;
+        let words = ["-D", &target.to_string_lossy(), "-d", source, "-R", "-X", "stream", "-c", "fast"];
+        self.run("pg_basebackup", &words)
     }
 
     fn run(&self, program: &'static str, arguments: &[&str]) -> Result<(), PgError> {
@@ -136,6 +160,19 @@ impl Shared {
         let said = String::from_utf8_lossy(&said);
         let last = said.lines().rev().take(3).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join("; ");
         Err(PgError::Program { program, message: last.into() })
+    }
+}
+
+fn beside(data: &Path, ending: &str) -> PathBuf {
+    let mut name = data.as_os_str().to_owned();
+    name.push(ending);
+    name.into()
+}
+
+fn remove(directory: &Path) -> Result<(), PgError> {
+    match std::fs::remove_dir_all(directory) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+        _ => Ok(()),
     }
 }
 

@@ -14,6 +14,9 @@ use crate::{Epoch, Lsn, NodeId};
 
 /// The highest ballot promised: `epoch:coordinator`.
 pub(super) const PROMISED: &str = "tenfold.promised";
+/// Which reign its timeline is, the same on the primary and on all that follow it: the timeline before, and the ballot of the
+/// promotion.
+pub(super) const REIGN: &str = "tenfold.reign";
 /// Where a fenced primary's log ended.
 pub(super) const FENCED: &str = "tenfold.fenced";
 /// Whom a replica follows.
@@ -28,7 +31,7 @@ pub(super) const SLOT: &str = "primary_slot_name";
 /// Makes this crate's names known to a session, and leaves their values as they are.
 pub(super) const INTRODUCE: &str = "set tenfold.promised = ''; reset tenfold.promised;
     set tenfold.fenced = ''; reset tenfold.fenced; set tenfold.upstream = ''; reset tenfold.upstream;
-    set tenfold.semi_synchronous = ''; reset tenfold.semi_synchronous";
+    set tenfold.reign = ''; reset tenfold.reign; set tenfold.semi_synchronous = ''; reset tenfold.semi_synchronous";
 
 /// What the files say now, whether or not it was taken over.
 pub(super) const READ: &str = "select name, setting from pg_file_settings where applied and (name like 'tenfold.%'
@@ -73,6 +76,20 @@ pub(super) fn parse_ballot(text: &str) -> Result<Option<Ballot>, PgError> {
     parse().map(Some).ok_or(PgError::Malformed)
 }
 
+pub(super) fn print_reign(before: Epoch, ballot: Ballot) -> String {
+    format!("{}/{}", before.0, print_ballot(ballot))
+}
+
+/// Whether two nodes on this timeline are of reigns that are known and differ. One that was written before a promotion that came
+/// to nothing says nothing.
+pub(super) fn are_other_reigns(one: &str, other: &str, timeline: Epoch) -> bool {
+    let has_begun = |reign: &str| {
+        let before = reign.split_once('/').and_then(|(before, _)| before.parse().ok());
+        before.is_some_and(|before: u64| before < timeline.0)
+    };
+    one != other && has_begun(one) && has_begun(other)
+}
+
 pub(super) fn parse_fenced(text: &str) -> Result<Option<Lsn>, PgError> {
     if text.is_empty() { Ok(None) } else { parse_lsn(text).map(Some).ok_or(PgError::Malformed) }
 }
@@ -93,6 +110,15 @@ mod tests {
         for text in ["1", "1:", ":1", "-1:1", "1:1:1"] {
             assert!(parse_ballot(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn reigns_are_compared_once_they_have_begun() {
+        let reign = |before, epoch| print_reign(Epoch(before), Ballot { epoch: Epoch(epoch), coordinator: 1 });
+        assert!(are_other_reigns(&reign(1, 7), &reign(1, 8), Epoch(2)));
+        assert!(!are_other_reigns(&reign(1, 7), &reign(1, 7), Epoch(2)));
+        assert!(!are_other_reigns(&reign(1, 7), &reign(2, 8), Epoch(2)), "that promotion was not carried out");
+        assert!(!are_other_reigns("", &reign(1, 7), Epoch(2)));
     }
 
     #[test]
