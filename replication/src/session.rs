@@ -86,6 +86,10 @@ pub struct ForeignCluster {
 #[non_exhaustive]
 pub struct Lost {
     /// Whether the session wrote it; it saw it in any case.
+    ///
+    /// A write is held to be where the log ended when it was acknowledged, with what others had logged behind it by then. So
+    /// a loss is never kept back, and after a failover in a quorum under load one may be told of a write that has survived:
+    /// look for it before it is done again.
     pub own_write: bool,
     /// Where it was.
     pub position: Position,
