@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use tenfold_replication::driver::sqlite::SqliteConfig;
 use tenfold_replication::driver::sqlite::rusqlite::{Connection, types::Value};
+use tenfold_replication::driver::sqlite::{SqliteConfig, SqliteError};
 use tenfold_replication::driver::{Access, Ballot, Class, Driver, Mark, Promotion};
 use tenfold_replication::{Epoch, Lsn, Mode, NodeId, Position};
 
@@ -25,6 +25,22 @@ async fn a_long_backlog_is_replayed() {
     files.caught_up().await;
     let mut reader = files.connect(1, Access::Read).await;
     assert_eq!(Files::list(&mut reader, 1).await.unwrap(), (0..600).collect::<Vec<_>>());
+}
+
+/// By the same task, which only looks again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_was_down_is_served_again() {
+    let files = Files::start(2, Mode::Asynchronous).await;
+    let (driver, nodes) = (files.driver(), files.nodes());
+    let second = driver.serve(&nodes[1]).await;
+    assert!(matches!(second, Err(SqliteError::Served)), "{second:?}");
+    driver.take_down(&nodes[1]).await.unwrap();
+    let mut writer = files.connect(0, Access::Write).await;
+    Files::append(&mut writer, 1, 7).await.unwrap();
+    driver.bring_up(&nodes[1]);
+    files.caught_up().await;
+    let mut reader = files.connect(1, Access::Read).await;
+    assert_eq!(Files::list(&mut reader, 1).await.unwrap(), [7]);
 }
 
 /// Three transactions that only the old primary had are lost, and can be read for good.

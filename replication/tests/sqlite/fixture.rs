@@ -61,10 +61,10 @@ impl Files {
     pub(crate) fn serve(&self, id: NodeId) {
         let (driver, node) = (self.driver.clone(), self.nodes[usize::from(id.0)].clone());
         let serve = async move {
-            // The task before may not have let go of the lock yet.
+            // The task before may not have let go of the lock yet, and the node may be down.
             loop {
                 let Err(error) = driver.serve(&node).await;
-                assert!(matches!(error, SqliteError::Busy), "{error}");
+                assert!(matches!(error, SqliteError::Served | SqliteError::Down), "{error}");
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };

@@ -154,7 +154,7 @@ async fn a_replica_that_is_far_behind_copies() {
 async fn a_second_process_that_serves_and_a_second_cluster_are_refused() {
     let files = files().await;
     let other = SqliteDriver::default();
-    assert!(matches!(other.serve(&files.nodes[1]).await, Err(SqliteError::Busy)));
+    assert!(matches!(other.serve(&files.nodes[1]).await, Err(SqliteError::Served)));
     assert!(matches!(other.create(&files.nodes, Mode::Asynchronous).await, Err(SqliteError::Exists(_))));
     let nowhere = Node::new(NodeId(9), "there/is/nothing");
     assert!(matches!(other.observe(&nowhere).await, Err(SqliteError::NotANode(_))));

@@ -106,7 +106,9 @@ impl SqliteDriver {
     /// a replica.
     ///
     /// # Errors
-    /// [`SqliteError::Busy`], if another process does this already, or why the node cannot be opened.
+    /// [`SqliteError::Served`], if another task or process does this already; [`SqliteError::Down`], when the node was
+    /// [taken down](SqliteDriver::take_down); or why it cannot be opened. Served again in a loop, with a pause between, a node is
+    /// kept up through all of these.
     ///
     /// # Cancel safety
     /// What was received is kept.
@@ -134,13 +136,14 @@ impl SqliteDriver {
     }
 
     /// For this process and its clones of the driver, the node is gone, as after a crash of its machine: connections
-    /// break, nobody gets its log. Its files stay as they are.
+    /// break, nobody gets its log, and who serves it ends with [`SqliteError::Down`]. Its files stay as they are.
     ///
     /// # Errors
     /// Why the node cannot be opened.
     pub async fn take_down(&self, node: &Node) -> Result<(), SqliteError> {
         let faults = &self.open(node).await?.faults;
         faults.is_down.store(true, Ordering::SeqCst);
+        faults.went_down.notify_waiters();
         faults.incarnation.fetch_add(1, Ordering::SeqCst);
         Ok(())
     }

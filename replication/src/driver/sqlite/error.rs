@@ -24,6 +24,9 @@ pub enum SqliteError {
     /// Another writer had the database for too long. Nothing was written.
     #[error("the database was not free in time")]
     Busy,
+    /// Another task or process keeps this node up.
+    #[error("the node is served already")]
+    Served,
     /// The node was taken down.
     #[error("the node is down")]
     Down,
@@ -139,7 +142,7 @@ impl SqliteError {
             Self::Damaged { .. } | Self::LogBehind { .. } | Self::Diverged { .. } | Self::Malformed => Class::Gone,
             Self::Unconfirmed | Self::CommitUnknown(_) => Class::Ambiguous,
             Self::Superseded => Class::Superseded,
-            Self::NotAReplica | Self::Exists(_) => Class::Statement,
+            Self::NotAReplica | Self::Exists(_) | Self::Served => Class::Statement,
             Self::NoPrimaryKey { .. } | Self::NullKey { .. } | Self::VirtualTable { .. } => Class::Statement,
             Self::ReservedName { .. } => Class::Statement,
             Self::SchemaChange | Self::RowsInMigration | Self::TransactionEnded | Self::TooLarge { .. } => {

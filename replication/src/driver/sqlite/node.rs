@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use rusqlite::{Connection, OpenFlags};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::Instant;
 
 use super::apply::{self, Keys, apply};
@@ -64,6 +64,7 @@ impl Applier {
 #[derive(Debug, Default)]
 pub(super) struct Faults {
     pub(super) is_down: AtomicBool,
+    pub(super) went_down: Notify,
     /// Counts up when it is taken down: connections know whose they are.
     pub(super) incarnation: AtomicU64,
     pub(super) replay_delay_us: AtomicU64,

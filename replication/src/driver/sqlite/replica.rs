@@ -57,15 +57,19 @@ struct Batch {
     records: Vec<Record>,
 }
 
-/// Keeps a node up with whom it follows, until it is dropped.
+/// Keeps a node up with whom it follows, until it is dropped or the node is taken down.
 pub(super) async fn serve(node: Arc<FileNode>, nodes: Nodes) -> Result<std::convert::Infallible, SqliteError> {
     let _lock = {
         let node = Arc::clone(&node);
         blocking(move || lock(&node)).await?
     };
+    let mut down = std::pin::pin!(node.faults.went_down.notified());
+    down.as_mut().enable();
+    node.check_up()?;
     let backlog = Backlog::default();
     backlog.push(node.log.lock().end().lsn, Duration::ZERO);
     tokio::select! {
+        () = down => Err(SqliteError::Down),
         never = receive(&node, &nodes, &backlog) => match never {},
         never = replay(&node, &backlog) => match never {},
     }
@@ -75,7 +79,7 @@ pub(super) async fn serve(node: Arc<FileNode>, nodes: Nodes) -> Result<std::conv
 fn lock(node: &FileNode) -> Result<Connection, SqliteError> {
     let db = Connection::open(node.dir.join("serving.db"))?;
     db.busy_timeout(Duration::from_millis(100))?;
-    db.execute_batch("begin exclusive").map_err(|_| SqliteError::Busy)?;
+    db.execute_batch("begin exclusive").map_err(|_| SqliteError::Served)?;
     Ok(db)
 }
 
