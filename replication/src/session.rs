@@ -50,7 +50,7 @@ pub struct Session {
 
 /// # Invariants
 /// - I1: marks are sorted by shard and epoch, each pair once; at most [`MAX_MARKS`].
-/// - I2: `wrote <= seen` in each.
+/// - I2: `wrote <= seen` in each, and `elsewhere <= seen`.
 /// - I3: there are marks only if there is a cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct State {
@@ -67,6 +67,8 @@ pub(crate) struct Mark {
     /// The last own write; 0 if there is none.
     pub(crate) wrote: Lsn,
     pub(crate) seen: Lsn,
+    /// The last that was not seen on the primary itself, or may not have been: what that one shows once it shows again.
+    pub(crate) elsewhere: Lsn,
 }
 
 /// Positions of two clusters in one session.
@@ -135,7 +137,8 @@ impl Session {
     /// # Errors
     /// [`ForeignCluster`], if the session is of another cluster; nothing is noted.
     pub fn wrote(&self, cluster: ClusterId, shard: ShardId, position: Position) -> Result<(), ForeignCluster> {
-        let mark = Mark { shard, epoch: position.epoch, wrote: position.lsn, seen: position.lsn };
+        let Position { epoch, lsn } = position;
+        let mark = Mark { shard, epoch, wrote: lsn, seen: lsn, elsewhere: Lsn(0) };
         self.state.lock().add_of(cluster, mark)
     }
 
@@ -144,8 +147,28 @@ impl Session {
     /// # Errors
     /// [`ForeignCluster`], if the session is of another cluster; nothing is noted.
     pub fn saw(&self, cluster: ClusterId, shard: ShardId, position: Position) -> Result<(), ForeignCluster> {
-        let mark = Mark { shard, epoch: position.epoch, wrote: Lsn(0), seen: position.lsn };
+        let Position { epoch, lsn } = position;
+        let mark = Mark { shard, epoch, wrote: Lsn(0), seen: lsn, elsewhere: lsn };
         self.state.lock().add_of(cluster, mark)
+    }
+
+    /// Notes that the primary of this epoch has shown a state up to this position.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn saw_at_primary(
+        &self,
+        cluster: ClusterId,
+        shard: ShardId,
+        position: Position,
+    ) -> Result<(), ForeignCluster> {
+        let Position { epoch, lsn } = position;
+        let mark = Mark { shard, epoch, wrote: Lsn(0), seen: lsn, elsewhere: Lsn(0) };
+        self.state.lock().add_of(cluster, mark)
+    }
+
+    /// What the primary is not sure to show of what this session has seen.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn elsewhere(&self, shard: ShardId) -> Lsn {
+        self.state.lock().of(shard).last().map_or(Lsn(0), |mark| mark.elsewhere)
     }
 
     /// Takes over what another session has written and seen.
@@ -213,6 +236,7 @@ impl State {
                 let held = &mut self.marks[index];
                 held.wrote = held.wrote.max(mark.wrote);
                 held.seen = held.seen.max(mark.seen);
+                held.elsewhere = held.elsewhere.max(mark.elsewhere);
             }
             Err(index) => {
                 self.marks.insert(index, mark);
@@ -285,7 +309,8 @@ impl State {
                     let own_write = mark.wrote > kept_lsn;
                     let lsn = if own_write { mark.wrote } else { mark.seen };
                     if kept > Position::default() {
-                        self.add(Mark { shard, epoch: kept.epoch, wrote: mark.wrote.min(kept_lsn), seen: kept.lsn });
+                        let (epoch, wrote, seen) = (kept.epoch, mark.wrote.min(kept_lsn), kept.lsn);
+                        self.add(Mark { shard, epoch, wrote, seen, elsewhere: seen });
                     }
                     return Err(Lost { own_write, position: Position::new(mark.epoch, lsn), kept });
                 }
@@ -450,7 +475,8 @@ mod tests {
             for _ in 0..600 {
                 let (shard, epoch, lsn) = (rng.below(MAX_MARKS as u64) as u16, rng.below(9), 1 + rng.below(50));
                 let wrote = if rng.below(2) == 0 { lsn } else { 0 };
-                state.add(Mark { shard: ShardId(shard), epoch: Epoch(epoch), wrote: Lsn(wrote), seen: Lsn(lsn) });
+                let (wrote, seen) = (Lsn(wrote), Lsn(lsn));
+                state.add(Mark { shard: ShardId(shard), epoch: Epoch(epoch), wrote, seen, elsewhere: seen });
                 let entry = last.entry(shard).or_default();
                 *entry = (*entry).max((epoch, lsn));
                 assert!(state.marks.len() <= MAX_MARKS && !state.overflowed, "seed {seed}");

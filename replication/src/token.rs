@@ -175,7 +175,7 @@ fn read_state(body: &[u8]) -> Option<State> {
         if !is_next || state.marks.len() == MAX_MARKS {
             return None;
         }
-        state.marks.push(Mark { shard, epoch, wrote, seen });
+        state.marks.push(Mark { shard, epoch, wrote, seen, elsewhere: seen });
     }
     if state.marks.is_empty() && !state.overflowed && cluster == ClusterId(0) {
         state.cluster = None;

@@ -17,7 +17,7 @@ use crate::route::{Need, Refusal, Route, Tried, WhenBehind};
 use crate::session::{Floor, Session};
 use crate::stats::count;
 use crate::topology::Topology;
-use crate::{ClusterId, Lsn, Position, Standing};
+use crate::{Lsn, Standing};
 
 /// One sending of a read.
 #[derive(Clone, Copy, Debug)]
@@ -83,6 +83,8 @@ struct Reading<'a> {
     deadline: Deadline,
     tried: Tried,
     may_wait: bool,
+    /// What the primary must be sure to show.
+    elsewhere: Lsn,
     tries_left: u32,
 }
 
@@ -106,6 +108,7 @@ impl<D: Driver> Shared<D> {
             deadline: after(moment.timer, options.timeout.unwrap_or(self.config.read_timeout)),
             tried: Tried::default(),
             may_wait: true,
+            elsewhere: Lsn(0),
             tries_left: self.config.read_tries,
         };
         let (mut last_error, mut is_first) = (None, true);
@@ -115,6 +118,7 @@ impl<D: Driver> Shared<D> {
             }
             let topology = self.topology();
             let floor = self.settle(session, &topology)?;
+            reading.elsewhere = session.elsewhere(self.shard);
             let need = Need { may_wait: reading.may_wait, ..self.need(floor, options) };
             let Some(leg) = self.leg(&topology, need, &mut reading, moment.now, &mut last_error).await? else {
                 continue;
@@ -189,10 +193,10 @@ impl<D: Driver> Shared<D> {
             Route::Replica(index) => return Ok(Some(Leg { index, is_primary: false, wait: None, floor })),
             Route::Wait(index, lsn) => return Ok(Some(Leg { index, is_primary: false, wait: Some(lsn), floor })),
             Route::Primary(index) => {
-                // What replicas show may still be unconfirmed there, and not to be seen.
+                // What replicas show may still be unconfirmed there, and not to be seen. What it has shown it goes on to show.
                 let bound = topology.members[index].replayed();
                 let wait = match need.floor {
-                    Floor::At(seen) if seen.lsn > bound => Some(seen.lsn),
+                    Floor::At(seen) => Some(seen.lsn.min(reading.elsewhere)).filter(|lsn| *lsn > bound),
                     _ => None,
                 };
                 return Ok(Some(Leg { index, is_primary: true, wait, floor }));
@@ -413,7 +417,11 @@ impl<D: Driver> Shared<D> {
             }
         }
         if let Some(cluster) = topology.cluster().filter(|_| options.snapshot || !options.untracked) {
-            self.saw(session, cluster, position)?;
+            if answer.leg.is_primary {
+                session.saw_at_primary(cluster, self.shard, position)?;
+            } else {
+                session.saw(cluster, self.shard, position)?;
+            }
         }
         count(counter);
         Ok(Judgement::Fresh)
@@ -421,10 +429,6 @@ impl<D: Driver> Shared<D> {
 
     fn moment(&self) -> Moment {
         Moment { now: self.now(), timer: timer_now() }
-    }
-
-    fn saw(&self, session: &Session, cluster: ClusterId, position: Position) -> Result<(), Error<D::Error>> {
-        Ok(session.saw(cluster, self.shard, position)?)
     }
 
     fn best_latency_us(&self, topology: &Topology, but: usize) -> u64 {

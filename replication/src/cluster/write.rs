@@ -204,7 +204,7 @@ impl<D: Driver> Shared<D> {
         if mark.wrote {
             session.wrote(cluster, self.shard, position)?;
         } else {
-            session.saw(cluster, self.shard, position)?;
+            session.saw_at_primary(cluster, self.shard, position)?;
         }
         Ok(())
     }
