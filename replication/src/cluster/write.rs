@@ -180,7 +180,7 @@ impl<D: Driver> Shared<D> {
             return Next::Fail(foreign);
         }
         // Something before it was committed: to repeat it would do that twice.
-        let is_partial = stage == Stage::Committing && mark.wrote;
+        let is_partial = mark.wrote;
         match class {
             Class::Statement if is_partial => Next::Fail(Error::Ambiguous(Some(error))),
             Class::Statement => Next::Fail(Error::Statement(error)),

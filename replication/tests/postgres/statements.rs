@@ -21,6 +21,7 @@ async fn statements_do_what_they_say() {
     a_prepared_statement_outlives_a_change_of_the_schema(&servers).await;
     a_write_that_discards_the_statements_of_its_connection_runs_once(&servers).await;
     a_failure_behind_a_commit_is_not_one_of_the_write(&servers).await;
+    who_ends_or_begins_transactions_by_hand_is_told_that_nobody_knows(&servers).await;
     a_transaction_sees_one_snapshot(&servers).await;
     a_connection_that_the_server_ended_is_not_handed_out(&servers).await;
     a_role_that_may_not_look_is_refused(&servers).await;
@@ -164,6 +165,40 @@ async fn a_failure_behind_a_commit_is_not_one_of_the_write(servers: &Servers) {
         assert_eq!(session.position(Default::default()).is_some(), has_position);
     }
     assert_eq!(servers.list_of(0, 6).await, [1, 2]);
+}
+
+/// A closure may run any SQL, also such as ends the transaction that it is run in.
+async fn who_ends_or_begins_transactions_by_hand_is_told_that_nobody_knows(servers: &Servers) {
+    let cluster = Cluster::builder(servers.driver()).node(servers.nodes[0].clone()).build().unwrap();
+    cluster.observe().await;
+    let session = Session::new();
+    let insert = |number: u32| format!("insert into entry(key, number) values (7, {number})");
+    // What was committed before the error stays.
+    let ended = cluster.transaction(&session, |mut c| {
+        let sql = [insert(1), "commit".into(), insert(2), "select 1 / 0".into()];
+        async move {
+            for sql in &sql {
+                c.batch(sql).await?;
+            }
+            Ok(())
+        }
+    });
+    assert!(matches!(ended.await, Err(Error::Ambiguous(Some(_)))));
+    for end in ["commit", "rollback"] {
+        let ended = cluster.transaction(&session, |mut c| async move { c.batch(end).await }).await;
+        assert!(matches!(ended, Err(Error::Ambiguous(Some(PgError::Transaction)))), "{ended:?}");
+    }
+    assert_eq!(servers.list_of(0, 7).await, [1, 2]);
+
+    // What nobody would commit is not told as done, and gets into nobody's hands.
+    let sql = format!("begin; {}", insert(3));
+    let begun = cluster.write(&session, |mut c| {
+        let sql = sql.clone();
+        async move { c.batch(&sql).await }
+    });
+    assert!(matches!(begun.await, Err(Error::Ambiguous(Some(PgError::Transaction)))));
+    cluster.write(&session, |mut c| async move { Servers::append(&mut c, 7, 4).await }).await.unwrap();
+    assert_eq!(servers.list_of(0, 7).await, [1, 2, 4]);
 }
 
 async fn a_transaction_sees_one_snapshot(servers: &Servers) {

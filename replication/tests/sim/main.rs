@@ -115,6 +115,8 @@ async fn run(seed: u64, wrong: Wrong) -> Result<Outcome, String> {
     for (session, state) in sessions {
         run.read_last(session, &state).await?;
     }
+    // A question of the time of the faults may go unanswered only now, and the primary be taken for silent until the next.
+    run.clusters[0].ready(RECOVERY).await.map_err(|error| error.to_string())?;
     let primary = run.clusters[0].topology().primary().map(|member| member.node().id()).ok_or("no primary")?;
     let lists = run.sim.contents(primary);
     let checked = run.history.lock().check(&lists, !matches!(mode, Mode::Quorum { .. }));

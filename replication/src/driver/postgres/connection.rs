@@ -46,8 +46,9 @@ pub struct PgConnection {
     transaction: Option<Access>,
     /// A statement of the transaction has failed.
     has_failed: bool,
-    /// Prepared statements are gone, this driver's perhaps as well: nothing can be asked of it any more.
-    has_lost_statements: bool,
+    /// Of no use any more: prepared statements are gone, this driver's perhaps as well, or nobody knows in which transaction
+    /// it is.
+    is_spoiled: bool,
     mark: Mark,
     /// What it is sure to show: as far as a replica at its other end was, which never goes back while it runs.
     shows: Option<Position>,
@@ -97,7 +98,7 @@ impl PgConnection {
             access,
             transaction: None,
             has_failed: false,
-            has_lost_statements: false,
+            is_spoiled: false,
             mark: Mark::default(),
             shows: None,
             skips_mark: false,
@@ -144,7 +145,9 @@ impl PgConnection {
         }
     }
 
-    /// Runs statements without parameters, as they stand: several at once, and those that no transaction may hold.
+    /// Runs statements without parameters, as they stand: several at once, and those that no transaction may hold. Whoever
+    /// wants a transaction uses [`Cluster::transaction`](crate::Cluster::transaction): one that is begun here and left open with
+    /// something written, or ended here, is [`PgError::Transaction`] and leaves open what took effect.
     ///
     /// # Errors
     /// As [`PgConnection::execute`]; those before the one that failed may have taken effect, if they commit themselves.
@@ -167,7 +170,7 @@ impl PgConnection {
 
     pub(super) fn is_open(&self) -> bool {
         let is_unused = self.transaction.is_none() && !self.has_failed;
-        is_unused && !self.has_lost_statements && self.link.lock().is_open()
+        is_unused && !self.is_spoiled && self.link.lock().is_open()
     }
 
     pub(super) fn take_mark(&mut self) -> Mark {
@@ -232,6 +235,9 @@ impl PgConnection {
             })
             .await;
         committed?;
+        if self.link.get_mut().take_out_of_step() {
+            return Err(self.strayed());
+        }
         // If it failed, so did the transaction, and the commit was a rollback.
         self.finish(place, has_written(&wrote?)).await
     }
@@ -240,7 +246,14 @@ impl PgConnection {
         self.link.get_mut().drive(self.client.batch_execute("rollback")).await?;
         self.transaction = None;
         self.has_failed = false;
-        Ok(())
+        if self.link.get_mut().take_out_of_step() { Err(self.strayed()) } else { Ok(()) }
+    }
+
+    /// The statements themselves have ended a transaction, or left one open: what of them took effect is not known.
+    fn strayed(&mut self) -> PgError {
+        self.mark.wrote = true;
+        self.is_spoiled = true;
+        PgError::Transaction
     }
 
     /// Waits until all up to there can be seen.
@@ -286,8 +299,10 @@ impl PgConnection {
             let answer = self.link.get_mut().drive(ask(&self.client, what)).await;
             self.has_failed |= answer.is_err();
             answer.map_err(PgError::from)
-        } else if self.access == Access::Read || matches!(what, Ask::Batch(_)) {
+        } else if self.access == Access::Read {
             self.run_alone(what).await
+        } else if matches!(what, Ask::Batch(_)) {
+            self.run_batch(what).await
         } else {
             self.run_as_transaction(what).await
         };
@@ -301,7 +316,7 @@ impl PgConnection {
     }
 
     fn note_failure<T>(&mut self, result: &Result<T, PgError>) {
-        self.has_lost_statements |= result.as_ref().is_err_and(PgError::is_lost_statement);
+        self.is_spoiled |= result.as_ref().is_err_and(PgError::is_lost_statement);
     }
 
     async fn run_alone(&mut self, what: Ask<'_>) -> Result<Answer, PgError> {
@@ -311,15 +326,31 @@ impl PgConnection {
         }
         let both = async { tokio::join!(biased; ask(client, what), client.query(probe.short_mark(), &[])) };
         let (answer, place) = link.get_mut().drive(both).await;
-        if self.access == Access::Write {
-            // Of several statements, some may have been committed before one failed.
-            self.finish(place, true).await?;
-            return Ok(answer?);
-        }
         let answer = answer?;
         let place = self.placed(&place?).await?;
         self.note(place, false).await?;
         Ok(answer)
+    }
+
+    /// Several statements, which may commit themselves: some may have before one failed. And they may have begun a transaction
+    /// that is open still, which nobody would end.
+    async fn run_batch(&mut self, what: Ask<'_>) -> Result<Answer, PgError> {
+        let written = self.prepare(HAS_WRITTEN).await?;
+        let Self { client, link, probe, .. } = self;
+        let all = async {
+            tokio::join!(biased;
+                ask(client, what),
+                client.query(&written, &[]),
+                client.query(probe.short_mark(), &[]),
+            )
+        };
+        let (answer, wrote, place) = link.get_mut().drive(all).await;
+        if wrote.is_ok_and(|rows| has_written(&rows)) {
+            self.roll_back().await?;
+            return Err(self.strayed());
+        }
+        self.finish(place, true).await?;
+        Ok(answer?)
     }
 
     /// In a transaction of its own, which is sent in one flush: so it is known whether it wrote.

@@ -34,7 +34,8 @@ pub enum PgError {
     /// The transaction had failed before its commit: it was rolled back.
     #[error("the transaction had failed before its commit")]
     Failed,
-    /// A transaction was begun in another one, or ended without one.
+    /// A transaction was begun in another one, or ended without one; or statements of the caller's have ended one, or left one
+    /// open: what of them took effect is not known then.
     #[error("no transaction is under way, or one is already")]
     Transaction,
     /// The role may not see how far the server is: it needs to be a member of pg_monitor.
@@ -81,11 +82,9 @@ impl PgError {
             Self::Connect(error) if is_refusal(error) => Class::NotSent,
             Self::Connect(_) | Self::ConnectionLost | Self::Malformed | Self::TooSlow(_) => Class::Gone,
             Self::NoPrimaryThere | Self::Io(_) | Self::Program { .. } => Class::Gone,
-            Self::Unconfirmed | Self::AfterCommit(_) => Class::Ambiguous,
+            Self::Unconfirmed | Self::AfterCommit(_) | Self::Transaction => Class::Ambiguous,
             Self::Superseded => Class::Superseded,
-            Self::Failed | Self::Transaction | Self::Address(_) | Self::NotMonitor | Self::NotAReplica => {
-                Class::Statement
-            }
+            Self::Failed | Self::Address(_) | Self::NotMonitor | Self::NotAReplica => Class::Statement,
             Self::Overridden | Self::NoServer => Class::Statement,
         }
     }

@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_postgres::error::DbError;
+use tokio_postgres::error::{DbError, SqlState};
 use tokio_postgres::{AsyncMessage, Connection};
 
 /// A connection of any kind of stream.
@@ -31,6 +31,8 @@ pub(super) struct Link {
     is_busy: bool,
     /// The server said that it did not wait for its standbys to the end.
     is_unconfirmed: bool,
+    /// The server said that there was no transaction to end.
+    is_out_of_step: bool,
 }
 
 impl Link {
@@ -39,7 +41,7 @@ impl Link {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        Self { wire: Some(Box::new(connection)), is_busy: false, is_unconfirmed: false }
+        Self { wire: Some(Box::new(connection)), is_busy: false, is_unconfirmed: false, is_out_of_step: false }
     }
 
     /// Waits for what the client of this connection asks, and moves the connection on meanwhile.
@@ -79,11 +81,19 @@ impl Link {
         std::mem::take(&mut self.is_unconfirmed)
     }
 
+    /// Whether a transaction since the last call was ended that was none any more.
+    pub(super) fn take_out_of_step(&mut self) -> bool {
+        std::mem::take(&mut self.is_out_of_step)
+    }
+
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(wire) = &mut self.wire else { return Poll::Ready(()) };
         match wire.poll(cx) {
             Poll::Pending => return Poll::Pending,
-            Poll::Ready(Some(Ok(AsyncMessage::Notice(notice)))) => self.is_unconfirmed |= tells_of_cut_wait(&notice),
+            Poll::Ready(Some(Ok(AsyncMessage::Notice(notice)))) => {
+                self.is_unconfirmed |= tells_of_cut_wait(&notice);
+                self.is_out_of_step |= *notice.code() == SqlState::NO_ACTIVE_SQL_TRANSACTION;
+            }
             Poll::Ready(Some(Ok(_))) => {}
             // Dropped, so that nobody waits for its answers.
             Poll::Ready(Some(Err(_)) | None) => self.wire = None,
