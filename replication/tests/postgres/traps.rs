@@ -186,8 +186,8 @@ async fn an_old_primary_that_was_restarted_acknowledges_nothing_once_it_is_seen(
     let refused = Servers::append(&mut again, 1, 15).await.unwrap_err();
     assert_eq!(driver.classify(&refused), Class::ReadOnly);
     // Whoever insists has nobody to confirm it.
-    again.batch("begin read write; insert into entry(key, number) values (1, 16)").await.unwrap();
-    let insisting = tokio::time::timeout(Duration::from_millis(300), again.batch("commit")).await;
+    let sql = "begin read write; insert into entry(key, number) values (1, 16); commit";
+    let insisting = tokio::time::timeout(Duration::from_millis(300), again.batch(sql)).await;
     assert!(insisting.is_err(), "{insisting:?}");
     drop(again);
     let rejoined = driver.rejoin(&nodes[0], &nodes[1], ballot(1)).await.unwrap();
