@@ -124,17 +124,15 @@ impl<D: Driver> Shared<D> {
 
     /// Told when it changes: a node is asked many times a second.
     fn note_silence(&self, index: usize, cause: Option<String>) {
-        let before = std::mem::replace(&mut self.silences.lock()[index], cause.clone());
-        if before == cause {
-            return;
-        }
         #[cfg(feature = "tracing")]
-        match cause {
-            Some(cause) => {
+        match (&self.silences.lock()[index], &cause) {
+            (before, cause) if before == cause => {}
+            (_, Some(cause)) => {
                 tracing::warn!(shard = self.shard.0, node = %self.node(index).id(), cause, "a node does not answer")
             }
-            None => tracing::info!(shard = self.shard.0, node = %self.node(index).id(), "a node answers again"),
+            (_, None) => tracing::info!(shard = self.shard.0, node = %self.node(index).id(), "a node answers again"),
         }
+        self.silences.lock()[index] = cause;
     }
 
     pub(super) fn learn(&self, index: usize, observation: &Observation, asked_at: Instant) {

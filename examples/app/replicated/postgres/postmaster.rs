@@ -18,6 +18,8 @@ use super::{PostgreSql, as_owner};
 
 /// Part of the socket's name; no port of the machine.
 pub(super) const PORT: u16 = 5432;
+/// Beside the server's data: another server's, before it takes their place.
+const COPY: &str = "copy";
 /// How long a server may take until it answers.
 const READY_WITHIN: Duration = Duration::from_secs(30);
 const LOOK_EVERY: Duration = Duration::from_millis(5);
@@ -63,10 +65,10 @@ impl Postmaster {
 
 impl Server for Postmaster {
     fn rewind<'a>(&'a self, rewind: &'a Rewind) -> Rewinding<'a> {
-        let (shared, source, settings) = (Arc::clone(&self.shared), rewind.source.clone(), rewind.settings.clone());
+        let (shared, rewind) = (Arc::clone(&self.shared), rewind.clone());
         Box::pin(async move {
             // Whoever asked may give up waiting: a server must not stay half rewound.
-            let work = tokio::spawn(async move { shared.rewind(&source, &settings).await });
+            let work = tokio::spawn(async move { shared.rewind(&rewind).await });
             work.await.unwrap_or(Err(PgError::NoServer))
         })
     }
@@ -129,9 +131,13 @@ impl Shared {
         lines[lines.len().saturating_sub(3)..].join("; ")
     }
 
-    async fn rewind(&self, source: &str, settings: &[(String, String)]) -> Result<(), PgError> {
+    async fn rewind(&self, rewind: &Rewind) -> Result<(), PgError> {
         let mut running = self.child.lock().await;
-        let data = self.data();
+        let (data, copy) = (self.data(), self.folder.join(COPY));
+        if let Some(source) = &rewind.copy_from {
+            // While it still runs, fenced.
+            self.copy(&copy, source).await?;
+        }
         if let Some(mut child) = running.take() {
             let mut stop = self.server.program("pg_ctl");
             stop.args(["-m", "fast", "-w", "-s", "-D"]).arg(&data).arg("stop");
@@ -140,17 +146,32 @@ impl Shared {
         }
         let file = data.join("postgresql.auto.conf");
         let mut own = std::fs::read_to_string(&file)?;
-        let mut rewind = self.server.program("pg_rewind");
-        rewind.arg("-R").arg("--source-server").arg(source).arg("-D").arg(&data);
-        done("pg_rewind", Command::from(rewind).kill_on_drop(true).output().await?)?;
+        if rewind.copy_from.is_some() {
+            std::fs::remove_dir_all(&data)?;
+            std::fs::rename(&copy, &data)?;
+        } else {
+            let mut program = self.server.program("pg_rewind");
+            program.arg("-R").arg("--source-server").arg(&rewind.source).arg("-D").arg(&data);
+            done("pg_rewind", Command::from(program).kill_on_drop(true).output().await?)?;
+        }
         // Of two lines with one name the later counts.
-        for (name, value) in settings {
+        for (name, value) in &rewind.settings {
             own.push_str(&format!("{name} = '{}'\n", value.replace('\'', "''")));
         }
         // In place: it stays the property of whoever owns it.
         std::fs::write(&file, own)?;
         *running = Some(self.start().await?);
         Ok(())
+    }
+
+    /// As a standby, in place of what an earlier try has left.
+    async fn copy(&self, target: &Path, source: &str) -> Result<(), PgError> {
+        if target.exists() {
+            std::fs::remove_dir_all(target)?;
+        }
+        let mut program = self.server.program("pg_basebackup");
+        program.args(["-R", "-X", "stream", "-c", "fast", "-d"]).arg(source).arg("-D").arg(target);
+        done("pg_basebackup", Command::from(program).kill_on_drop(true).output().await?)
     }
 }
 
