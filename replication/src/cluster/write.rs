@@ -64,7 +64,9 @@ impl<D: Driver> Shared<D> {
                 Err(Next::Fail(error)) => break error,
                 Err(Next::Later(error)) => {
                     last_error = error.or(last_error);
-                    self.look_again(&topology, deadline).await;
+                    if !self.look_again(&topology, deadline).await {
+                        break Error::Unavailable(last_error);
+                    }
                 }
                 Err(Next::Again { error, is_later }) => {
                     tries += 1;
@@ -72,8 +74,8 @@ impl<D: Driver> Shared<D> {
                         break Error::Unavailable(Some(error));
                     }
                     last_error = Some(error);
-                    if is_later {
-                        self.look_again(&topology, deadline).await;
+                    if is_later && !self.look_again(&topology, deadline).await {
+                        break Error::Unavailable(last_error);
                     }
                 }
             }
@@ -89,10 +91,10 @@ impl<D: Driver> Shared<D> {
         Err(error)
     }
 
-    /// Until something is known that was not known to this snapshot.
-    async fn look_again(&self, topology: &Topology, deadline: Deadline) {
+    /// Until something is known that was not known to this snapshot; false if the time is over.
+    async fn look_again(&self, topology: &Topology, deadline: Deadline) -> bool {
         self.refresh.notify_waiters();
-        self.changed(topology, deadline).await;
+        self.changed(topology, deadline).await && !left(deadline).is_zero()
     }
 
     /// Waits for a primary that is no older than the session, and for leave to write.

@@ -64,6 +64,17 @@ async fn what_breaks_its_connection_each_time_is_not_repeated_for_ever() {
     }
 }
 
+/// Nobody has noticed yet that the primary is gone: it is not asked again and again without a pause.
+#[tokio::test(start_paused = true)]
+async fn a_write_ends_with_its_time_also_where_the_primary_refuses_at_once() {
+    let config = Config { write_timeout: ms(1), observe_interval: ms(60_000), ..Config::default() };
+    let rig = rig(SimConfig::default(), config).await;
+    tokio::time::sleep(ms(1_000)).await;
+    rig.sim.crash(NodeId(0));
+    let write = rig.cluster.write(&Session::new(), |mut c| async move { c.append(1, 1).await }).await;
+    assert!(matches!(write, Err(Error::Unavailable(Some(SimError::ConnectionRefused)))), "{write:?}");
+}
+
 /// The first of two statements was committed: the failure of the second must not do it twice.
 #[tokio::test(start_paused = true)]
 async fn what_was_half_done_is_not_repeated() {
