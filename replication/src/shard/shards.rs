@@ -232,10 +232,14 @@ impl<D: Driver, S: SlotStore<D>> Shards<D, S> {
         self.read_with(sessions, key, &ReadOptions::new(), f).await
     }
 
-    /// [`Shards::read`], fresher or on other terms than by default. One snapshot in any case.
+    /// [`Shards::read`], fresher or on other terms than by default. One snapshot in any case. A replica that has not heard of a
+    /// move is not asked again: the primary answers then, whatever the options say.
     ///
     /// # Errors
-    /// [`ShardError`]
+    /// [`ShardError`]; a read has no effect.
+    ///
+    /// # Cancel safety
+    /// As [`Cluster::read`].
     pub async fn read_with<T, F, R>(
         &self,
         sessions: &Sessions,

@@ -82,6 +82,7 @@ mod error;
 mod log;
 mod node;
 mod record;
+mod rejoin;
 mod replica;
 mod schema;
 mod state;
