@@ -139,10 +139,15 @@ async fn a_primary_that_is_killed_within_a_large_write_is_replaced() {
         eprintln!("node {node} has received and replayed {:?}", servers.ask(node, PLACES).await);
         torn += usize::from(servers.ask(node, IS_TORN).await.as_deref() == Some("true"));
     }
+    eprintln!("{torn} of 2 replicas ended within a record");
+    goes_on_by_itself(&servers, &cluster, &session).await;
+}
+
+/// After the loss of node 0, with 1 in the list: one of the others is promoted, and the other follows it as it is.
+async fn goes_on_by_itself(servers: &Servers, cluster: &Cluster<PgDriver>, session: &Session) {
     let promoted = cluster.failover(&failover()).await.unwrap();
-    eprintln!("{torn} of 2 replicas ended within a record; promoted {promoted:?}");
-    cluster.write(&session, |mut c| async move { Servers::append(&mut c, 1, 2).await }).await.unwrap();
-    // The other replica follows as it is, and what has no end is gone.
+    eprintln!("promoted {promoted:?}");
+    cluster.write(session, |mut c| async move { Servers::append(&mut c, 1, 2).await }).await.unwrap();
     let supervisor = tokio::spawn(cluster.clone().supervise(DetectConfig::default(), failover()));
     let (new, other) = if promoted.node == NodeId(1) { (1, 2) } else { (2, 1) };
     let end = servers.driver.observe(&servers.nodes[new]).await.unwrap().received;
@@ -151,6 +156,42 @@ async fn a_primary_that_is_killed_within_a_large_write_is_replaced() {
     servers.reached(other, end).await;
     assert_eq!(servers.list_of(other, 1).await, [1, 2]);
     assert_eq!(cluster.stats().rejoins, 0);
+}
+
+/// Both replicas have the beginning of a record and nothing of the segment that it goes on in.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replicas_that_end_with_a_segment_within_a_record_go_on() {
+    if is_left_out() {
+        return;
+    }
+    let servers = Servers::start(3, Mode::Asynchronous).await;
+    let cluster = cluster(&servers, Mode::Asynchronous).await;
+    let session = Session::new();
+    cluster.write(&session, |mut c| async move { Servers::append(&mut c, 1, 1).await }).await.unwrap();
+    servers.caught_up().await;
+    for node in [1, 2] {
+        servers.replay(NodeId(node), false).await;
+    }
+    // A record that begins on the last page of its segment, and has more than fits there.
+    const LEFT: &str = "1048576 - (pg_current_wal_insert_lsn() - '0/0') % 1048576";
+    while servers.ask(0, LEFT).await.unwrap().parse::<u64>().unwrap() > 5_000 {
+        servers.tell(0, "select pg_logical_emit_message(false, '', repeat('x', 3000))").await;
+    }
+    let next = servers.ask(0, "pg_walfile_name(pg_current_wal_insert_lsn() + 1048576)").await.unwrap();
+    servers.tell(0, "select pg_logical_emit_message(true, '', repeat('x', 20000))").await;
+    let end = servers.driver.observe(&servers.nodes[0]).await.unwrap().received;
+    for node in 1..3 {
+        until(async || servers.driver.observe(&servers.nodes[node]).await.unwrap().received >= end).await;
+    }
+    servers.crash(NodeId(0)).await;
+    for node in [1, 2] {
+        servers.script(&["stop", &node.to_string()]);
+        std::fs::remove_file(servers.node_dir(NodeId(node)).join("data/pg_wal").join(&next)).unwrap();
+        servers.restart(NodeId(node)).await;
+        eprintln!("node {node} has received {:?}", servers.ask(node.into(), "pg_last_wal_receive_lsn()").await);
+    }
+    until(async || cluster.topology().members()[1..].iter().all(|member| member.is_reachable())).await;
+    goes_on_by_itself(&servers, &cluster, &session).await;
 }
 
 /// Woken up again, it has nothing to say.

@@ -92,7 +92,7 @@ impl Servers {
         self.place.path().join("cluster")
     }
 
-    fn node_dir(&self, id: NodeId) -> PathBuf {
+    pub(crate) fn node_dir(&self, id: NodeId) -> PathBuf {
         self.cluster_dir().join(id.to_string())
     }
 

@@ -24,7 +24,6 @@ use super::position::{history_file, parse_history, print_lsn};
 use super::probe::{Place, Probe};
 use super::settings::{self, Settings};
 use super::shown::{Committing, Shown, committing};
-use super::tail::Tail;
 use crate::clock::deadline;
 use crate::driver::{Ballot, Observation};
 use crate::{History, Lsn, Role};
@@ -296,7 +295,7 @@ impl Control {
             let is_idle: bool = self.first(IS_IDLE).await?.try_get(0)?;
             let place = self.place().await?;
             let is_at_end = is_idle && place.received.is_none_or(|received| place.lsn >= received);
-            if is_at_end || self.tail(place).await? == Tail::Torn {
+            if is_at_end || self.is_torn(place).await? {
                 return Ok(place);
             }
             tokio::time::sleep(POLL).await;

@@ -40,6 +40,10 @@
 //! Roles that read and write must be members of `pg_monitor`, since each answer comes with how far the server is. The
 //! role of [`PgConfig::control`] must be a superuser.
 //!
+//! A primary that is killed within a large write leaves its standbys with the beginning of a record. One that is to follow
+//! another primary from there would wait for the rest, or end its server when it finds that there is none. So the driver has
+//! its server write a page behind what was received, by `copy ... to program`, which takes `sh`, `dd` and `printf` there.
+//!
 //! # Sessions
 //!
 //! A mark is the timeline and the place in the log, asked for in the flush of the statement. On a replica it is how far that

@@ -1,15 +1,20 @@
 //! The end of what a replica holds: a primary hands its log out by pages, so that one which is killed leaves its replicas
 //! with the beginning of a record whose rest is nowhere.
 //!
-//! The next primary writes on where that record begins. A replica that has the beginning on the last page of a segment, and is
-//! to go on in the new timeline, asks for the next segment alone: of the one that it has, it never gets what the new timeline
-//! has there, and ends its server when it finds out. So that segment is emptied first, and is received anew.
+//! The next primary writes on where that record begins. A replica that is to follow it still waits for the page on which the
+//! record goes on, and asks for the segment of that page: it gets nothing until the new primary has written so far, and then,
+//! if that is the next segment, ends its server, since it never got what the new timeline has in the one before. So the page
+//! is made here first, as one that goes on with no record: the replica takes the record for given up, and asks for all from
+//! its beginning. What it overwrites was never received.
 
 use super::PgError;
 use super::control::Control;
 use super::position::Layout;
 use super::probe::Place;
-use crate::{History, Lsn, Switch};
+use crate::{Epoch, History, Lsn, Switch};
+
+/// With which a record begins.
+const BYTES_OF_LENGTH: u64 = 4;
 
 /// A page and a place in it that begins a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,29 +26,34 @@ struct Begin {
 impl Begin {
     /// Of the record behind the last one.
     fn after(end: Lsn, layout: Layout) -> Self {
-        let page = end.0 - end.0 % layout.page;
+        let page = layout.page_of(end.0);
         let record = if end.0 == page { end.0 + layout.header(page) } else { end.0 };
         Self { page, record }
     }
 
-    /// Whether the record goes on beyond what was received, by the bytes of its page; not, if they are no such page.
-    fn is_cut_off(self, page: &[u8], received: Lsn, layout: Layout) -> bool {
-        const BYTES_OF_LENGTH: u64 = 4;
-        if received.0 < self.record + BYTES_OF_LENGTH {
-            return true;
-        }
-        // A page names its own place: in this order of bytes, or it is another one's.
-        let own_place = page.get(8..16).and_then(|bytes| bytes.try_into().ok()).map(u64::from_le_bytes);
-        let at = usize::try_from(self.record - self.page).unwrap_or(usize::MAX);
-        let length = page.get(at..).and_then(|rest| rest.first_chunk()).map(|bytes| u32::from_le_bytes(*bytes));
-        match length {
-            Some(length) if own_place == Some(self.page) => layout.end_of(self.record, length.into()) > received.0,
-            _ => false,
-        }
+    /// Where the record ends, by the bytes of its page; `None` if they are no such page, or no record.
+    fn end(self, page: &[u8], layout: Layout) -> Option<u64> {
+        const SHORTEST: u32 = 24;
+        let at = usize::try_from(self.record - self.page).ok()?;
+        let length = u32::from_le_bytes(*page.get(at..)?.first_chunk()?);
+        (names(page, self.page) && length >= SHORTEST).then(|| layout.end_of(self.record, length.into()))
     }
 }
 
+/// Whether the bytes begin that page. In this order of bytes, or it is another one's.
+fn names(bytes: &[u8], page: u64) -> bool {
+    bytes.get(8..).and_then(|rest| rest.first_chunk()).is_some_and(|place| u64::from_le_bytes(*place) == page)
+}
+
 impl Layout {
+    fn page_of(self, place: u64) -> u64 {
+        place - place % self.page
+    }
+
+    fn segment_of(self, place: u64) -> u64 {
+        place - place % self.segment
+    }
+
     fn header(self, page: u64) -> u64 {
         if page % self.segment == 0 { Self::LONG_HEADER } else { Self::HEADER }
     }
@@ -63,68 +73,95 @@ impl Layout {
     }
 }
 
-/// What a replica holds beyond what it has replayed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Tail {
-    /// Whole records, or nothing.
-    Whole,
-    /// The beginning of a record.
-    Torn,
-    /// Nothing any more: its last segment was emptied.
-    Emptied,
-}
-
 impl Control {
     /// The end of its last whole record, of a node that receives nothing.
     pub(super) async fn end(&mut self, place: Place) -> Result<Lsn, PgError> {
-        let tail = self.tail(place).await?;
-        Ok(if tail == Tail::Whole { place.received.unwrap_or_default().max(place.lsn) } else { place.lsn })
+        let received = place.received.unwrap_or_default().max(place.lsn);
+        Ok(if self.is_torn(place).await? { place.lsn } else { received })
     }
 
-    pub(super) async fn tail(&mut self, place: Place) -> Result<Tail, PgError> {
+    /// Whether what it has received beyond what it has replayed is the beginning of a record.
+    pub(super) async fn is_torn(&mut self, place: Place) -> Result<bool, PgError> {
+        let has_more = place.received.is_some_and(|received| received > place.lsn);
+        Ok(has_more && self.missing_page(place).await?.is_some())
+    }
+
+    /// The first page that it does not have of the record that it has the beginning of.
+    async fn missing_page(&mut self, place: Place) -> Result<Option<u64>, PgError> {
+        if place.received == Some(place.lsn) {
+            return Ok(None);
+        }
         let layout = self.probe.layout;
-        let Some(received) = place.received.filter(|received| *received > place.lsn) else { return Ok(Tail::Whole) };
         let begin = Begin::after(place.lsn, layout);
-        let row = self.first(&page_question(begin.page, layout)).await?;
-        Ok(match row.try_get::<_, Option<&[u8]>>(0)? {
-            Some([]) => Tail::Emptied,
-            Some(page) if begin.is_cut_off(page, received, layout) => Tail::Torn,
-            _ => Tail::Whole,
-        })
+        let end = begin.end(&self.bytes(begin.page, layout.page).await?, layout);
+        let next = |page| page + layout.page;
+        if let Some(received) = place.received.filter(|received| *received > place.lsn) {
+            let is_cut_off = received.0 < begin.record + BYTES_OF_LENGTH || end.is_some_and(|end| end > received.0);
+            return Ok(is_cut_off.then(|| next(layout.page_of(received.0 - 1))));
+        }
+        // It was restarted since, and does not know how far it came.
+        let mut page = next(begin.page);
+        while end.is_some_and(|end| page < end) {
+            if !names(&self.bytes(page, layout.page).await?, page) {
+                return Ok(Some(page));
+            }
+            page = next(page);
+        }
+        Ok(None)
+    }
+
+    /// The bytes of its log there, of the highest timeline that has that segment; fewer or none, if it does not have them.
+    async fn bytes(&mut self, place: u64, length: u64) -> Result<Vec<u8>, PgError> {
+        let (name, offset) = (segment_name(place, self.probe.layout), place % self.probe.layout.segment);
+        let sql = format!(
+            "select pg_read_binary_file('pg_wal/' || max(name), {offset}, {length}, true)
+             from pg_ls_waldir() where substr(name, 9) = '{name}'"
+        );
+        Ok(self.first(&sql).await?.try_get::<_, Option<Vec<u8>>>(0)?.unwrap_or_default())
     }
 
     /// Before a replica that receives nothing goes on in a log that left its own within a record.
     pub(super) async fn prepare_to_part(&mut self, history: &History) -> Result<(), PgError> {
         let place = self.place().await?;
-        let left_at = Switch { epoch: place.epoch, at: place.lsn };
-        if !history.switches().contains(&left_at) || self.tail(place).await? != Tail::Torn {
+        if !history.switches().contains(&Switch { epoch: place.epoch, at: place.lsn }) {
             return Ok(());
         }
+        let Some(page) = self.missing_page(place).await? else { return Ok(()) };
         let layout = self.probe.layout;
-        let page = Begin::after(place.lsn, layout).page;
-        if place.received.is_none_or(|received| received.0 / layout.segment == page / layout.segment) {
-            return Ok(());
-        }
-        let name = segment_name(page, layout);
-        let directory: String = self.first("select current_setting('data_directory')").await?.try_get(0)?;
-        let path = format!("{directory}/pg_wal/{:08X}{name}", place.epoch.0).replace('\'', "''");
-        self.batch(&format!("copy (select 1 where false) to '{path}'")).await
+        let segment = layout.segment_of(Begin::after(place.lsn, layout).page);
+        let like = self.bytes(segment, Layout::LONG_HEADER).await?;
+        let header = header_like(&like, segment, place.epoch, page, layout).ok_or(PgError::Malformed)?;
+        self.batch(&write_page(&header, place.epoch, page, layout)).await
     }
+}
+
+/// The header of a page that goes on with no record, given that of the segment's first one (`XLogPageHeaderData`).
+fn header_like(like: &[u8], segment: u64, epoch: Epoch, page: u64, layout: Layout) -> Option<Vec<u8>> {
+    const IS_LONG: u16 = 2;
+    const REST_OF_RECORD: [u8; 8] = [0; 8];
+    let (magic, of_cluster) = (like.get(..2)?, like.get(24..40).filter(|_| names(like, segment))?);
+    let is_first = page % layout.segment == 0;
+    let (flags, timeline) = (if is_first { IS_LONG } else { 0 }, u32::try_from(epoch.0).ok()?);
+    let short = [magic, &flags.to_le_bytes(), &timeline.to_le_bytes(), &page.to_le_bytes(), &REST_OF_RECORD].concat();
+    Some(if is_first { [&short, of_cluster].concat() } else { short })
+}
+
+/// Has the server write that header. No call of it writes bytes: it takes a program, which puts together what it is sent.
+fn write_page(header: &[u8], epoch: Epoch, page: u64, layout: Layout) -> String {
+    let bytes: String = header.iter().map(|byte| format!("\\\\{byte:03o}")).collect();
+    let file = format!("pg_wal/{:08X}{}", epoch.0, segment_name(page, layout));
+    let (size, at, count) = (layout.page, page % layout.segment / layout.page, layout.segment / layout.page);
+    format!(
+        "copy (select E'{bytes}') to program '
+            test -e {file} || dd if=/dev/zero of={file} bs={size} count={count} 2>/dev/null &&
+            printf \"$(cat)\" | dd of={file} bs={size} seek={at} conv=notrunc 2>/dev/null' (format csv)"
+    )
 }
 
 /// The name of a segment, without its timeline.
 fn segment_name(place: u64, layout: Layout) -> String {
     let (segment, per_file) = (place / layout.segment, (1 << 32) / layout.segment);
     format!("{:08X}{:08X}", segment / per_file, segment % per_file)
-}
-
-/// For the bytes of a page, of the highest timeline that has its segment.
-fn page_question(page: u64, layout: Layout) -> String {
-    let (name, offset, length) = (segment_name(page, layout), page % layout.segment, layout.page);
-    format!(
-        "select pg_read_binary_file('pg_wal/' || max(name), {offset}, {length}, true)
-         from pg_ls_waldir() where substr(name, 9) = '{name}'"
-    )
 }
 
 #[cfg(test)]
@@ -151,32 +188,47 @@ mod tests {
     }
 
     #[test]
-    fn a_record_is_cut_off_where_its_last_byte_is_missing() {
-        let end = SEGMENT + 2 * 8192 - 16;
-        let begin = Begin::after(Lsn(end), LAYOUT);
+    fn a_record_ends_behind_the_headers_of_its_pages() {
+        let record = SEGMENT + 2 * 8192 - 16;
+        let begin = Begin::after(Lsn(record), LAYOUT);
         // 16 bytes here, a page of 8168, and 10 behind the next header.
-        let page = page(begin.page, end, 16 + 8168 + 10);
-        let last = SEGMENT + 3 * 8192 + 24 + 10;
-        for (received, is_cut_off) in [(end + 3, true), (SEGMENT + 2 * 8192, true), (last - 1, true), (last, false)] {
-            assert_eq!(begin.is_cut_off(&page, Lsn(received), LAYOUT), is_cut_off, "{received:x}");
-        }
+        let page = page(begin.page, record, 16 + 8168 + 10);
+        assert_eq!(begin.end(&page, LAYOUT), Some(SEGMENT + 3 * 8192 + 24 + 10));
         // One that goes into the next segment meets a longer header there.
         assert_eq!(LAYOUT.end_of(SEGMENT - 8, 9), SEGMENT + 40 + 1);
     }
 
     #[test]
-    fn bytes_of_another_page_say_nothing() {
+    fn bytes_of_another_page_and_of_no_record_say_nothing() {
         let begin = Begin::after(Lsn(SEGMENT + 8600), LAYOUT);
         let mut other = page(begin.page, begin.record, u32::MAX);
-        assert!(begin.is_cut_off(&other, Lsn(SEGMENT + 9000), LAYOUT));
+        assert!(begin.end(&other, LAYOUT).is_some());
         other[8..16].copy_from_slice(&begin.page.to_be_bytes());
-        assert!(!begin.is_cut_off(&other, Lsn(SEGMENT + 9000), LAYOUT));
-        assert!(!begin.is_cut_off(&[], Lsn(SEGMENT + 9000), LAYOUT));
+        assert_eq!(begin.end(&other, LAYOUT), None);
+        assert_eq!(begin.end(&[], LAYOUT), None);
+        assert_eq!(begin.end(&page(begin.page, begin.record, 23), LAYOUT), None);
     }
 
     #[test]
-    fn a_page_is_asked_for_by_its_segment() {
-        let question = page_question(0x1_2345_6000, LAYOUT);
-        assert!(question.contains("'0000000100000234'") && question.contains("352256, 8192"), "{question}");
+    fn a_page_that_goes_on_with_no_record_is_of_its_place_and_cluster() {
+        let mut like = page(SEGMENT, SEGMENT + 40, 30);
+        like.truncate(40);
+        like[..4].copy_from_slice(&[0x10, 0xd1, 7, 0]);
+        like[24..40].copy_from_slice(b"the cluster's id");
+        let header = |page| header_like(&like, SEGMENT, Epoch(5), page, LAYOUT).unwrap();
+        let first = header(SEGMENT + LAYOUT.segment);
+        assert_eq!(first[..16], [0x10, 0xd1, 2, 0, 5, 0, 0, 0, 0, 0, 0x40, 0, 0, 0, 0, 0]);
+        assert_eq!(first[16..], *b"\0\0\0\0\0\0\0\0the cluster's id");
+        let other = header(SEGMENT + 8192);
+        assert_eq!(other[..16], [0x10, 0xd1, 0, 0, 5, 0, 0, 0, 0, 0x20, 0x30, 0, 0, 0, 0, 0]);
+        assert_eq!(other[16..], [0; 8]);
+        assert_eq!(header_like(&like, 0, Epoch(5), SEGMENT, LAYOUT), None);
+    }
+
+    #[test]
+    fn a_page_is_written_into_its_segment() {
+        let sql = write_page(&[0, 7, 255], Epoch(3), 0x1_2345_6000, LAYOUT);
+        assert!(sql.contains(r"E'\\000\\007\\377'"), "{sql}");
+        assert!(sql.contains("of=pg_wal/000000030000000100000234 bs=8192 seek=43 conv=notrunc"), "{sql}");
     }
 }
