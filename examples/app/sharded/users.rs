@@ -211,7 +211,7 @@ impl Keyed for Fenced {
                     Intent::Write => self.shards.write(&sessions, &key, &run).await,
                 };
                 match result {
-                    Err(ShardError::Cluster(Error::Statement(ShardServerError::Outdated { .. }))) => {}
+                    Err(ShardError::Cluster(_, Error::Statement(ShardServerError::Outdated { .. }))) => {}
                     result => return result.map_err(refusal),
                 }
             }
@@ -222,9 +222,9 @@ impl Keyed for Fenced {
 
 fn refusal(error: ShardError<ShardServerError>) -> DatabaseError {
     match error {
-        ShardError::Cluster(Error::Statement(ShardServerError::Server(ServerError::Refused { error, .. }))) => error,
-        ShardError::Cluster(Error::Statement(_) | Error::WriteInRead(_)) => DatabaseError::Statement,
-        ShardError::Cluster(Error::Ambiguous(_) | Error::ConnectionKept | Error::Timeout) => DatabaseError::TimedOut,
+        ShardError::Cluster(_, Error::Statement(ShardServerError::Server(ServerError::Refused { error, .. }))) => error,
+        ShardError::Cluster(_, Error::Statement(_) | Error::WriteInRead(_)) => DatabaseError::Statement,
+        ShardError::Cluster(_, Error::Ambiguous(_) | Error::ConnectionKept | Error::Timeout) => DatabaseError::TimedOut,
         _ => DatabaseError::Unavailable,
     }
 }

@@ -34,7 +34,7 @@ use std::sync::Arc;
 
 use super::map::{MapError, Slot, SlotMap, StaleMap};
 use super::plan::Move;
-use super::shards::{ShardError, Shards};
+use super::shards::{ShardError, Shards, on};
 use super::store::HoldingState::{Arriving, Closed, Gone, Leaving, Owned, Returning};
 use super::store::{Holding, HoldingState, SlotStore};
 use crate::ShardId;
@@ -297,7 +297,7 @@ impl<D: Driver, S: SlotStore<D>> Shards<D, S> {
             }
             Ok(Page { rows, notes: Vec::new() })
         });
-        Ok(read.await?)
+        read.await.map_err(on(&from.cluster))
     }
 
     async fn page_of_notes(&self, from: &Side<D>, slot: Slot) -> Result<Page, ShardError<D::Error>> {
@@ -311,7 +311,7 @@ impl<D: Driver, S: SlotStore<D>> Shards<D, S> {
             }
             Ok(Page { rows, notes })
         });
-        Ok(read.await?)
+        read.await.map_err(on(&from.cluster))
     }
 
     /// Only while they are awaited there: what a move that was dropped had on its way must not come into the next one.
@@ -336,7 +336,7 @@ impl<D: Driver, S: SlotStore<D>> Shards<D, S> {
         let read = side.cluster.read_with(&side.session, &options, move |mut checkout| async move {
             store.holding(&mut checkout, slot, Access::Read).await
         });
-        Ok(read.await?)
+        read.await.map_err(on(&side.cluster))
     }
 
     /// Takes a shard from one of these states to the next, which may have been done before. One that holds no rows then is
@@ -385,7 +385,7 @@ impl<D: Driver> Side<D> {
         loop {
             match self.cluster.transaction(&self.session, &f).await {
                 Err(error) if error.is_ambiguous() && tries < TRIES => tries += 1,
-                result => return Ok(result?),
+                result => return result.map_err(on(&self.cluster)),
             }
         }
     }

@@ -55,9 +55,9 @@ pub struct Sessions {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ShardError<E> {
-    /// What the shard's cluster says.
-    #[error(transparent)]
-    Cluster(#[from] Error<E>),
+    /// What the cluster of this shard says.
+    #[error("shard {} did not do it", .0.0)]
+    Cluster(ShardId, #[source] Error<E>),
     /// This process has an old map, and no newer one was published in time; or the shard was set back. No effect.
     #[error(transparent)]
     Stale(#[from] StaleMap),
@@ -85,6 +85,14 @@ pub enum ShardError<E> {
     /// deleted; somebody has to see which shard has the right rows, and says so by [`Shards::settle`].
     #[error("the shards do not agree on who owns slot {}", .0.0)]
     Unsettled(Slot),
+}
+
+impl<E> ShardError<E> {
+    /// Whether a write may have taken effect nevertheless.
+    #[must_use]
+    pub const fn is_ambiguous(&self) -> bool {
+        matches!(self, Self::Cluster(_, error) if error.is_ambiguous())
+    }
 }
 
 /// A slot, since when its shard owns it, the shard, and the session there.
@@ -208,7 +216,7 @@ impl<D: Driver, S: SlotStore<D>> Shards<D, S> {
                 }
                 f(checkout).await.map(Ok)
             });
-            match run.await? {
+            match run.await.map_err(on(&cluster))? {
                 Ok(value) => return Ok(value),
                 Err(refused) => self.wait(&map, slot, refused, deadline).await?,
             }
@@ -265,7 +273,7 @@ impl<D: Driver, S: SlotStore<D>> Shards<D, S> {
                     Err(refused) => Ok(Err(refused)),
                 }
             });
-            match read.await? {
+            match read.await.map_err(on(&cluster))? {
                 Ok(value) => return Ok(value),
                 // A replica that has not heard of the move yet; the primary has.
                 Err(Refused::Otherwise(theirs)) if theirs < since && !options.primary => {
@@ -338,7 +346,7 @@ impl<D: Driver, S: SlotStore<D>> Shards<D, S> {
                     Some(refused) => Ok(Err(refused)),
                 }
             });
-            match read.await? {
+            match read.await.map_err(on(&cluster))? {
                 Ok(value) => return Ok(value),
                 // A replica may not have heard of a move that the primary knows of.
                 Err(_) if !options.primary => options = options.from_primary(),
@@ -391,6 +399,12 @@ impl<D: Driver, S> fmt::Debug for Shards<D, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Shards").field("map", &self.shared.map.load().version()).finish_non_exhaustive()
     }
+}
+
+/// What that cluster says, as an error of the whole.
+pub(super) fn on<D: Driver>(cluster: &Cluster<D>) -> impl FnOnce(Error<D::Error>) -> ShardError<D::Error> {
+    let shard = cluster.shared.shard;
+    move |error| ShardError::Cluster(shard, error)
 }
 
 fn error<E>(map: &SlotMap, slot: Slot, refused: Refused) -> ShardError<E> {

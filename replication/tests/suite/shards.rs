@@ -472,9 +472,7 @@ pub(crate) async fn a_primary_that_dies_in_a_move_loses_and_doubles_nothing<F: S
                     for number in (0..KEYS).cycle() {
                         match add::<F>(&writers, &sessions, &key(number)).await {
                             Ok(()) => acknowledged.fetch_add(1, Ordering::Relaxed),
-                            Err(ShardError::Cluster(error)) if error.is_ambiguous() => {
-                                ambiguous.fetch_add(1, Ordering::Relaxed)
-                            }
+                            Err(error) if error.is_ambiguous() => ambiguous.fetch_add(1, Ordering::Relaxed),
                             Err(error) => panic!("{step:?}: {error:?}"),
                         };
                         if is_over.load(Ordering::Relaxed) {
@@ -575,7 +573,7 @@ pub(crate) async fn a_source_that_loses_the_closing_keeps_the_slot<F: ShardFixtu
     }
     hook.go.notify_one();
     let moved = moving.await.unwrap();
-    assert!(matches!(moved, Err(ShardError::Cluster(Error::Lost(_)))), "{moved:?}");
+    assert!(matches!(moved, Err(ShardError::Cluster(_, Error::Lost(_)))), "{moved:?}");
     assert_eq!(total::<F>(&mover).await as u64, KEYS + there.len() as u64);
     for number in 0..KEYS {
         add::<F>(&writers, &Sessions::new(), &key(number)).await.unwrap();
@@ -621,11 +619,13 @@ pub(crate) async fn shards_that_fail_do_not_take_the_others_along<F: ShardFixtur
     assert_eq!(failures, [down, silent, refusing]);
     let [down, silent, refusing] = &incomplete.failures[..] else { panic!() };
     assert!(
-        matches!(down.1, ShardError::Cluster(Error::Unavailable(_) | Error::Refused(_) | Error::Timeout)),
+        matches!(down.1, ShardError::Cluster(_, Error::Unavailable(_) | Error::Refused(_) | Error::Timeout)),
         "{down:?}"
     );
-    assert!(matches!(silent.1, ShardError::Cluster(Error::Timeout | Error::Unavailable(_))), "{silent:?}");
-    assert!(matches!(refusing.1, ShardError::Cluster(Error::WriteInRead(_))), "{refusing:?}");
+    assert!(matches!(silent.1, ShardError::Cluster(_, Error::Timeout | Error::Unavailable(_))), "{silent:?}");
+    assert!(matches!(refusing.1, ShardError::Cluster(_, Error::WriteInRead(_))), "{refusing:?}");
+    assert_eq!(refusing.1.to_string(), "shard 2 did not do it");
+    assert!(!refusing.1.is_ambiguous());
     // Nothing is left over from them.
     bed.shards[0].restart(NodeId(0)).await;
     until(true, async || fleet.gather(&sessions, counted::<F>).await.is_complete()).await;
