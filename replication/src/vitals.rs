@@ -96,8 +96,9 @@ impl Vitals {
         InFlight(self)
     }
 
-    /// A statement was answered. `best_us` is the latency of the fastest peer, 0 if there is none.
-    pub(crate) fn succeed(&self, took: Duration, best_us: u64, config: &EjectConfig, now: Instant) {
+    /// A statement was answered. `best_us` is the latency of the fastest peer, 0 if there is none. If that ejects the node: for
+    /// how long.
+    pub(crate) fn succeed(&self, took: Duration, best_us: u64, config: &EjectConfig, now: Instant) -> Option<Duration> {
         let sample = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).max(1);
         let held = self.latency_us();
         // One eighth of the newest: some ten statements until it is known again. Racing updates lose a sample.
@@ -108,30 +109,30 @@ impl Vitals {
         let mut record = self.record.lock();
         record.failures = 0;
         if is_slow {
-            self.eject(&mut record, config, now);
-        } else if record.until.is_none() && smoothed <= floor {
+            return self.eject(&mut record, config, now);
+        }
+        if record.until.is_none() && smoothed <= floor {
             record.ejections = 0;
         }
+        None
     }
 
     /// A statement had not been answered after so long, when another node had answered it.
-    pub(crate) fn lose(&self, waited: Duration, config: &EjectConfig, now: Instant) {
+    pub(crate) fn lose(&self, waited: Duration, config: &EjectConfig, now: Instant) -> Option<Duration> {
         self.latency_us.fetch_max(u64::try_from(waited.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
-        self.fail(config, now);
+        self.fail(config, now)
     }
 
     /// A statement was not answered, or the connection failed.
-    pub(crate) fn fail(&self, config: &EjectConfig, now: Instant) {
+    pub(crate) fn fail(&self, config: &EjectConfig, now: Instant) -> Option<Duration> {
         let mut record = self.record.lock();
         record.failures += 1;
-        if record.failures >= config.failures.max(1) {
-            self.eject(&mut record, config, now);
-        }
+        if record.failures >= config.failures.max(1) { self.eject(&mut record, config, now) } else { None }
     }
 
-    fn eject(&self, record: &mut Record, config: &EjectConfig, now: Instant) {
+    fn eject(&self, record: &mut Record, config: &EjectConfig, now: Instant) -> Option<Duration> {
         if record.until.is_some_and(|until| now < until) {
-            return;
+            return None;
         }
         let length = config.base.saturating_mul(1 << record.ejections.min(16)).min(config.max);
         record.until = now.checked_add(length);
@@ -140,6 +141,7 @@ impl Vitals {
         // One failure in its trial sends it off again.
         record.failures = config.failures.max(1) - 1;
         self.is_suspect.store(1, Ordering::Relaxed);
+        Some(length)
     }
 }
 

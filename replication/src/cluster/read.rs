@@ -1,7 +1,7 @@
 //! One read: where to, how long to wait, when to send it again, and whether its answer was fresh enough.
 
 use std::future::Future;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::time::Instant as Deadline;
 
@@ -16,8 +16,8 @@ use crate::pool::CheckoutError;
 use crate::route::{Need, Refusal, Route, Tried, WhenBehind};
 use crate::session::{Floor, Session};
 use crate::stats::count;
-use crate::topology::Topology;
-use crate::{Lsn, Standing};
+use crate::topology::{Member, Topology};
+use crate::{Lsn, ShardId, Standing};
 
 /// One sending of a read.
 #[derive(Clone, Copy, Debug)]
@@ -123,53 +123,15 @@ impl<D: Driver> Shared<D> {
             let Some(leg) = self.leg(&topology, need, &mut reading, moment.now, &mut last_error).await? else {
                 continue;
             };
-            match self.race(leg, &topology, need, &mut reading, moment, f).await {
+            let is_a_try = match self.race(leg, &topology, need, &mut reading, moment, f).await {
                 Ok(answer) => match self.judge(&answer, options, &topology, session)? {
                     Judgement::Fresh => return Ok(answer.value),
-                    Judgement::Stale => {
-                        count(&self.counters.stale_answers);
-                        reading.tried.add(answer.leg.index);
-                        self.refresh.notify_waiters();
-                    }
-                    Judgement::Open => {
-                        self.refresh.notify_waiters();
-                        if !self.changed(&topology, reading.deadline).await {
-                            return Err(Error::Timeout);
-                        }
-                        continue;
-                    }
-                    Judgement::Unshown => {
-                        self.wait_longer(&topology, reading.deadline).await?;
-                        continue;
-                    }
+                    judgement => self.not_fresh(judgement, answer.leg, &topology, &mut reading).await?,
                 },
-                Err((_, Miss::Unshown)) => {
-                    self.wait_longer(&topology, reading.deadline).await?;
-                    continue;
-                }
-                Err((_, Miss::Final(error))) => return Err(error),
-                Err((_, Miss::Behind)) => {
-                    count(&self.counters.waits_in_vain);
-                    reading.may_wait = false;
-                    continue;
-                }
-                Err((leg, Miss::Exhausted)) => {
-                    reading.tried.add(leg.index);
-                    if reading.tries_left <= 1 {
-                        return Err(Error::PoolExhausted(topology.members[leg.index].node.id()));
-                    }
-                }
-                Err((leg, Miss::Unreachable(error))) => {
-                    reading.tried.add(leg.index);
-                    last_error = error.or(last_error);
-                    self.refresh.notify_waiters();
-                    continue;
-                }
-                Err((leg, Miss::Node(error))) => {
-                    reading.tried.add(leg.index);
-                    last_error = error.or(last_error);
-                    self.refresh.notify_waiters();
-                }
+                Err((leg, miss)) => self.missed(leg, miss, &topology, &mut reading, &mut last_error).await?,
+            };
+            if !is_a_try {
+                continue;
             }
             reading.tries_left -= 1;
             if reading.tries_left == 0 {
@@ -177,6 +139,69 @@ impl<D: Driver> Shared<D> {
             }
             count(&self.counters.reads_repeated);
         }
+    }
+
+    /// After an answer that cannot be given to the session; whether that was one of the tries.
+    async fn not_fresh(
+        &self,
+        judgement: Judgement,
+        leg: Leg,
+        topology: &Topology,
+        reading: &mut Reading<'_>,
+    ) -> Result<bool, Error<D::Error>> {
+        match judgement {
+            Judgement::Fresh => {}
+            Judgement::Stale => {
+                count(&self.counters.stale_answers);
+                reading.tried.add(leg.index);
+                self.refresh.notify_waiters();
+                return Ok(true);
+            }
+            Judgement::Open => {
+                self.refresh.notify_waiters();
+                if !self.changed(topology, reading.deadline).await {
+                    return Err(Error::Timeout);
+                }
+            }
+            Judgement::Unshown => self.wait_longer(topology, reading.deadline).await?,
+        }
+        Ok(false)
+    }
+
+    /// After a node that gave no answer; whether that was one of the tries.
+    async fn missed(
+        &self,
+        leg: Leg,
+        miss: Miss<D::Error>,
+        topology: &Topology,
+        reading: &mut Reading<'_>,
+        last_error: &mut Option<D::Error>,
+    ) -> Result<bool, Error<D::Error>> {
+        let (error, is_a_try) = match miss {
+            Miss::Final(error) => return Err(error),
+            Miss::Unshown => {
+                self.wait_longer(topology, reading.deadline).await?;
+                return Ok(false);
+            }
+            Miss::Behind => {
+                count(&self.counters.waits_in_vain);
+                reading.may_wait = false;
+                return Ok(false);
+            }
+            Miss::Exhausted if reading.tries_left <= 1 => {
+                return Err(Error::PoolExhausted(topology.members[leg.index].node.id()));
+            }
+            Miss::Exhausted => {
+                reading.tried.add(leg.index);
+                return Ok(true);
+            }
+            Miss::Unreachable(error) => (error, false),
+            Miss::Node(error) => (error, true),
+        };
+        reading.tried.add(leg.index);
+        *last_error = error.or(last_error.take());
+        self.refresh.notify_waiters();
+        Ok(is_a_try)
     }
 
     /// The next sending; `None` after something has changed and the choice is to be made again.
@@ -274,8 +299,9 @@ impl<D: Driver> Shared<D> {
             result = &mut second => if result.is_ok() {
                 count(&self.counters.hedges_won);
                 let now = self.now();
-                let vitals = &topology.members[leg.index].vitals;
-                vitals.lose(now.saturating_duration_since(began), &self.config.eject, now);
+                let member = &topology.members[leg.index];
+                let ejected = member.vitals.lose(now.saturating_duration_since(began), &self.config.eject, now);
+                tell_of_ejection(self.shard, member, ejected);
                 result
             } else {
                 first.await
@@ -295,8 +321,8 @@ impl<D: Driver> Shared<D> {
         F: Fn(Checkout<D>) -> R,
         R: Future<Output = Result<T, D::Error>>,
     {
-        let vitals = &topology.members[leg.index].vitals;
-        let _in_flight = vitals.count();
+        let member = &topology.members[leg.index];
+        let _in_flight = member.vitals.count();
         // While others could answer as well, this one may use half of the time only.
         let limit = reading.deadline.saturating_duration_since(moment.timer);
         let limit = if reading.tries_left > 1 { limit / 2 } else { limit };
@@ -307,16 +333,17 @@ impl<D: Driver> Shared<D> {
             Err(_) => Err(Miss::Node(None)),
         };
         let now = self.now();
-        match &result {
+        let ejected = match &result {
             Ok(_) => {
                 let best_us = self.best_latency_us(topology, leg.index);
-                vitals.succeed(now.saturating_duration_since(moment.now), best_us, &self.config.eject, now);
+                member.vitals.succeed(now.saturating_duration_since(moment.now), best_us, &self.config.eject, now)
             }
             Err(Miss::Node(_) | Miss::Unreachable(_) | Miss::Final(Error::Timeout)) => {
-                vitals.fail(&self.config.eject, now)
+                member.vitals.fail(&self.config.eject, now)
             }
-            Err(_) => {}
-        }
+            Err(_) => None,
+        };
+        tell_of_ejection(self.shard, member, ejected);
         match result {
             Ok((value, mark, is_early)) => Ok(Answer { leg, value, mark, is_early, ended: now }),
             Err(miss) => Err((leg, miss)),
@@ -435,4 +462,14 @@ impl<D: Driver> Shared<D> {
         let others = topology.members.iter().enumerate().filter(|(index, _)| *index != but);
         others.map(|(_, member)| member.vitals.latency_us()).filter(|latency| *latency > 0).min().unwrap_or(0)
     }
+}
+
+fn tell_of_ejection(shard: ShardId, member: &Member, ejected: Option<Duration>) {
+    #[cfg(feature = "tracing")]
+    if let Some(length) = ejected {
+        let latency_us = member.vitals.latency_us();
+        tracing::warn!(shard = shard.0, node = %member.node.id(), ?length, latency_us, "a node is ejected");
+    }
+    #[cfg(not(feature = "tracing"))]
+    let _ = (shard, member, ejected);
 }

@@ -194,3 +194,20 @@ async fn a_failover_is_told_to_recorder_and_subscriber() {
         assert!(debug.contains(name.strip_prefix("replication_").unwrap()), "{name}");
     }
 }
+
+/// A replica hangs with the reads that it was sent.
+#[tokio::test(start_paused = true)]
+async fn an_ejection_is_told_to_the_subscriber() {
+    let told = Told::default();
+    let _set = tracing::subscriber::set_default(told.clone());
+    let (sim, nodes) = Sim::with_nodes(2, 1);
+    let cluster = Cluster::builder(sim.driver()).nodes(nodes).seed(1).build().unwrap();
+    tokio::spawn(cluster.clone().drive());
+    cluster.ready(ms(1_000)).await.unwrap();
+    sim.pause(NodeId(1));
+    let read = async |number| cluster.read(&Session::new(), |mut c| async move { c.list(number).await }).await;
+    let (one, other, third) = tokio::join!(read(1), read(2), read(3));
+    assert!(one.is_ok() && other.is_ok() && third.is_ok(), "the primary serves them");
+    assert!(told.has("WARN", &["a node is ejected", "node=n1", "length=1s"]), "{:#?}", told.0.lock());
+    assert_eq!(cluster.stats().nodes[1].ejections, 1);
+}
