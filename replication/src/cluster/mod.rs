@@ -164,13 +164,45 @@ impl<D: Driver> Cluster<D> {
 
     /// Runs one transaction on the primary, pinned to one connection; commits if the closure gives `Ok`.
     ///
-    /// The closure is called again when its transaction was rolled back, or lost before its commit was sent.
+    /// The closure is called again when its transaction was rolled back, or lost before its commit was sent. One that
+    /// decides against it for a reason of its own calls [`Checkout::set_rollback_only`] and gives that reason as its value:
+    /// an error of the driver's would say that the database had refused.
     ///
     /// # Errors
     /// [`Error`]; with [`Error::Ambiguous`] it may have been committed.
     ///
     /// # Cancel safety
     /// Dropping it rolls back, unless the commit is under way.
+    ///
+    /// # Examples
+    #[cfg_attr(feature = "sim", doc = "```")]
+    #[cfg_attr(not(feature = "sim"), doc = "```ignore")]
+    /// # use tenfold_replication::{Cluster, Session, sim::{Sim, SimDriver}};
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (sim, nodes) = Sim::with_nodes(3, 1);
+    /// # let cluster = Cluster::builder(sim.driver()).nodes(nodes).build()?;
+    /// # tokio::spawn(cluster.clone().drive());
+    /// # cluster.ready(std::time::Duration::from_secs(1)).await?;
+    /// #[derive(Debug, PartialEq)]
+    /// struct SoldOut;
+    ///
+    /// let session = Session::new();
+    /// let sell = |seat: u64| {
+    ///     cluster.transaction(&session, move |mut c| async move {
+    ///         c.append(1, seat).await?;
+    ///         if c.list(1).await?.len() > 2 {
+    ///             c.set_rollback_only();
+    ///             return Ok(Err(SoldOut));
+    ///         }
+    ///         Ok(Ok(seat))
+    ///     })
+    /// };
+    /// assert_eq!([sell(7).await?, sell(8).await?, sell(9).await?], [Ok(7), Ok(8), Err(SoldOut)]);
+    /// assert_eq!(cluster.read(&session, |mut c| async move { c.list(1).await }).await?, [7, 8]);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn transaction<T, F, R>(&self, session: &Session, f: F) -> Result<T, Error<D::Error>>
     where
         F: Fn(Checkout<D>) -> R + Send + Sync,

@@ -129,3 +129,5 @@ pub use connection::PgConnection;
 pub use driver::PgDriver;
 pub use error::PgError;
 pub use server::{LocalServer, Rewind, Rewinding, Server};
+/// The client whose rows, parameters and errors these are, in the version that is used here.
+pub use tokio_postgres;

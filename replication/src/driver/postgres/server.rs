@@ -45,6 +45,9 @@ pub trait Server: Send + Sync + 'static {
 /// in `.copy`, and takes its place; until it is there, the old data is beside it, with `.old` at its end. Tablespaces outside of
 /// the data directory hinder it.
 ///
+/// A server is stopped and started by `pg_ctl`, whoever started it before, `scripts/pg-cluster` for instance, and logs into a
+/// file of its own from then on. A service manager that would start it again by itself must leave it alone meanwhile.
+///
 /// Settings that differ between nodes, a port for instance, must not stand in files of the data directory: `pg_rewind`
 /// takes those of the primary, except that `postgresql.auto.conf` stays the node's own.
 #[derive(Clone, Debug)]
