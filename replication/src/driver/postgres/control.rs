@@ -39,10 +39,11 @@ const POLL: Duration = Duration::from_millis(2);
 
 const STATE: &str = "select current_setting('tenfold.promised', true), current_setting('tenfold.fenced', true),
     current_setting('tenfold.upstream', true), current_setting('default_transaction_read_only') = 'on',
-    exists(select from pg_stat_wal_receiver where status = 'streaming')";
+    exists(select from pg_stat_wal_receiver where status = 'streaming'),
+    current_setting('synchronous_standby_names') <> ''";
 
 /// Of a primary whose commits wait for standbys.
-const COMMITTING: &str = concat!("select ", committing!(), " where current_setting('synchronous_standby_names') <> ''");
+const COMMITTING: &str = concat!("select ", committing!());
 
 /// Ends sessions from before the settings were taken over, and counts them.
 const END_SESSIONS: &str = "select count(pg_terminate_backend(pid)) from pg_stat_activity
@@ -110,22 +111,35 @@ impl Control {
 
     pub(super) async fn place(&mut self) -> Result<Place, PgError> {
         let rows = self.link.drive(self.client.query(&self.probe.mark, &[])).await?;
-        self.probe.read(rows.first().ok_or(PgError::Malformed)?)
+        let place = self.probe.read(rows.first().ok_or(PgError::Malformed)?)?;
+        self.probe.learn(place);
+        Ok(place)
+    }
+
+    /// Where it is and what it is, asked for many times a second: by the short question, if that has an answer.
+    async fn look(&mut self) -> Result<(Place, Row), PgError> {
+        let mut is_short = true;
+        loop {
+            let Self { client, link, probe, state, .. } = self;
+            let mark = if is_short { probe.short_mark() } else { &probe.mark };
+            let all = async { tokio::join!(biased; client.query(mark, &[]), client.query(state, &[])) };
+            let (place, state) = link.drive(all).await;
+            let (place, state) = (place?, state?.into_iter().next().ok_or(PgError::Malformed)?);
+            let row = place.first().ok_or(PgError::Malformed)?;
+            let place = if is_short { probe.read_short(row)? } else { Some(probe.read(row)?) };
+            if let Some(place) = place {
+                probe.learn(place);
+                return Ok((place, state));
+            }
+            is_short = false;
+        }
     }
 
     pub(super) async fn observe(&mut self) -> Result<Observation, PgError> {
-        let Self { client, link, probe, state, committing, .. } = self;
-        let all = async {
-            tokio::join!(biased;
-                client.query(&probe.mark, &[]), client.query(state, &[]), client.query(committing, &[]),
-            )
-        };
-        let (place, state, committing) = link.drive(all).await;
-        let place = self.probe.read(place?.first().ok_or(PgError::Malformed)?)?;
-        let state = state?;
-        let state = state.first().ok_or(PgError::Malformed)?;
+        let (place, state) = self.look().await?;
         let text = |at: usize| Ok::<_, PgError>(state.try_get::<_, Option<&str>>(at)?.unwrap_or_default());
-        let (is_read_only, is_streaming): (bool, bool) = (state.try_get(3)?, state.try_get(4)?);
+        let (is_read_only, is_streaming, has_standbys): (bool, bool, bool) =
+            (state.try_get(3)?, state.try_get(4)?, state.try_get(5)?);
         let fenced = settings::parse_fenced(text(1)?)?;
         let is_primary = place.role == Role::Primary;
         let received = match fenced.filter(|_| is_primary) {
@@ -133,10 +147,14 @@ impl Control {
             None if is_primary || is_streaming => place.received.unwrap_or_default().max(place.lsn),
             None => self.end(place).await?,
         };
-        let replayed = match committing?.first() {
-            Some(row) if is_primary => self.shown.look(received, Committing::read(row, 0)?),
-            _ if is_primary => received,
-            _ => place.lsn,
+        let replayed = match (is_primary, has_standbys) {
+            (true, true) => {
+                let committing = self.link.drive(self.client.query(&self.committing, &[])).await?;
+                let found = Committing::read(committing.first().ok_or(PgError::Malformed)?, 0)?;
+                self.shown.look(received, found)
+            }
+            (true, false) => received,
+            (false, _) => place.lsn,
         };
         Ok(Observation {
             cluster: self.probe.cluster,
