@@ -1,5 +1,6 @@
 //! Leads failovers, and brings back who has left: the calls that [`Failover`] asks for, and repairs.
 
+use std::future::Future;
 use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
@@ -375,13 +376,17 @@ impl<D: Driver> Shared<D> {
         let may_follow = member.role() == Some(Role::Replica) && member.is_kept();
         if may_follow {
             let follow = self.driver.follow(node, primary, ballot);
-            return matches!(timeout(config.fence_timeout, follow).await, Ok(Ok(())));
+            return self.step_of_repair(node, "follow", config.fence_timeout, follow).await.is_some();
         }
         // It takes no write from now on, whatever becomes of the rest.
         let fence = self.driver.fence(node, ballot);
-        let Ok(Ok(_)) = timeout(config.fence_timeout, fence).await else { return false };
+        if self.step_of_repair(node, "fence", config.fence_timeout, fence).await.is_none() {
+            return false;
+        }
         let rejoin = self.driver.rejoin(node, primary, ballot);
-        let Ok(Ok(rejoined)) = timeout(config.rejoin_timeout, rejoin).await else { return false };
+        let Some(rejoined) = self.step_of_repair(node, "rejoin", config.rejoin_timeout, rejoin).await else {
+            return false;
+        };
         count(&self.counters.rejoins);
         #[cfg(feature = "tracing")]
         tracing::info!(shard = self.shard.0, node = %node.id(), discarded = ?rejoined.discarded, "rejoined");
@@ -390,6 +395,30 @@ impl<D: Driver> Shared<D> {
             self.counters.discarded.fetch_add(length, std::sync::atomic::Ordering::Relaxed);
         }
         true
+    }
+
+    /// What it gives, in time.
+    #[cfg_attr(not(feature = "tracing"), expect(unused_variables, reason = "nobody is told"))]
+    async fn step_of_repair<T>(
+        &self,
+        node: &Node,
+        step: &'static str,
+        limit: Duration,
+        work: impl Future<Output = Result<T, D::Error>>,
+    ) -> Option<T> {
+        let result = timeout(limit, work).await;
+        #[cfg(feature = "tracing")]
+        match &result {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => {
+                let cause = super::watch_nodes::with_causes(error);
+                tracing::info!(shard = self.shard.0, node = %node.id(), step, cause, "a strayed node is not back");
+            }
+            Err(_) => {
+                tracing::info!(shard = self.shard.0, node = %node.id(), step, ?limit, "a strayed node is not back")
+            }
+        }
+        result.ok()?.ok()
     }
 
     pub(super) fn node(&self, index: usize) -> Node {

@@ -158,7 +158,35 @@ async fn goes_on_by_itself(servers: &Servers, cluster: &Cluster<PgDriver>, sessi
     assert_eq!(cluster.stats().rejoins, 0);
 }
 
-/// Both replicas have the beginning of a record and nothing of the segment that it goes on in.
+/// Kills node 0 and stops both others, which have 1 in the list, have to replay a commit, and then have the beginning of a
+/// record, but nothing of the segment that it goes on in.
+async fn end_with_a_segment(servers: &Servers, cluster: &Cluster<PgDriver>, session: &Session) {
+    cluster.write(session, |mut c| async move { Servers::append(&mut c, 1, 1).await }).await.unwrap();
+    servers.caught_up().await;
+    for node in [1, 2] {
+        servers.replay(NodeId(node), false).await;
+    }
+    // Which a replica may be told to wait for.
+    servers.tell(0, "select pg_logical_emit_message(true, '', '')").await;
+    // So that a record begins on the last page of its segment, and has more than fits there.
+    const LEFT: &str = "1048576 - (pg_current_wal_insert_lsn() - '0/0')::int8 % 1048576";
+    let fill = format!("select pg_logical_emit_message(false, '', repeat('x', greatest(0, {LEFT} - 6000)::int))");
+    servers.tell(0, &fill).await;
+    let left: i64 = servers.ask(0, LEFT).await.unwrap().parse().unwrap();
+    assert!((0..8_000).contains(&left), "{left}");
+    let next = servers.ask(0, "pg_walfile_name(pg_current_wal_insert_lsn() + 1048576)").await.unwrap();
+    servers.tell(0, "select pg_logical_emit_message(true, '', repeat('x', 20000))").await;
+    let end = servers.driver.observe(&servers.nodes[0]).await.unwrap().received;
+    for node in &servers.nodes[1..] {
+        until(async || servers.driver.observe(node).await.unwrap().received >= end).await;
+    }
+    servers.crash(NodeId(0)).await;
+    for node in [1, 2] {
+        servers.script(&["stop", &node.to_string()]);
+        std::fs::remove_file(servers.node_dir(NodeId(node)).join("data/pg_wal").join(&next)).unwrap();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn replicas_that_end_with_a_segment_within_a_record_go_on() {
     if is_left_out() {
@@ -167,31 +195,46 @@ async fn replicas_that_end_with_a_segment_within_a_record_go_on() {
     let servers = Servers::start(3, Mode::Asynchronous).await;
     let cluster = cluster(&servers, Mode::Asynchronous).await;
     let session = Session::new();
-    cluster.write(&session, |mut c| async move { Servers::append(&mut c, 1, 1).await }).await.unwrap();
-    servers.caught_up().await;
+    end_with_a_segment(&servers, &cluster, &session).await;
     for node in [1, 2] {
-        servers.replay(NodeId(node), false).await;
-    }
-    // A record that begins on the last page of its segment, and has more than fits there.
-    const LEFT: &str = "1048576 - (pg_current_wal_insert_lsn() - '0/0') % 1048576";
-    while servers.ask(0, LEFT).await.unwrap().parse::<u64>().unwrap() > 5_000 {
-        servers.tell(0, "select pg_logical_emit_message(false, '', repeat('x', 3000))").await;
-    }
-    let next = servers.ask(0, "pg_walfile_name(pg_current_wal_insert_lsn() + 1048576)").await.unwrap();
-    servers.tell(0, "select pg_logical_emit_message(true, '', repeat('x', 20000))").await;
-    let end = servers.driver.observe(&servers.nodes[0]).await.unwrap().received;
-    for node in 1..3 {
-        until(async || servers.driver.observe(&servers.nodes[node]).await.unwrap().received >= end).await;
-    }
-    servers.crash(NodeId(0)).await;
-    for node in [1, 2] {
-        servers.script(&["stop", &node.to_string()]);
-        std::fs::remove_file(servers.node_dir(NodeId(node)).join("data/pg_wal").join(&next)).unwrap();
         servers.restart(NodeId(node)).await;
         eprintln!("node {node} has received {:?}", servers.ask(node.into(), "pg_last_wal_receive_lsn()").await);
     }
     until(async || cluster.topology().members()[1..].iter().all(|member| member.is_reachable())).await;
     goes_on_by_itself(&servers, &cluster, &session).await;
+}
+
+/// One of them comes back when the next primary is far beyond, and is told to follow before it has replayed what it has.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_returns_late_and_ends_within_a_record_follows() {
+    if is_left_out() {
+        return;
+    }
+    let servers = Servers::start(3, Mode::Asynchronous).await;
+    let cluster = cluster(&servers, Mode::Asynchronous).await;
+    let session = Session::new();
+    servers.tell(2, "alter system set recovery_min_apply_delay = '12s'").await;
+    servers.tell(2, "select pg_reload_conf()").await;
+    end_with_a_segment(&servers, &cluster, &session).await;
+    servers.restart(NodeId(1)).await;
+    until(async || cluster.topology().members()[1].is_reachable()).await;
+    assert_eq!(cluster.failover(&failover()).await.unwrap().node, NodeId(1));
+    servers.tell(1, "select pg_logical_emit_message(true, '', repeat('x', 3000000))").await;
+    servers.restart(NodeId(2)).await;
+    let supervisor = tokio::spawn(cluster.clone().supervise(DetectConfig::default(), failover()));
+    let is_told = "current_setting('tenfold.upstream', true)";
+    until(async || servers.ask(2, is_told).await.as_deref() == Some("1")).await;
+    const REPLAYED: &str = "pg_last_wal_replay_lsn()";
+    let (at, of_primary) = (servers.ask(2, REPLAYED).await, servers.ask(1, "pg_current_wal_lsn()").await);
+    eprintln!("told at {at:?}, with the primary at {of_primary:?}");
+    servers.tell(2, "alter system reset recovery_min_apply_delay").await;
+    servers.tell(2, "select pg_reload_conf()").await;
+    until(async || cluster.topology().members()[2].upstream() == Some(NodeId(1))).await;
+    supervisor.abort();
+    assert_ne!(servers.ask(2, REPLAYED).await, at);
+    let end = servers.driver.observe(&servers.nodes[1]).await.unwrap().received;
+    servers.reached(2, end).await;
+    assert_eq!(cluster.stats().rejoins, 0);
 }
 
 /// Woken up again, it has nothing to say.

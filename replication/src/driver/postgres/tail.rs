@@ -5,7 +5,7 @@
 //! record goes on, and asks for the segment of that page: it gets nothing until the new primary has written so far, and then,
 //! if that is the next segment, ends its server, since it never got what the new timeline has in the one before. So the page
 //! is made here first, as one that goes on with no record: the replica takes the record for given up, and asks for all from
-//! its beginning. What it overwrites was never received.
+//! its beginning. What it overwrites was never received, or is of a record that lives on nowhere.
 
 use super::PgError;
 use super::control::Control;
@@ -83,31 +83,46 @@ impl Control {
     /// Whether what it has received beyond what it has replayed is the beginning of a record.
     pub(super) async fn is_torn(&mut self, place: Place) -> Result<bool, PgError> {
         let has_more = place.received.is_some_and(|received| received > place.lsn);
-        Ok(has_more && self.missing_page(place).await?.is_some())
+        Ok(has_more && self.missing_page(place.lsn, place.received).await?.is_some())
     }
 
-    /// The first page that it does not have of the record that it has the beginning of.
-    async fn missing_page(&mut self, place: Place) -> Result<Option<u64>, PgError> {
-        if place.received == Some(place.lsn) {
+    /// The first page that it does not have of the record behind this end, if it has the beginning of one.
+    async fn missing_page(&mut self, end: Lsn, received: Option<Lsn>) -> Result<Option<u64>, PgError> {
+        let layout = self.probe.layout;
+        // Where a segment begins, it may have been asked for since a restart, and no more.
+        if received == Some(end) && end.0 % layout.segment != 0 {
             return Ok(None);
         }
-        let layout = self.probe.layout;
-        let begin = Begin::after(place.lsn, layout);
-        let end = begin.end(&self.bytes(begin.page, layout.page).await?, layout);
-        let next = |page| page + layout.page;
-        if let Some(received) = place.received.filter(|received| *received > place.lsn) {
-            let is_cut_off = received.0 < begin.record + BYTES_OF_LENGTH || end.is_some_and(|end| end > received.0);
-            return Ok(is_cut_off.then(|| next(layout.page_of(received.0 - 1))));
-        }
-        // It was restarted since, and does not know how far it came.
-        let mut page = next(begin.page);
-        while end.is_some_and(|end| page < end) {
-            if !names(&self.bytes(page, layout.page).await?, page) {
-                return Ok(Some(page));
+        let begin = Begin::after(end, layout);
+        let end_of_record = begin.end(&self.bytes(begin.page, layout.page).await?, layout);
+        let Some(received) = received.filter(|received| *received > end) else {
+            // It was restarted since, and does not know how far it came.
+            return match end_of_record {
+                Some(end) => self.first_missing(begin.page, end).await,
+                None => Ok(None),
+            };
+        };
+        let is_cut_off =
+            received.0 < begin.record + BYTES_OF_LENGTH || end_of_record.is_some_and(|end| end > received.0);
+        Ok(is_cut_off.then(|| layout.page_of(received.0 - 1) + layout.page))
+    }
+
+    /// The first page behind this one and before the end that it does not have: they came one after the other.
+    async fn first_missing(&mut self, page: u64, end: u64) -> Result<Option<u64>, PgError> {
+        const BYTES_OF_PLACE: u64 = 16;
+        let size = self.probe.layout.page;
+        let count = (end - 1 - page) / size;
+        let (mut low, mut high) = (1, count + 1);
+        while low < high {
+            let middle = low.midpoint(high);
+            let at = page + middle * size;
+            if names(&self.bytes(at, BYTES_OF_PLACE).await?, at) {
+                low = middle + 1;
+            } else {
+                high = middle;
             }
-            page = next(page);
         }
-        Ok(None)
+        Ok((low <= count).then(|| page + low * size))
     }
 
     /// The bytes of its log there, of the highest timeline that has that segment; fewer or none, if it does not have them.
@@ -120,15 +135,15 @@ impl Control {
         Ok(self.first(&sql).await?.try_get::<_, Option<Vec<u8>>>(0)?.unwrap_or_default())
     }
 
-    /// Before a replica that receives nothing goes on in a log that left its own within a record.
+    /// Before a replica that receives nothing goes on in a log that left its own within a record; it may not have replayed
+    /// so far yet.
     pub(super) async fn prepare_to_part(&mut self, history: &History) -> Result<(), PgError> {
         let place = self.place().await?;
-        if !history.switches().contains(&Switch { epoch: place.epoch, at: place.lsn }) {
-            return Ok(());
-        }
-        let Some(page) = self.missing_page(place).await? else { return Ok(()) };
+        let is_ahead = |switch: &&Switch| switch.epoch == place.epoch && switch.at >= place.lsn;
+        let Some(switch) = history.switches().iter().find(is_ahead) else { return Ok(()) };
+        let Some(page) = self.missing_page(switch.at, place.received).await? else { return Ok(()) };
         let layout = self.probe.layout;
-        let segment = layout.segment_of(Begin::after(place.lsn, layout).page);
+        let segment = layout.segment_of(Begin::after(switch.at, layout).page);
         let like = self.bytes(segment, Layout::LONG_HEADER).await?;
         let header = header_like(&like, segment, place.epoch, page, layout).ok_or(PgError::Malformed)?;
         self.batch(&write_page(&header, place.epoch, page, layout)).await
@@ -146,15 +161,16 @@ fn header_like(like: &[u8], segment: u64, epoch: Epoch, page: u64, layout: Layou
     Some(if is_first { [&short, of_cluster].concat() } else { short })
 }
 
-/// Has the server write that header. No call of it writes bytes: it takes a program, which puts together what it is sent.
+/// Has the server write that page. No call of it writes bytes: it takes a program, which puts together what it is sent. A
+/// segment that is new is made under a name that the server removes when it starts.
 fn write_page(header: &[u8], epoch: Epoch, page: u64, layout: Layout) -> String {
     let bytes: String = header.iter().map(|byte| format!("\\\\{byte:03o}")).collect();
-    let file = format!("pg_wal/{:08X}{}", epoch.0, segment_name(page, layout));
+    let (file, new) = (format!("pg_wal/{:08X}{}", epoch.0, segment_name(page, layout)), "pg_wal/xlogtemp.tenfold");
     let (size, at, count) = (layout.page, page % layout.segment / layout.page, layout.segment / layout.page);
     format!(
         "copy (select E'{bytes}') to program '
-            test -e {file} || dd if=/dev/zero of={file} bs={size} count={count} 2>/dev/null &&
-            printf \"$(cat)\" | dd of={file} bs={size} seek={at} conv=notrunc 2>/dev/null' (format csv)"
+            test -e {file} || {{ dd if=/dev/zero of={new} bs={size} count={count} && mv {new} {file}; }} &&
+            printf \"$(cat)\" | dd of={file} bs={size} seek={at} conv=notrunc,sync' (format csv)"
     )
 }
 
@@ -229,6 +245,6 @@ mod tests {
     fn a_page_is_written_into_its_segment() {
         let sql = write_page(&[0, 7, 255], Epoch(3), 0x1_2345_6000, LAYOUT);
         assert!(sql.contains(r"E'\\000\\007\\377'"), "{sql}");
-        assert!(sql.contains("of=pg_wal/000000030000000100000234 bs=8192 seek=43 conv=notrunc"), "{sql}");
+        assert!(sql.contains("of=pg_wal/000000030000000100000234 bs=8192 seek=43 conv=notrunc,sync"), "{sql}");
     }
 }
