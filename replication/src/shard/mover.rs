@@ -29,6 +29,8 @@
 //! so or otherwise. A shard that has failed over in the meantime and lost a step says so to the session that made it, which is
 //! one for the whole move.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::future::Future;
 use std::sync::Arc;
 
@@ -269,17 +271,17 @@ impl<D: Driver, S: SlotStore<D>> Shards<D, S> {
         Ok(())
     }
 
-    /// Copies a page of noted keys; gives how many there were.
+    /// Copies a page of noted keys; gives how many notes there were.
     async fn follow(&self, journey: &Journey<D>) -> Result<usize, ShardError<D::Error>> {
         let Journey { slot, from, .. } = journey;
         let page = self.page_of_notes(from, *slot).await?;
-        if page.rows.is_empty() {
+        if page.notes.is_empty() {
             return Ok(0);
         }
         self.put(journey, &page).await?;
         let (store, slot, notes) = (&self.shared.store, *slot, page.notes.as_slice());
         from.surely(move |mut checkout| async move { store.forget(&mut checkout, slot, notes).await }).await?;
-        Ok(page.rows.len())
+        Ok(page.notes.len())
     }
 
     async fn page_of_keys(
@@ -303,13 +305,16 @@ impl<D: Driver, S: SlotStore<D>> Shards<D, S> {
     async fn page_of_notes(&self, from: &Side<D>, slot: Slot) -> Result<Page, ShardError<D::Error>> {
         let (store, options) = (&self.shared.store, latest());
         let read = from.cluster.read_with(&from.session, &options, move |mut checkout| async move {
-            let (mut rows, mut notes) = (Vec::new(), Vec::new());
+            let (mut rows, mut notes) = (BTreeMap::new(), Vec::new());
             for (number, key) in store.noted(&mut checkout, slot, PAGE).await? {
-                let exported = store.export(&mut checkout, &key).await?;
-                rows.push((key, exported));
                 notes.push(number);
+                // Written several times since, and as it is now in all of its notes.
+                if let Entry::Vacant(row) = rows.entry(key) {
+                    let exported = store.export(&mut checkout, row.key()).await?;
+                    row.insert(exported);
+                }
             }
-            Ok(Page { rows, notes })
+            Ok(Page { rows: rows.into_iter().collect(), notes })
         });
         read.await.map_err(on(&from.cluster))
     }

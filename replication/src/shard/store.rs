@@ -156,7 +156,7 @@ pub trait SlotStore<D: Driver>: Send + Sync + 'static {
         key: &[u8],
     ) -> impl Future<Output = Result<Option<Vec<u8>>, D::Error>> + Send;
 
-    /// Puts these rows in the place of those that the key has.
+    /// Puts these rows in the place of those that the key has. Once for each key in a transaction.
     fn import(
         &self,
         connection: &mut D::Connection,

@@ -45,6 +45,8 @@ pub(crate) struct Hook {
     before: Mutex<Option<Step>>,
     reached: Notify,
     go: Notify,
+    /// Keys whose rows were taken in.
+    imported: Mutex<Vec<Vec<u8>>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,6 +122,7 @@ impl<D: Driver, S: SlotStore<D>> SlotStore<D> for Hooked<S> {
 
     async fn import(&self, c: &mut D::Connection, slot: Slot, key: &[u8], rows: Option<&[u8]>) -> Result<(), D::Error> {
         self.hook.pass(Step::Import).await;
+        self.hook.imported.lock().push(key.to_vec());
         self.store.import(c, slot, key, rows).await
     }
 
@@ -632,6 +635,29 @@ pub(crate) async fn shards_that_fail_do_not_take_the_others_along<F: ShardFixtur
     assert_eq!(sum::<F>(&fleet, &sessions).await as u64, KEYS);
 }
 
+/// A store may put a page's rows in with one statement.
+pub(crate) async fn a_key_that_is_noted_often_is_copied_once<F: ShardFixture>() {
+    let (bed, map, hook) = (Bed::<F>::with(2).await, first_map(2), Arc::new(Hook::default()));
+    let mover = bed.watched(&map, Arc::clone(&hook), Mode::Asynchronous, false).await;
+    let (writers, sessions, name) = (bed.process(&map).await, Sessions::new(), key(1));
+    add::<F>(&writers, &sessions, &name).await.unwrap();
+    let (slot, from) = (map.slot(name.as_bytes()), map.shard_of(name.as_bytes()));
+    let one = Move { slot, from, to: ShardId(1 - from.0) };
+    *hook.before.lock() = Some(Step::Import);
+    let moving = {
+        let mover = mover.clone();
+        tokio::spawn(async move { mover.move_slot(one).await })
+    };
+    hook.reached.notified().await;
+    for _ in 0..3 {
+        add::<F>(&writers, &sessions, &name).await.unwrap();
+    }
+    hook.go.notify_one();
+    moving.await.unwrap().unwrap();
+    assert_eq!(*hook.imported.lock(), [name.as_bytes(), name.as_bytes()], "with the slot, and with the notes");
+    assert_eq!(value::<F>(&mover, &Sessions::new(), &name).await, 4);
+}
+
 /// As tests of their own, on this fixture.
 macro_rules! shards {
     ($fixture:ty) => {
@@ -644,6 +670,7 @@ macro_rules! shards {
             a_primary_that_dies_in_a_move_loses_and_doubles_nothing
             a_source_that_loses_the_closing_keeps_the_slot
             shards_that_fail_do_not_take_the_others_along
+            a_key_that_is_noted_often_is_copied_once
         }
     };
 }
