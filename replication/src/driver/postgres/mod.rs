@@ -43,7 +43,7 @@
 //! A primary that is killed within a large write leaves its standbys with the beginning of a record. One that is to follow
 //! another primary from there would wait for the rest, or end its server when it finds that there is none. So the driver has
 //! the server of that standby write a page, by `copy ... to program`, which takes `sh`, `cat`, `dd` and `printf` there. Without
-//! them it never follows by itself, and `follow` says why.
+//! them it never follows by itself, and an event of the feature `tracing` says why.
 //!
 //! # Sessions
 //!
