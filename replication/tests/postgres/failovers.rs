@@ -233,7 +233,8 @@ async fn a_replica_that_returns_late_and_ends_within_a_record_follows() {
     supervisor.abort();
     let end = servers.driver.observe(&servers.nodes[1]).await.unwrap().received;
     servers.reached(2, end).await;
-    assert_eq!(cluster.stats().rejoins, 0);
+    // On a busy machine it may be fenced first, as it does not know what it has received; nothing is cut off then either.
+    assert_eq!(cluster.stats().discarded, 0);
 }
 
 /// Woken up again, it has nothing to say.
